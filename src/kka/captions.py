@@ -1,0 +1,290 @@
+"""Eq. 3, x_a^t ~ LLM(prompt(x_n)): sample, parse, clean and tell apart the captions of imagined anomalies.
+
+Pure but for the language model that is passed in.
+"""
+
+import json
+import re
+import unicodedata
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from kka.errors import UserError
+from kka.protocols import LanguageModel
+from kka.seeding import derive_seed
+
+MIN_WORDS, MAX_WORDS = 3, 80
+DUPLICATE_SIMILARITY = 0.85
+"""Captions whose word pairs overlap by at least this much (Jaccard) count as the same.
+
+In a caption of twenty words, one colour put for another gives about 0.8 and is a caption of its own; an article
+more or less, another order of two clauses' punctuation, or a repeated word is not.
+"""
+
+_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_MARK = re.compile(
+    r"^\s*(?:>\s*)?(?:[-*•–—·+]\s+|\(?\d{1,3}\s*[.):\]]\s*"
+    r"|(?:\*\*|__)?(?:caption|description|sentence|example|answer|variant)(?:\s+\d{1,3}\s*[:.)]|\s*:)(?:\*\*|__)?\s*)",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(r"^(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok)\s*[.:!,]\s*", re.IGNORECASE)
+_PREAMBLE = re.compile(r"^(?:here (?:is|are)|here's|below (?:is|are)|the following)\b[^:]{0,160}:\s*", re.IGNORECASE)
+_CHATTER = re.compile(
+    r"^(?:let me know|feel free|i hope|hope this|note\b|please note|would you like|these (?:captions|descriptions)"
+    r"|this (?:caption|description|sentence)|each (?:caption|description|sentence))",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"\b(?:i'?m sorry|i am sorry|i can(?:no|')t|i'?m unable|i am unable|as an ai|language model)\b", re.IGNORECASE
+)
+_QUOTES = "\"'“”‘’«»`*_ \t"
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_ARTICLES = frozenset({"a", "an", "the"})
+
+
+def parse_answer(text: str) -> list[str]:
+    """The captions in one raw answer: of a list its items, else its lines; preambles and thinking left out."""
+    text = _THINKING.sub("", text).strip()
+    text = re.sub(r"^```[\w-]*\s*$", "", text, flags=re.MULTILINE).strip()
+    if text.startswith("["):
+        try:
+            items = json.loads(text)
+        except json.JSONDecodeError:
+            items = None  # brackets, but not JSON: read it as text
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            return [item.strip() for item in items if item.strip()]
+    marked: list[str] = []
+    plain: list[str] = []
+    open_item = False  # the line above is an item that may go on
+    for line in text.splitlines():
+        bare = line.strip()
+        if not bare or bare.startswith("#") or set(bare) <= set("-=*_ "):
+            open_item = False
+            continue
+        mark = _MARK.match(line)
+        body = _without_preamble(line[mark.end() :] if mark else bare)
+        if mark and body:
+            marked.append(body)
+            open_item = True
+        elif open_item and bare[0].islower():
+            marked[-1] += " " + bare
+        elif body:
+            open_item = False
+            plain.append(body)
+    return [_unquoted(item) for item in (marked or plain)]
+
+
+def _without_preamble(line: str) -> str:
+    """`line` without "Sure! Here are five captions:"; empty when nothing else, or mere chatter, stands in it."""
+    line = _PREAMBLE.sub("", _GREETING.sub("", line.strip())).strip()
+    return "" if line.rstrip("*_ ").endswith(":") or _CHATTER.match(line) else line
+
+
+def _unquoted(text: str) -> str:
+    text = re.sub(r"\*\*(.+?)\*\*:?", r"\1", text)
+    return text.strip(_QUOTES).strip()
+
+
+def clean(text: str) -> str | None:
+    """One caption on one line, without quotes or a closing full stop; None when it cannot serve as a caption."""
+    text = unicodedata.normalize("NFKC", text)
+    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"\s+([.,;:!?])", r"\1", text).strip(_QUOTES).rstrip(".").strip(_QUOTES)
+    words = _WORD.findall(text)
+    if not MIN_WORDS <= len(words) <= MAX_WORDS:
+        return None
+    broken = "�" in text or "{" in text or "<|" in text or "http" in text
+    return None if broken or _REFUSAL.search(text) else text
+
+
+def normalise(text: str) -> str:
+    """Lower-case words without punctuation and articles: equal for texts that say the same in the same words."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
+    return " ".join(word for word in words if word not in _ARTICLES)
+
+
+class NearDuplicates:
+    """Finds texts whose sets of adjacent word pairs have a Jaccard similarity ≥ `similarity` with an earlier text.
+
+    An inverted index, word pair -> numbers of the texts that hold it, gives the overlap with all of them at once.
+    """
+
+    def __init__(self, texts: Iterable[str] = (), *, similarity: float = DUPLICATE_SIMILARITY) -> None:
+        self.similarity = similarity
+        self._holders: dict[str, array[int]] = defaultdict(lambda: array("i"))
+        self._sizes = array("i")
+        self._exact: set[frozenset[str]] = set()
+        for text in texts:
+            self.add(text)
+
+    @staticmethod
+    def _pairs(text: str) -> frozenset[str]:
+        words = ["^", *normalise(text).split(), "$"]
+        return frozenset(f"{a} {b}" for a, b in pairwise(words))
+
+    def find(self, text: str) -> bool:
+        """Whether `text` is a near-duplicate of a text added before."""
+        pairs = self._pairs(text)
+        if pairs in self._exact:
+            return True
+        holders = [np.frombuffer(self._holders[pair], np.int32) for pair in pairs if pair in self._holders]
+        if not holders:
+            return False
+        common = np.bincount(np.concatenate(holders))
+        union = len(pairs) + np.frombuffer(self._sizes, np.int32)[: len(common)] - common
+        return bool((common >= self.similarity * union - 1e-9).any())
+
+    def add(self, text: str) -> None:
+        pairs = self._pairs(text)
+        if pairs in self._exact:
+            return
+        self._exact.add(pairs)
+        for pair in pairs:
+            self._holders[pair].append(len(self._sizes))
+        self._sizes.append(len(pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionBatch:
+    """New captions with the prompt of each, and what it took to get them."""
+
+    captions: tuple[str, ...]
+    prompts: tuple[str, ...]
+    """The prompt under which each caption was written."""
+    prompt_index: tuple[int, ...]
+    asked: int
+    """How many captions were wanted."""
+    answers: int
+    """Raw answers sampled from the model."""
+    unusable: int
+    """Answers without any caption, and texts that cannot serve as one."""
+    duplicates: int
+    copies_of_normals: int
+    tokens: int | None
+    """Tokens the model wrote; None when it does not count them."""
+
+    @property
+    def short(self) -> bool:
+        """Fewer captions than were asked for."""
+        return len(self.captions) < self.asked
+
+
+@dataclass
+class _Harvest:
+    """What the answers so far gave, prompt by prompt."""
+
+    seen: NearDuplicates
+    normals: NearDuplicates
+    by_prompt: list[list[str]]
+    answers: int = 0
+    unusable: int = 0
+    duplicates: int = 0
+    copies: int = 0
+    samples: list[str] = field(default_factory=list)
+    """A few raw answers, for the error messages."""
+
+    def take(self, index: int, answer: str) -> None:
+        self.answers += 1
+        if len(self.samples) < 5:
+            self.samples.append(answer)
+        texts = parse_answer(answer)
+        self.unusable += not texts
+        for text in texts:
+            caption = clean(text)
+            if caption is None:
+                self.unusable += 1
+            elif self.normals.find(caption):
+                self.copies += 1
+            elif self.seen.find(caption):
+                self.duplicates += 1
+            else:
+                self.seen.add(caption)
+                self.by_prompt[index].append(caption)
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.by_prompt))
+
+
+def write_captions(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    n: int,
+    *,
+    seed: int,
+    known: Iterable[str] = (),
+    normals: Iterable[str] = (),
+    max_attempts: int = 8,
+) -> CaptionBatch:
+    """`n` usable captions, none like another, like one of `known` or like one of `normals`, spread evenly.
+
+    Each attempt samples with a seed of its own, from the prompts that still lack captions; where a prompt gives
+    out, the others fill in. Fewer than `n` but at least half: the batch says so (`short`).
+
+    Args:
+        known: Captions that the run already holds.
+        normals: Captions of normal images: a copy of one describes no anomaly.
+        max_attempts: Bound on the rounds of sampling.
+
+    Raises:
+        UserError: no prompts; nothing usable, or fewer than half of `n`, after all attempts (shows raw answers).
+    """
+    if not prompts or n < 1:
+        raise UserError(f"captions: expected at least one prompt and n ≥ 1; got {len(prompts)} prompts, n = {n}")
+    tokens_before = getattr(model, "tokens_written", None)
+    harvest = _Harvest(NearDuplicates(known), NearDuplicates(normals), [[] for _ in prompts])
+    quotas = [n // len(prompts) + (i < n % len(prompts)) for i in range(len(prompts))]
+    for attempt in range(max_attempts):
+        lacking = [q - len(got) for q, got in zip(quotas, harvest.by_prompt, strict=True)]
+        if harvest.total >= n and attempt > 1:
+            break  # two tries for an even spread; after that the others may fill in
+        open_prompts = [i for i, lack in enumerate(lacking) if lack > 0]
+        if not open_prompts:
+            break
+        per_prompt = max(lacking[i] for i in open_prompts)
+        if harvest.answers:  # ask for as many as the yield so far makes necessary
+            per_prompt = -(-per_prompt * harvest.answers // max(harvest.total, harvest.answers // 4, 1))
+        asked = [prompts[i] for i in open_prompts]
+        for i, answers in zip(
+            open_prompts, model.sample(asked, per_prompt, seed=derive_seed(seed, "captions", attempt)), strict=True
+        ):
+            for answer in answers:
+                harvest.take(i, answer)
+    _require_enough(harvest, n)
+    tokens = None if tokens_before is None else getattr(model, "tokens_written", 0) - tokens_before
+    return _even_batch(harvest, prompts, n, tokens)
+
+
+def _even_batch(harvest: _Harvest, prompts: Sequence[str], n: int, tokens: int | None) -> CaptionBatch:
+    """The first captions of each prompt in turn, until there are `n`; given back in the order of the prompts."""
+    longest = max(map(len, harvest.by_prompt))
+    turns = [(k, i) for k in range(longest) for i, got in enumerate(harvest.by_prompt) if k < len(got)]
+    chosen = sorted((i, k) for k, i in turns[:n])
+    return CaptionBatch(
+        captions=tuple(harvest.by_prompt[i][k] for i, k in chosen),
+        prompts=tuple(prompts[i] for i, _ in chosen),
+        prompt_index=tuple(i for i, _ in chosen),
+        asked=n,
+        answers=harvest.answers,
+        unusable=harvest.unusable,
+        duplicates=harvest.duplicates,
+        copies_of_normals=harvest.copies,
+        tokens=tokens,
+    )
+
+
+def _require_enough(harvest: _Harvest, n: int) -> None:
+    if 2 * harvest.total >= n:
+        return
+    shown = "\n".join(f"  {sample[:200]!r}" for sample in harvest.samples)
+    raise UserError(
+        f"the language model wrote {harvest.total or 'no'} usable captions where {n} were wanted: of "
+        f"{harvest.answers} answers, {harvest.unusable} texts were unusable, {harvest.duplicates} were like earlier "
+        f"captions and {harvest.copies} like those of normal images. Raise its temperature, give it a larger token "
+        f"limit, or take another model or prompt template. Some of its raw answers:\n{shown}"
+    )

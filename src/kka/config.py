@@ -1,0 +1,157 @@
+"""The configuration of a run: what `kka run` takes, what `config.yaml` holds. Checked once, here.
+
+Nothing heavy is imported: `kka --help` reads this.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kka.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageOptions:
+    """How the language model samples and is tuned (Eq. 3, 7)."""
+
+    temperature: float = 1.0
+    top_p: float = 0.95
+    max_new_tokens: int = 96
+    batch_size: int = 256
+    """Answers sampled at once."""
+    load_in_4bit: bool = False
+    """bitsandbytes NF4 (CUDA only)."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    dpo_beta: float = 0.1
+    dpo_steps: int = 60
+    dpo_batch: int = 16
+    dpo_micro_batch: int | None = None
+    dpo_learning_rate: float | None = None
+    """None: the published 5e-5, or 1e-3 for a model of under 100 million parameters."""
+    lora_rank: int = 8
+    lora_alpha: int = 8
+    lora_dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SADOptions:
+    """Deep SAD, as evaluator and as detector (Eq. 5)."""
+
+    epochs: int = 100
+    learning_rate: float = 1e-4
+    milestones: tuple[int, ...] = (50,)
+    """Epochs at which the learning rate falls to a tenth."""
+    batch_size: int = 32
+    weight_decay: float = 5e-7
+    eta: float = 1.0
+    """Weight of the anomalies' term."""
+    pretrain_epochs: int = 50
+    """Of the autoencoder that gives the first weights; 0: random ones."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run of Algorithm 1 and the detectors that compare its rounds."""
+
+    data: str = "garden"
+    """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
+    normal: tuple[str, ...] = ()
+    """The normal class: label number or name; several make one normal. A garden kind. Not for plain photos."""
+    unseen: float = 0.0
+    """Share of the anomaly classes withheld from language model and image bank; figures are then given apart."""
+    describe: str | None = None
+    """Caption of photos without captions: "a photo of a machined bracket"."""
+    domain: str | None = None
+    """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data."""
+    size: int | None = None
+    """Side in pixels at which images are kept. Default: the data's own, 64 for photos."""
+
+    lm: str = "auto"
+    """garden, hf:<hub id or folder>, openai:<model>. auto: garden's own; trained on the known classes' captions; or \
+hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
+    images: str = "auto"
+    """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>. auto: garden's own; the known classes' \
+pictures; or diffusers:stabilityai/sd-turbo for photos."""
+    detector: str = "sad"
+    """The detector to train and to compare."""
+    prompt: str | None = None
+    """Name of a prompt template (style, defect) or a text with {caption}. Default: style; defect with --describe."""
+
+    rounds: int = 2
+    """How often the language model is tuned and the pool renewed."""
+    initial: int = 200
+    """Images generated in round 0."""
+    fresh: int = 200
+    """Images generated in each later round."""
+    per_round: int = 60
+    """Hard ones among them that enter the pool, at most."""
+    mode: Literal["rep", "add"] = "rep"
+    """rep: hard ones replace easy ones; add: they join."""
+    max_hard_share: float = 0.5
+    """The pool's share of hard anomalies stays at or below this."""
+    representatives: int | None = None
+    """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
+    folds: int = 2
+    """Eq. 6: every image is judged by an evaluator that did not train on its fold. 1: the paper's rule."""
+    quantile: float = 0.9
+    """Eq. 6: hard = nearer to the centre than this quantile of the normals. The paper: 1."""
+
+    seed: int = 0
+    """Of the loop."""
+    split_seed: int = 0
+    """Of the choice of withheld classes, and of one caption where a normal has several: apart from `seed`, so that
+    runs with several seeds share one task and one trained language model."""
+    seeds: int = 3
+    """Detectors trained for each arm of the comparison, with seeds 0, 1, …"""
+    language: LanguageOptions = field(default_factory=LanguageOptions)
+    sad: SADOptions = field(default_factory=SADOptions)
+
+    def __post_init__(self) -> None:
+        rules = {
+            "0 <= unseen < 1": 0 <= self.unseen < 1,
+            "rounds >= 0": self.rounds >= 0,
+            "initial >= 1": self.initial >= 1,
+            "fresh >= 1": self.fresh >= 1,
+            "per_round >= 0": self.per_round >= 0,
+            "0 < max_hard_share <= 1": 0 < self.max_hard_share <= 1,
+            "folds >= 1": self.folds >= 1,
+            "0 < quantile <= 1": 0 < self.quantile <= 1,
+            "seeds >= 1": self.seeds >= 1,
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                name = next(f.name for f in dataclasses.fields(self) if f.name in rule)
+                raise UserError(f"configuration: expected {rule}; got {name} = {getattr(self, name)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, as `config.yaml` holds them."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
+        """Read what `as_dict` gave.
+
+        Raises:
+            UserError: a name that is no setting.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        if extra := sorted(values.keys() - known):
+            raise UserError(f"configuration: expected only {', '.join(sorted(known))}; got {', '.join(extra)}")
+        sad = values.get("sad", {})
+        sad = sad | {"milestones": tuple(sad["milestones"])} if "milestones" in sad else sad
+        return cls(
+            **values
+            | {
+                "normal": tuple(values.get("normal", ())),
+                "language": LanguageOptions(**values.get("language", {})),
+                "sad": SADOptions(**sad),
+            }
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

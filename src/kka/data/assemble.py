@@ -1,0 +1,232 @@
+"""From lists of named, classed, captioned pictures to a `Task`: what Parquet files and image folders share.
+
+Here the wall stands between training and test: what nothing may know is never decoded, and training pictures that
+are pixel for pixel a test picture are removed. The test set itself is never touched.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kka.data.decode import DEFAULT_SIZE, Decoded, ImageError, Source, decode, decode_all, first_few
+from kka.data.split import choose_caption, seen_mask, withhold
+from kka.errors import UserError
+from kka.protocols import Images
+from kka.task import MIN_NORMALS, Knowledge, SetAside, Task, TestSet
+
+GOOD = "good"
+"""The normal class of MVTec AD, and of images that are in no class folder."""
+MAX_NATIVE_SIZE = 256
+"""Pictures of one size are kept at that size up to this side, in pixels."""
+DOMAINS = {
+    "oxford102": "flowers",
+    "ucm_caption": "aerial views of land",
+    "cifar100": "photos of objects",
+}
+"""What well-known data sets show, by the name of their folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for: the arguments of `kka.data.open_task`."""
+
+    source: str
+    normal: tuple[str, ...] = ()
+    unseen: float = 0.0
+    describe: str | None = None
+    domain: str | None = None
+    size: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The pictures of one side, training or test, not yet decoded."""
+
+    where: str
+    """As errors name it."""
+    paths: tuple[str, ...]
+    kinds: tuple[str, ...]
+    """The class of each picture."""
+    captions: tuple[tuple[str, ...], ...]
+    """The captions of each picture, at least one. Of the test pictures: none, they are never read."""
+    read: Callable[[Sequence[int]], Iterable[Source]]
+    """Names and files (or content) of the pictures at these ascending positions, read as they are asked for."""
+
+
+def template(kind: str) -> str:
+    """The caption of a picture of which only the class is known."""
+    return f"a photo of a {kind}"
+
+
+def assemble(
+    request: Request,
+    folder: Path,
+    train: Split,
+    test: Split | None,
+    *,
+    normal: set[str],
+    native_size: bool,
+    set_aside: Sequence[SetAside] = (),
+    notes: Sequence[str] = (),
+) -> Task:
+    """Split by class, decode, remove what the test holds from the training side, and build the task.
+
+    `native_size`: without a size in the request, keep the size that the pictures have, if it is one.
+    """
+    anomalies = sorted(({*train.kinds} | {*(test.kinds if test else ())}) - normal)
+    if request.unseen and not {*train.kinds} - normal:
+        raise UserError(
+            f"unseen: {request.source} has no training images of classes other than the normal, so none can be "
+            f"withheld; got {request.unseen}. Leave it out."
+        )
+    withheld = withhold(anomalies, request.unseen, request.seed)
+    known = sorted({*train.kinds} - normal - {*withheld})
+    _refuse_one_sided(test, normal)
+    rows = {
+        "normals": [i for i, kind in enumerate(train.kinds) if kind in normal],
+        "knowledge": [i for i, kind in enumerate(train.kinds) if kind in set(known)],
+    }
+    parts = _decode_parts(request.size, native_size, train, test, rows)
+    removed = _remove_duplicates(parts, train, test, rows)
+    kept = {side: [rows[side][j] for j in part.kept] for side, part in parts.items() if side in rows}
+    aside = (*set_aside, *(s for part in parts.values() for s in part.set_aside), *removed)
+    ours = {train.paths[i] for i in rows["normals"]}
+    lost = [*set_aside, *parts["normals"].set_aside, *(s for s in removed if s.path in ours)]
+    _refuse_too_few(len(kept["normals"]), lost, request.source)
+    normals = parts["normals"].images
+    tested = _test_set(parts["test"], test, normal, known, request.unseen) if test else None
+    name = folder.resolve().name
+    classes = "" if normal == {GOOD} else f": {_list_briefly(sorted(normal))}"
+    details: dict[str, object] = {
+        "classes": {"normal": sorted(normal), "known": known, "withheld": list(withheld)},
+        "images": {
+            "normals": len(normals),
+            "knowledge": len(kept["knowledge"]),
+            "test_normal": int((~tested.is_anomaly).sum()) if tested else 0,
+            "test_anomalies": int(tested.is_anomaly.sum()) if tested else 0,
+            "set_aside": len(aside),
+        },
+        "size": normals.shape[1],
+        "duplicates_removed": len(removed),
+        "notes": list(notes),
+    }
+    return Task(
+        name=name + classes,
+        normals=normals,
+        captions=tuple(choose_caption(train.captions[i], request.seed, train.paths[i]) for i in kept["normals"]),
+        domain=request.domain or DOMAINS.get(name.lower(), "images"),
+        test=tested,
+        knowledge=_knowledge(parts["knowledge"].images, train, kept["knowledge"]) if kept["knowledge"] else None,
+        set_aside=aside,
+        source=request.source,
+        details=details,
+    )
+
+
+def _list_briefly(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _refuse_one_sided(test: Split | None, normal: set[str]) -> None:
+    if test is None:
+        return
+    good = sum(kind in normal for kind in test.kinds)
+    if good == 0 or good == len(test.kinds):
+        raise UserError(
+            f"{test.where}: expected normal and anomalous test images, to measure how they are told apart; "
+            f"got {good} normal and {len(test.kinds) - good} anomalous. Add the missing side, "
+            "choose other normal classes, or leave the test images out."
+        )
+
+
+def _decode_parts(
+    size: int | None, native_size: bool, train: Split, test: Split | None, rows: dict[str, list[int]]
+) -> dict[str, Decoded]:
+    wanted = size or (_native_size(train, rows["normals"]) if native_size else None) or DEFAULT_SIZE
+    parts: dict[str, Decoded] = {}
+    jobs = [(side, train, rows[side]) for side in rows]
+    if test is not None:
+        jobs.append(("test", test, list(range(len(test.paths)))))
+    for side, split, positions in jobs:
+        parts[side] = decode_all(split.read(positions), len(positions), wanted, where=split.where)
+        if size is None and wanted != DEFAULT_SIZE and not parts[side].one_size:
+            return _decode_parts(DEFAULT_SIZE, native_size, train, test, rows)  # the sizes differ after all
+    return parts
+
+
+def _native_size(train: Split, rows: list[int]) -> int | None:
+    """The side of the first readable picture, if it is square and of moderate size."""
+    for _, source in train.read(rows):
+        try:
+            height, width, _ = decode(source).shape
+        except ImageError:
+            continue
+        return height if height == width and 8 <= height <= MAX_NATIVE_SIZE else None
+    return None
+
+
+def _digests(images: Images) -> list[bytes]:
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+
+def _remove_duplicates(
+    parts: dict[str, Decoded], train: Split, test: Split | None, rows: dict[str, list[int]]
+) -> list[SetAside]:
+    """Take out of `parts` the training pictures that the test holds too, and knowledge that shows a normal."""
+    found: dict[bytes, str] = {}
+    if test is not None:
+        for j, digest in zip(parts["test"].kept, _digests(parts["test"].images), strict=True):
+            found.setdefault(digest, f"the same picture as {test.paths[j]} in the test set")
+    removed: list[SetAside] = []
+    for side in rows:
+        part, keep = parts[side], []
+        digests = _digests(part.images)
+        for k, digest in enumerate(digests):
+            path = train.paths[rows[side][part.kept[k]]]
+            if digest in found:
+                removed.append(SetAside(path=path, reason=f"{found[digest]}; removed from the {side}"))
+            else:
+                keep.append(k)
+        if side == "normals":
+            for k in keep:
+                path = train.paths[rows[side][part.kept[k]]]
+                found.setdefault(digests[k], f"the same picture as the normal {path}")
+        if len(keep) < len(digests):
+            parts[side] = Decoded(
+                images=part.images[keep],
+                kept=part.kept[keep],
+                set_aside=part.set_aside,
+                one_size=part.one_size,
+            )
+    return removed
+
+
+def _refuse_too_few(n: int, lost: Sequence[SetAside], source: str) -> None:
+    if n < MIN_NORMALS:
+        why = f" {len(lost)} could not be used: {first_few(lost)}." if lost else ""
+        raise UserError(
+            f"a task needs at least {MIN_NORMALS} normal images to learn from; got {n} usable from {source}.{why} "
+            "Add more photos of the normal."
+        )
+
+
+def _test_set(part: Decoded, test: Split, normal: set[str], known: list[str], unseen: float) -> TestSet:
+    kinds = tuple(test.kinds[i] for i in part.kept)
+    return TestSet(
+        images=part.images,
+        is_anomaly=np.array([kind not in normal for kind in kinds], bool),
+        kinds=kinds,
+        seen=seen_mask(kinds, normal, known) if unseen else None,
+    )
+
+
+def _knowledge(images: Images, train: Split, rows: list[int]) -> Knowledge:
+    return Knowledge(
+        images=images,
+        captions=tuple(train.captions[i] for i in rows),
+        kinds=tuple(train.kinds[i] for i in rows),
+    )

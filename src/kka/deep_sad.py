@@ -1,0 +1,318 @@
+"""Eq. 5: Deep SAD. One implementation, for the confusion evaluator and for the SAD detector.
+
+Paper -> code: theta_C = `LeNet`, c = `centre`, y~ = +1 for a normal and -1 for an anomaly, lambda = `weight_decay`
+(Adam's L2 term is the gradient of lambda/2 ||W||^2). The paper's sum names anomalies only; normals enter with
+their plain distance, as in Deep SAD.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from kka.augment import augment, normalise, resize
+from kka.protocols import Images, Scores
+from kka.seeding import derive_seed
+
+INPUT_SIZE = 32
+DIMENSIONS = 128
+_EPSILON = 1e-6
+_SCORE_BATCH = 256
+
+M = TypeVar("M", bound=nn.Module)
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSADSettings:
+    """How a Deep SAD network is trained."""
+
+    epochs: int = 100
+    """Passes over normals and anomalies."""
+    learning_rate: float = 1e-4
+    milestones: tuple[int, ...] = (50,)
+    """Epochs at which the learning rate falls to a tenth."""
+    batch_size: int = 32
+    weight_decay: float = 5e-7
+    """lambda of Eq. 5."""
+    eta: float = 1.0
+    """Weight of the anomalies' term."""
+    pretrain_epochs: int = 50
+    """Passes of the autoencoder over the normals; 0 starts from random weights."""
+    pretrain_learning_rate: float = 1e-3
+    pretrain_weight_decay: float = 5e-4
+    precision: str = "auto"
+    """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 where the hardware has it. Scores are fp32."""
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1; got {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision: expected auto, fp32 or bf16; got {self.precision!r}")
+
+
+class LeNet(nn.Module):
+    """phi: (b, 3, 32, 32) -> (b, 128). No biases and no affine BatchNorm: either would let phi collapse onto c."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (3, 32, 64, 128)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 5, padding=2, bias=False) for a, b in pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c, eps=1e-4, affine=False) for c in channels[1:])
+        self.head = nn.Linear(128 * 4 * 4, DIMENSIONS, bias=False)
+
+    def forward(self, x: Float[Tensor, "b 3 32 32"]) -> Float[Tensor, "b 128"]:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.max_pool2d(F.leaky_relu(norm(conv(x))), 2)
+        return self.head(x.flatten(1))
+
+
+class Decoder(nn.Module):
+    """LeNet's mirror: (b, 128) -> (b, 3, 32, 32), linear at the end so that it can reach normalised pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (DIMENSIONS // 16, 128, 64, 32)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 5, padding=2, bias=False) for a, b in pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c, eps=1e-4, affine=False) for c in channels[1:])
+        self.out = nn.Conv2d(channels[-1], 3, 5, padding=2, bias=False)
+
+    def forward(self, z: Float[Tensor, "b 128"]) -> Float[Tensor, "b 3 32 32"]:
+        x = F.leaky_relu(z.view(len(z), DIMENSIONS // 16, 4, 4))
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.interpolate(F.leaky_relu(norm(conv(x))), scale_factor=2)
+        return self.out(x)
+
+
+def squared_distance(z: Float[Tensor, "b d"], centre: Float[Tensor, "d"]) -> Float[Tensor, "b"]:
+    """||phi(x) - c||^2, the score: higher = more anomalous."""
+    return (z - centre).square().sum(dim=1)
+
+
+def deep_sad_loss(
+    distance: Float[Tensor, "b"],
+    is_anomaly: Bool[Tensor, "b"],
+    eta: float = 1.0,
+    weight: Float[Tensor, "b"] | None = None,
+) -> Float[Tensor, ""]:
+    """Eq. 5 without its weight term: the batch mean of d for normals and eta (d + 1e-6)^-1 for anomalies."""
+    terms = torch.where(is_anomaly, eta / (distance + _EPSILON), distance)
+    return (terms if weight is None else terms * weight).mean()
+
+
+def centre_of(z: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
+    """c: the mean embedding, its components pushed at least 0.1 away from 0 (which phi reaches trivially)."""
+    c = z.mean(dim=0)
+    return torch.where(c.abs() < 0.1, torch.where(c < 0, -0.1, 0.1), c)
+
+
+class DeepSAD:
+    """A trained network with its centre: embeds and scores images of any size."""
+
+    def __init__(self, network: LeNet, centre: Float[Tensor, "d"], losses: list[float]) -> None:
+        self.network = network.eval()
+        self.centre = centre
+        self.losses = losses
+        """Mean training loss of each epoch."""
+
+    def embed(self, images: Images) -> Float[np.ndarray, "n d"]:
+        """phi of each image, in fp32, without augmentation."""
+        return _embed(self.network, _resident(images, self.centre.device)).cpu().numpy()
+
+    def score(self, images: Images) -> Scores:
+        """Squared distance to the centre: higher = more anomalous."""
+        z = _embed(self.network, _resident(images, self.centre.device))
+        return squared_distance(z, self.centre).cpu().numpy()
+
+    def save(self, path: Path) -> None:
+        """Write `deep_sad.safetensors` into the folder `path`."""
+        from safetensors.torch import save_file
+
+        path.mkdir(parents=True, exist_ok=True)
+        tensors = {"centre": self.centre, "losses": torch.tensor(self.losses), **self.network.state_dict()}
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path / "deep_sad.safetensors")
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "auto") -> "DeepSAD":
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        where = choose_device(device)
+        tensors = load_file(path / "deep_sad.safetensors")
+        centre, losses = tensors.pop("centre").to(where), tensors.pop("losses").tolist()
+        network = _new_network(LeNet, where, seed=0)
+        network.load_state_dict(tensors)
+        return cls(network, centre, losses)
+
+
+def train_deep_sad(
+    normals: Images,
+    anomalies: Images | None = None,
+    *,
+    settings: DeepSADSettings,
+    seed: int,
+    start: dict[str, Tensor] | None = None,
+    progress: Progress | None = None,
+) -> DeepSAD:
+    """Train Eq. 5 on normals and labelled anomalies to the last epoch.
+
+    `start`: LeNet weights from `pretrain`; None pretrains here (`settings.pretrain_epochs`). Equal seeds give
+    equal networks on one machine with one thread count.
+    """
+    device = choose_device(settings.device)
+    if start is None:
+        start = pretrain(normals, settings=settings, seed=seed)
+    network = _new_network(LeNet, device, seed=derive_seed(seed, "network"))
+    network.load_state_dict(start)
+
+    n_anomalies = 0 if anomalies is None else len(anomalies)
+    pixels = _resident(normals, device)
+    centre = centre_of(_embed(network, pixels))
+    if anomalies is not None and n_anomalies:
+        pixels = torch.cat([pixels, _resident(anomalies, device, like=pixels)])
+    is_anomaly = torch.arange(len(pixels), device=device) >= len(normals)
+
+    def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
+        z = network(batch).float()
+        return deep_sad_loss(squared_distance(z, centre), is_anomaly[index], settings.eta)
+
+    losses = _fit(
+        network, loss, pixels, settings, settings.epochs, settings.learning_rate, settings.weight_decay,
+        seed=derive_seed(seed, "train"), progress=progress,
+    )  # fmt: skip
+    return DeepSAD(network, centre, losses)
+
+
+def pretrain(normals: Images, *, settings: DeepSADSettings, seed: int) -> dict[str, Tensor]:
+    """LeNet weights from an autoencoder of the normals: the start of Eq. 5, and phi of Eq. 1.
+
+    With `pretrain_epochs=0`, the same random weights that the autoencoder would start from.
+    """
+    device = choose_device(settings.device)
+    encoder = _new_network(LeNet, device, seed=derive_seed(seed, "encoder"))
+    if settings.pretrain_epochs:
+        decoder = _new_network(Decoder, device, seed=derive_seed(seed, "decoder"))
+        autoencoder = nn.ModuleList([encoder, decoder])
+
+        def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
+            return F.mse_loss(decoder(encoder(batch)).float(), batch)
+
+        _fit(
+            autoencoder, loss, _resident(normals, device), settings, settings.pretrain_epochs,
+            settings.pretrain_learning_rate, settings.pretrain_weight_decay, seed=derive_seed(seed, "pretrain"),
+        )  # fmt: skip
+    return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
+
+
+def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto") -> Float[np.ndarray, "n d"]:
+    """phi(x) by weights from `pretrain`."""
+    where = choose_device(device)
+    network = _new_network(LeNet, where, seed=0)
+    network.load_state_dict(start)
+    return _embed(network.eval(), _resident(images, where)).cpu().numpy()
+
+
+def choose_device(device: str) -> torch.device:
+    """auto: CUDA, else MPS, else CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype that `precision` means on `device`; None = plain fp32."""
+    if precision == "fp32" or device.type == "mps":
+        return None
+    if precision == "bf16" or device.type == "cuda":
+        return torch.bfloat16
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None
+
+
+def _new_network(kind: type[M], device: torch.device, *, seed: int) -> M:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = kind()
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def _resident(images: Images, device: torch.device, like: Tensor | None = None) -> UInt8[Tensor, "n 3 h w"]:
+    """Images on the device, once, at no more than twice the input size: crops then never alias much."""
+    side = (2 * INPUT_SIZE, 2 * INPUT_SIZE) if like is None else (int(like.shape[2]), int(like.shape[3]))
+    chunks = []
+    for part in np.array_split(images, max(1, len(images) // 512)):
+        x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)
+        small = max(x.shape[2:]) <= 2 * INPUT_SIZE if like is None else x.shape[2:] == like.shape[2:]
+        if not small:
+            x = F.interpolate(x.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
+            x = x.round().clamp(0, 255).to(torch.uint8)
+        chunks.append(x.to(device))
+    return torch.cat(chunks)
+
+
+@torch.no_grad()
+def _embed(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+    network.eval()
+    parts = [
+        network(normalise(resize(p, INPUT_SIZE)).contiguous(memory_format=torch.channels_last))
+        for p in pixels.split(_SCORE_BATCH)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, DIMENSIONS, device=pixels.device)
+
+
+def _fit(
+    module: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    pixels: UInt8[Tensor, "n 3 h w"],
+    settings: DeepSADSettings,
+    epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Adam over augmented batches of near-equal size; the mean loss of each epoch."""
+    device = pixels.device
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(settings.milestones), gamma=0.1)
+    dtype = autocast_dtype(settings.precision, device)
+    steps = max(1, round(len(pixels) / settings.batch_size))
+    history = []
+    module.train()
+    for epoch in range(epochs):
+        total = torch.zeros((), device=device)
+        for index in torch.randperm(len(pixels), generator=generator).tensor_split(steps):
+            index = index.to(device)
+            batch = augment(pixels[index], INPUT_SIZE, generator=generator)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                value = loss(batch, index)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            total += value.detach()
+        schedule.step()
+        history.append(float(total) / steps)
+        if progress is not None:
+            progress((epoch + 1) * steps, epochs * steps)
+    module.eval()
+    return history

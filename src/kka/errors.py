@@ -1,0 +1,11 @@
+"""The one error meant for people: what was expected, what was got, what to do."""
+
+
+class UserError(ValueError):
+    """Something the user can put right. The command line prints its text without a traceback."""
+
+
+def unknown(kind: str, got: str, known: object) -> UserError:
+    """The error for a name that no registry holds; it lists the names that one does."""
+    names = ", ".join(sorted(map(str, known)))  # type: ignore[call-overload]
+    return UserError(f"unknown {kind}: expected one of {names}; got {got!r}")

@@ -1,0 +1,228 @@
+"""One bloom: petals, their shading and texture, and the center, drawn on a square tile with anti-aliased outlines.
+
+A petal is a profile in polar coordinates of the flower's plane: half angle as a function of the distance from the
+middle. A pixel lies between the axes of two petals only, so two evaluations draw any number of petals; the later
+petal lies over the earlier one, all around. All arrays are float32 of shape (m, tile, tile) for m blooms.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kka.garden.palette import PROFILE_END, PROFILE_STEPS, profiles
+
+Field = np.ndarray
+
+_WIDTH, _SLOPE = profiles()
+MAX_PETALS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blooms:
+    """The numbers that shape m blooms. Arrays are (m,), or as said."""
+
+    petals: Field
+    """Number of petals in one row, as float32."""
+    profile: Field
+    """Row of the shape table, int."""
+    width: Field
+    """Half width of a petal as a share of the angle between two axes."""
+    notch: Field
+    fringe: Field
+    radius: Field
+    """In pixels."""
+    turn: Field
+    """Rotation in the flower's plane, radians."""
+    tilt: Field
+    """(m, 2): how much the plane is foreshortened, 0..1, and in which direction."""
+    mirror: Field
+    """1 or -1: which way round the petals overlap."""
+    x: Field
+    y: Field
+    """Middle of the bloom on the tile, in pixels."""
+    lengths: Field
+    bends: Field
+    shades: Field
+    """(m, MAX_PETALS): each petal's length (near 1), angle off its axis and brightness (near 1)."""
+    color: Field
+    second: Field
+    """(m, 3) RGB of the petals, and of tips, edges or base."""
+    pattern: Field
+    """(m, 3): 1 for tips, edges, base."""
+    texture: Field
+    """(m, 6): 1 for veined, spotted, ruffled, striped, velvety, glossy."""
+    light: Field
+    """(m, 3): direction (radians), strength, share that comes from behind."""
+    phase: Field
+    """A number in 0..1 that no other part uses."""
+    center_color: Field
+    """(m, 3)."""
+    center_radius: Field
+    """In pixels."""
+    center_kind: Field
+    """Index into CENTER_KINDS."""
+
+    def pick(self, rows: Field) -> "Blooms":
+        """The blooms of these rows."""
+        return Blooms(**{name: value[rows] for name, value in vars(self).items()})
+
+    def inner_row(self) -> "Blooms":
+        """The second, inner row of petals of a double flower: smaller, and between the axes of the first."""
+        half_step = np.float32(np.pi) / self.petals
+        return replace(
+            self,
+            radius=self.radius * np.float32(0.66),
+            turn=self.turn + half_step,
+            shades=self.shades[:, ::-1] * np.float32(1.04),
+        )
+
+
+CENTER_KINDS = ("disc", "cone", "stamens", "throat", "star", "ring")
+
+
+def _column(values: Field) -> Field:
+    return values.astype(np.float32)[:, None, None]
+
+
+def _step(low: float, high: float, x: Field) -> Field:
+    """Smooth step from 0 at `low` to 1 at `high`."""
+    t = np.clip((x - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    return t * t * (np.float32(3) - np.float32(2) * t)
+
+
+def plane(b: Blooms, tile: int) -> tuple[Field, Field]:
+    """Distance from the middle (pixels) and angle of every tile pixel, in the plane of the flower."""
+    grid = np.arange(tile, dtype=np.float32)
+    dx, dy = grid[None, None, :] - _column(b.x), grid[None, :, None] - _column(b.y)
+    cos, sin = _column(np.cos(b.tilt[:, 1])), _column(np.sin(b.tilt[:, 1]))
+    along = dx * cos + dy * sin
+    across = (dy * cos - dx * sin) / _column(np.float32(1) - b.tilt[:, 0])
+    r = np.sqrt(along * along + across * across) + np.float32(1e-3)
+    return r, np.arctan2(across, along) + _column(b.tilt[:, 1])
+
+
+def _petal(b: Blooms, r: Field, index: Field, off: Field) -> tuple[Field, Field, Field, Field]:
+    """Of the petal `index`: signed distance to its outline in pixels (inside > 0), t along it, u across it, brightness.
+
+    `off` is the angle from the petal's axis, in steps from axis to axis; u is -1..1 between the petal's rims.
+    """
+    row = np.arange(len(r), dtype=np.int32)[:, None, None] * MAX_PETALS + index
+    off = off - b.bends.ravel()[row]
+    reach = _column(b.radius) * b.lengths.ravel()[row]
+    width = _column(b.width)
+    u = off / width
+    if b.notch.any():
+        reach = reach * (1 - _column(b.notch) * np.exp(np.float32(-9) * u * u))
+    wavy = b.texture[:, 2] * np.float32(0.05) + b.fringe
+    if wavy.any():
+        teeth = np.sin(u * np.float32(8.5) + _column(b.phase) * np.float32(40) + index.astype(np.float32))
+        reach = reach * (1 + _column(wavy) * np.float32(0.5) * (teeth - 1) * np.minimum(r / reach, 1))
+    t = r / reach
+    step = np.minimum(t * np.float32((PROFILE_STEPS - 1) / PROFILE_END), np.float32(PROFILE_STEPS - 1.001))
+    cell = step.astype(np.int32)
+    at = cell + (b.profile.astype(np.int32) * PROFILE_STEPS)[:, None, None]
+    slope = _SLOPE.ravel()[at] * width
+    half = _WIDTH.ravel()[at] * width + slope * (step - cell.astype(np.float32)) * np.float32(
+        PROFILE_END / (PROFILE_STEPS - 1)
+    )
+    per_arc = _column(b.petals) * np.float32(0.5 / np.pi) / r
+    radial = slope / reach
+    distance = (half - np.abs(off)) / np.sqrt(radial * radial + per_arc * per_arc)
+    return distance, t, u, b.shades.ravel()[row]
+
+
+def _petal_paint(b: Blooms, r: Field, lit: Field, petal: tuple[Field, Field, Field, Field]) -> tuple[Field, Field]:
+    """Share of the second color, and brightness, over one petal; `lit` is the cosine to the light."""
+    distance, t, u, shade = petal
+    folded = u * u
+    strength, behind = _column(b.light[:, 1]), _column(b.light[:, 2])
+    value = shade * (np.float32(0.80) + np.float32(0.28) * t - np.float32(0.10) * folded)
+    value += np.float32(0.20) * strength * lit * t
+    value += behind * (np.float32(0.22) * _step(0.4, 1.0, t) - np.float32(0.08))
+    value -= np.float32(0.15) * np.exp(np.float32(-0.9) * np.maximum(distance, 0))  # a soft darker rim
+    mix = np.zeros_like(t)
+    if b.pattern.any():
+        tips, edges, base = (_column(b.pattern[:, i]) for i in range(3))
+        mix += tips * _step(0.58, 0.84, t)
+        mix += edges * (1 - _step(1.0, 2.8, distance * (np.float32(22) / _column(b.radius))))
+        mix += base * (1 - _step(0.34, 0.58, t))
+    veined, spotted, ruffled, striped, velvety, glossy = (_column(b.texture[:, i]) for i in range(6))
+    inner = 1 - _step(0.55, 1.05, t)
+    if veined.any():
+        veins = np.float32(0.5) + np.float32(0.5) * np.cos(u * np.float32(11) + t * u * np.float32(3))
+        value -= veined * np.float32(0.42) * veins * veins * (np.float32(0.35) + inner)
+    if spotted.any():
+        cells = np.sin(t * np.float32(25)) * np.cos(
+            u * np.float32(6.5) + np.floor(t * np.float32(7.96)) * np.float32(1.7)
+        )
+        value -= (
+            spotted * np.float32(0.55) * _step(0.25, 0.6, cells) * _step(0.25, 0.35, t) * (1 - _step(0.85, 0.95, t))
+        )
+    if ruffled.any():
+        waves = np.sin(u * np.float32(8.5) + _column(b.phase) * np.float32(40) + t * np.float32(5))
+        value += ruffled * np.float32(0.16) * waves * t
+    if striped.any():
+        value -= striped * np.float32(0.5) * (1 - _step(0.14, 0.30, np.abs(u))) * (1 - _step(0.8, 1.0, t))
+    value -= velvety * (np.float32(0.42) * (1 - _step(0.25, 0.9, t)) + np.float32(0.05))
+    shine = (
+        np.float32(-14) * (t - np.float32(0.68)) * (t - np.float32(0.68)) - np.float32(5) * (u - np.float32(0.2)) ** 2
+    )
+    if glossy.any():
+        value += glossy * np.float32(0.55) * np.exp(shine)
+    return np.minimum(mix, 1), np.maximum(value, np.float32(0.12))
+
+
+def petals(b: Blooms, tile: int, r: Field, angle: Field) -> tuple[Field, Field]:
+    """The row of petals: RGB (3, m, tile, tile) and coverage (m, tile, tile)."""
+    steps = (angle * _column(b.mirror) + _column(b.turn)) * (_column(b.petals) * np.float32(0.5 / np.pi))
+    axis = np.floor(steps)
+    number = b.petals.astype(np.int32)[:, None, None]
+    lower = axis.astype(np.int32) % number
+    upper = np.where(lower + 1 == number, 0, lower + 1)
+    off = steps - axis
+    lit = np.cos(angle - _column(b.light[:, 0]))
+    below, above = _petal(b, r, lower, off), _petal(b, r, upper, off - 1)
+    mix_a, value_a = _petal_paint(b, r, lit, below)
+    mix_b, value_b = _petal_paint(b, r, lit, above)
+    cover_a, cover_b = (np.clip(p[0] + np.float32(0.5), 0, 1) for p in (below, above))
+    fall = np.clip(1 + above[0] * np.float32(0.30), 0, 1)  # the upper petal's soft shadow on the lower one
+    value_a = value_a * (1 - np.float32(0.34) * fall)
+    cover = cover_a + cover_b - cover_a * cover_b
+    share = cover_b / np.maximum(cover, np.float32(1e-4))
+    value = value_a + share * (value_b - value_a)
+    mix = mix_a + share * (mix_b - mix_a)
+    return _tint(b.color, b.second, mix, value), cover
+
+
+def _tint(color: Field, second: Field, mix: Field, value: Field) -> Field:
+    """RGB of a mix of two colors at a brightness; above 1 it runs towards white, below it grows more saturated."""
+    out = np.empty((3, *mix.shape), np.float32)
+    glow = np.clip(value - 1, 0, 1) * np.float32(0.7)
+    low = np.minimum(value, 1)
+    shadow = low * low
+    for i in range(3):
+        base = _column(color[:, i])
+        tone = base + mix * (_column(second[:, i]) - base)
+        out[i] = tone * (tone * low + (1 - tone) * shadow)
+        out[i] += glow * (1 - out[i])
+    return out
+
+
+def draw(b: Blooms, double: Field, tile: int) -> tuple[Field, Field]:
+    """Whole blooms: RGB (3, m, tile, tile) and coverage (m, tile, tile). `double` (m,) bool: two rows of petals."""
+    from kka.garden.center import paint_center
+
+    r, angle = plane(b, tile)
+    rgb, cover = petals(b, tile, r, angle)
+    rows = np.flatnonzero(double)
+    if len(rows):
+        inner = b.pick(rows).inner_row()
+        top, over = petals(inner, tile, r[rows], angle[rows])
+        edge = _column(inner.radius) * np.float32(1.08)
+        dim = 1 - np.float32(0.3) * (1 - _step(0.75, 1.25, r[rows] / edge))
+        rgb[:, rows] = rgb[:, rows] * dim * (1 - over) + top * over
+        cover[rows] = np.maximum(cover[rows], over)
+    margin = round(tile * 0.16)  # no center reaches further
+    inner_part = np.s_[..., margin : tile - margin, margin : tile - margin]
+    paint_center(b, r[inner_part], angle[inner_part], rgb[inner_part], cover[inner_part])
+    return rgb, cover

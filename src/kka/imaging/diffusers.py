@@ -1,0 +1,196 @@
+"""Eq. 4 by a diffusion model: any text-to-image pipeline of the diffusers library, from the hub or from a folder.
+
+Weights are safetensors, and no remote code runs. Each picture has a random generator of its own, on the CPU, so that
+it depends on its caption and seed alone; on one device a batch of another size changes it by rounding at most.
+"""
+
+import inspect
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kka.errors import UserError, unknown
+from kka.protocols import Images
+
+if TYPE_CHECKING:
+    import torch
+
+FEW_STEPS: dict[str, tuple[int, float]] = {
+    "turbo": (4, 0.0),
+    "schnell": (4, 0.0),
+    "lightning": (4, 0.0),
+    "lcm": (4, 8.0),
+}
+"""Word in a model's name -> (steps, guidance) as published for models distilled to few steps. Turbo models do with
+one step as well, which is four times as fast. Other models: the pipeline's own defaults, mostly 50 and 7.5."""
+DTYPES = ("auto", "float16", "bfloat16", "float32")
+SIDE = 8
+"""Heights and widths are multiples of this: one cell of the usual latent space, in pixels."""
+
+
+class DiffusersModel:
+    """An `ImageModel` by `AutoPipelineForText2Image`.
+
+    `steps`, `guidance`, `size` (side, or height and width, in pixels): None for the defaults of the model (see
+    `FEW_STEPS`). `batch_size`: pictures drawn together, which memory bounds. `dtype`: "auto" is half precision on a
+    GPU and float32 on a CPU. `variant`: as hub repositories name files, e.g. "fp16". Captions are cut where the text
+    encoder ends, for CLIP after 77 tokens. A picture that the model's safety checker refuses, or that comes out
+    non-finite (with a warning), is returned black.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | tuple[int, int] | None = None,
+        batch_size: int = 4,
+        device: str = "auto",
+        dtype: str = "auto",
+        negative_prompt: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+    ) -> None:
+        self.path = path
+        few = next((few for word, few in FEW_STEPS.items() if word in Path(path).name.lower()), (None, None))
+        self.steps = few[0] if steps is None else steps
+        self.guidance = few[1] if guidance is None else guidance
+        self.size = (size, size) if isinstance(size, int) else size
+        self.batch_size = batch_size
+        self.negative_prompt = negative_prompt
+        self._validate(dtype)
+        self.device, self._dtype = _placed(device, dtype)
+        self._pipeline = _load(path, self._dtype, revision=revision, variant=variant).to(self.device)
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._arguments = self._pipeline_arguments()
+        settings = repr([revision, variant, str(self._dtype), sorted(self._arguments.items()), negative_prompt])
+        content = f"{_fingerprint(path)}{settings}".encode()
+        self.identity = f"diffusers:{path}:{blake2b(content, digest_size=8).hexdigest()}"
+
+    def draw(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Images:
+        """(n, h, w, 3). For no captions: (0, h, w, 3) of `size`, or (0, 0, 0, 3) where that is not given."""
+        images = [np.zeros((0, *(self.size or (0, 0)), 3), np.uint8)] if not captions else []
+        for start in range(0, len(captions), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            images.append(self._draw_batch(list(captions[batch]), list(seeds[batch])))
+        return np.concatenate(images)
+
+    def _draw_batch(self, captions: list[str], seeds: list[int]) -> Images:
+        import torch
+
+        arguments = dict(self._arguments)
+        if self.negative_prompt is not None:
+            arguments["negative_prompt"] = [self.negative_prompt] * len(captions)
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        try:
+            with _quiet():
+                made = self._pipeline(prompt=captions, generator=generators, output_type="pt", **arguments).images
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{self.identity}: expected room on {self.device} for {len(captions)} pictures at a time; got "
+                f"{error}. Give a smaller batch_size or size."
+            ) from error
+        made = made.float().cpu()
+        finite = made.isfinite().flatten(1).all(1)
+        if not finite.all():
+            warnings.warn(
+                f"{self.path}: {int((~finite).sum())} of {len(captions)} pictures came out non-finite in "
+                f"{self._dtype} and are set aside; try dtype='bfloat16' or 'float32'",
+                stacklevel=3,
+            )
+            made[~finite] = 0
+        return (made.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+    def _validate(self, dtype: str) -> None:
+        if dtype not in DTYPES:
+            raise unknown("dtype", dtype, DTYPES)
+        for name, value in (("steps", self.steps), ("batch_size", self.batch_size)):
+            if value is not None and value < 1:
+                raise UserError(f"{name}: expected 1 or more; got {value}")
+        if self.size is not None and any(side < SIDE or side % SIDE for side in self.size):
+            raise UserError(f"size: expected multiples of {SIDE} pixels; got {self.size}")
+
+    def _pipeline_arguments(self) -> dict[str, Any]:
+        """What the pipeline is called with, the captions and seeds apart."""
+        height, width = self.size or (None, None)
+        wanted = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "height": height,
+            "width": width,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        accepted = inspect.signature(self._pipeline.__call__).parameters
+        refused = ({*given} | ({"negative_prompt"} if self.negative_prompt is not None else set())) - {*accepted}
+        if refused:
+            raise UserError(
+                f"{self.path}: expected options that {type(self._pipeline).__name__} has; got "
+                f"{', '.join(sorted(refused))}"
+            )
+        return given
+
+
+def _placed(device: str, dtype: str) -> tuple[str, "torch.dtype"]:
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "float16"
+    return device, getattr(torch, dtype)
+
+
+def _load(path: str, dtype: "torch.dtype", *, revision: str | None, variant: str | None) -> Any:
+    try:
+        from diffusers import AutoPipelineForText2Image
+    except ImportError as error:
+        raise UserError(f"diffusers:{path} needs the package diffusers: pip install 'kka[diffusers]'") from error
+    folder = Path(path).expanduser()
+    if folder.exists() and not (folder / "model_index.json").is_file():
+        raise UserError(f"diffusers:{path}: expected a folder with model_index.json, as save_pretrained writes it")
+    try:
+        with _quiet():
+            return AutoPipelineForText2Image.from_pretrained(
+                str(folder) if folder.exists() else path,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                revision=revision,
+                variant=variant,
+            )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"diffusers:{path}: expected a folder of a text-to-image pipeline with safetensors weights, or its id on "
+            f"the Hugging Face hub; got {type(error).__name__}: {reason}. Check the name, the network and, for a "
+            "gated model, `hf auth login`; without a network, download it elsewhere and give the folder."
+        ) from error
+
+
+def _fingerprint(path: str) -> str:
+    """Changes when the files of a local model do: a picture of the old one must not be taken for one of the new."""
+    folder = Path(path).expanduser()
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return repr([(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' notes on cut captions and progress of loading: there are thousands of captions."""
+    from diffusers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

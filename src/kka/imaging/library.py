@@ -1,0 +1,119 @@
+"""The captioned pictures of a folder, for `bank:<folder>`: its training images, and never its test images."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from kka.data.decode import ImageError, Source, decode, decode_all, first_few
+from kka.data.folder import SUFFIXES
+from kka.data.metadata import METADATA, read_captions
+from kka.errors import UserError
+from kka.task import Knowledge, SetAside
+
+MAX_SIDE = 128
+"""Pictures are kept as squares with the side of the first one, up to this, in pixels."""
+NOT_TRAINING = ("test", "val", "validation")
+"""Sub-folders that are left out. Where there is `train`, all others are."""
+
+
+def read_library(name: str, *, size: int | None = None) -> Knowledge:
+    """The captioned training images of a Parquet folder, or of an image folder with `metadata.jsonl`.
+
+    `size`: the side in pixels. What cannot be read is left out with a warning, as are images without a caption.
+    Raises UserError for a folder that is not there or holds no captioned image.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"bank:{name}: expected a folder with train.parquet, or of images with {METADATA}; got no folder there"
+        )
+    parquet = (folder / "train.parquet").is_file()
+    sources, captions, kinds = _parquet(folder / "train.parquet") if parquet else _images(folder)
+    if not sources:
+        raise UserError(
+            f"bank:{name}: expected train.parquet with captions, or images with captions in {METADATA}; got none"
+        )
+    side = size or _first_side(sources)
+    decoded = decode_all(iter(sources), len(sources), side, where=name)
+    _warn(name, decoded.set_aside)
+    return Knowledge(
+        images=decoded.images,
+        captions=tuple(captions[i] for i in decoded.kept),
+        kinds=tuple(kinds[i] for i in decoded.kept),
+    )
+
+
+class _Rows:
+    """The images of a Parquet file, read in order as they are asked for."""
+
+    def __init__(self, path: Path, rows: list[int]) -> None:
+        self.path, self.rows = path, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Source]:
+        import pyarrow.parquet as pq
+
+        wanted, row = set(self.rows), 0
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=256, columns=["image.bytes"]):
+                for value in batch.column(0).field("bytes"):
+                    if row in wanted:
+                        yield f"{self.path.name}:row {row}", value.as_py() or b""
+                    row += 1
+
+
+_Library = tuple[_Rows | list[Source], list[tuple[str, ...]], list[str]]
+"""The pictures, the captions of each, and the class of each."""
+
+
+def _parquet(path: Path) -> _Library:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+        if not {"image", "captions"} <= {*names}:
+            raise UserError(f"{path}: expected the columns image and captions; got {', '.join(names)}")
+        table = pq.read_table(path, columns=[n for n in ("captions", "label_name") if n in names])
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read as Parquet: {error}") from error
+    captions = [tuple(c for c in given or () if c and c.strip()) for given in table["captions"].to_pylist()]
+    kinds = table["label_name"].to_pylist() if "label_name" in names else [""] * len(captions)
+    rows = [row for row, given in enumerate(captions) if given]
+    return _Rows(path, rows), [captions[row] for row in rows], [str(kinds[row] or "") for row in rows]
+
+
+def _images(folder: Path) -> _Library:
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and _is_training(file, folder))
+    images = {f.relative_to(folder).as_posix(): f for f in files if f.suffix.lower() in SUFFIXES}
+    metadata = [file for file in files if file.name == METADATA]
+    captions, problems = read_captions(folder, metadata, images)
+    _warn(folder.name, [problem for problem in problems if not problem.reason.startswith("no such image")])
+    sources: list[Source] = [(path, images[path]) for path in captions]
+    return sources, list(captions.values()), [Path(path).parent.name for path in captions]
+
+
+def _is_training(file: Path, folder: Path) -> bool:
+    parts = file.relative_to(folder).parts
+    if any(part.startswith(".") for part in parts):
+        return False
+    if len(parts) == 1 and file.name == METADATA:
+        return True  # at the top, it may speak of all splits
+    return parts[0] == "train" if (folder / "train").is_dir() else parts[0] not in NOT_TRAINING
+
+
+def _first_side(sources: _Rows | list[Source]) -> int:
+    """The shorter side of the first picture that can be read, at most MAX_SIDE."""
+    for _, source in sources:
+        try:
+            return min(*decode(source).shape[:2], MAX_SIDE)
+        except ImageError:
+            continue  # decode_all names it
+    return MAX_SIDE
+
+
+def _warn(name: str, problems: list[SetAside] | tuple[SetAside, ...]) -> None:
+    if problems:
+        warnings.warn(f"bank:{name}: {len(problems)} left out: {first_few(tuple(problems))}", stacklevel=3)

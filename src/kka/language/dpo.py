@@ -1,0 +1,202 @@
+"""Eq. 7 on a Hugging Face model: DPO with LoRA through TRL.
+
+The policy is the base model with the adapter on, the reference the same weights with the adapter off. From round
+to round the adapter goes on, and the reference stays the base model.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import datasets
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from kka.language.chat import CHAT_OPTIONS, as_conversation
+from kka.language.settings import DPOSettings
+from kka.preferences import dpo_loss, reward_margins
+from kka.protocols import PreferencePair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What one tuning did: the validation figures are NaN where there are no validation pairs."""
+
+    steps: int
+    train_loss: float
+    validation_loss: float
+    margin: float
+    accuracy: float
+
+
+class _Trainer(DPOTrainer):
+    def _send_telemetry(self) -> None:
+        """Nothing is reported to anybody."""
+
+
+class _Progress(TrainerCallback):
+    def __init__(self, tell: Callable[[int, int], None]) -> None:
+        self.tell = tell
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.tell(state.global_step, state.max_steps)
+
+
+def tune_adapter(
+    policy: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    validation: Sequence[PreferencePair],
+    settings: DPOSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuned:
+    """Train the adapter of `policy` in place. The global random state is the caller's to keep."""
+    base = policy.get_base_model()
+    with tempfile.TemporaryDirectory(prefix="kka-dpo-") as scratch:
+        trainer = make_trainer(policy, tokenizer, pairs, validation, settings, seed=seed, device=device, folder=scratch)
+        if progress is not None:
+            trainer.add_callback(_Progress(progress))
+        try:
+            result = trainer.train()
+        finally:
+            # TRL puts a fused head over `forward`, and accelerate its autocast: take both off again, or
+            # they pile up round by round.
+            for module in (policy, base):
+                module.__dict__.pop("forward", None)
+            policy.eval()
+        rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
+    figures = _validation_figures(policy, rows, settings, tokenizer.pad_token_id)
+    return Tuned(steps=result.global_step, train_loss=float(result.training_loss), **figures)
+
+
+def make_trainer(
+    policy: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    validation: Sequence[PreferencePair],
+    settings: DPOSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    folder: str,
+) -> DPOTrainer:
+    """TRL's trainer with the base model as reference: silent, without checkpoints or reports."""
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    micro = settings.micro_batch or settings.batch
+    steps = settings.steps_for(len(pairs))
+    config = DPOConfig(
+        output_dir=folder,
+        beta=settings.beta,
+        learning_rate=settings.rate_for(policy),
+        max_steps=steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.batch // micro,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * steps),
+        disable_dropout=False,  # TRL's own default would switch LoRA's dropout off
+        gradient_checkpointing=device.type == "cuda",
+        bf16=half,
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=device.type == "cuda",
+        max_length=None,
+        seed=seed,
+        data_seed=seed,
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    if device.type == "cuda":
+        config._n_gpu = 1  # several GPUs in sight would make the Trainer ask for a launcher
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        trainer = _Trainer(
+            model=policy,
+            args=config,
+            train_dataset=_as_dataset(pairs, tokenizer),
+            eval_dataset=_as_dataset(validation, tokenizer) if validation else None,
+            processing_class=tokenizer,
+        )
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+    trainer.remove_callback(PrinterCallback)
+    # TRL copies an adapter that exists already into a second one, "ref", as the reference. Ours is the base model,
+    # which is what TRL falls back to, by switching the adapter off, when there is no "ref".
+    policy.delete_adapter("ref")
+    return trainer
+
+
+def _as_dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
+    chat = tokenizer.chat_template is not None
+    rows = []
+    for pair in pairs:
+        row: dict[str, Any] = {"prompt": as_conversation(pair.prompt, tokenizer)}
+        for name, caption in (("chosen", pair.hard), ("rejected", pair.easy)):
+            row[name] = [{"role": "assistant", "content": caption}] if chat else caption
+        if chat:
+            row["chat_template_kwargs"] = CHAT_OPTIONS
+        rows.append(row)
+    return datasets.Dataset.from_list(rows)
+
+
+def _validation_figures(
+    policy: PeftModel, rows: list[dict[str, Any]], settings: DPOSettings, pad: int
+) -> dict[str, float]:
+    if not rows:
+        return dict.fromkeys(("validation_loss", "margin", "accuracy"), float("nan"))
+    prompts = [row["prompt_ids"] for row in rows]
+    logps = [
+        (
+            completion_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.batch),
+            base_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.batch),
+        )
+        for side in ("chosen_ids", "rejected_ids")
+    ]
+    (policy_hard, ref_hard), (policy_easy, ref_easy) = logps
+    margins = reward_margins(policy_hard, policy_easy, ref_hard, ref_easy, settings.beta)
+    losses = dpo_loss(policy_hard, policy_easy, ref_hard, ref_easy, settings.beta)
+    return {
+        "validation_loss": float(losses.mean()),
+        "margin": float(margins.mean()),
+        "accuracy": float((margins > 0).mean()),
+    }
+
+
+def base_logps(
+    policy: PeftModel, prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int, *, batch: int
+) -> np.ndarray:
+    """As `completion_logps`, of the base model: the adapter is off."""
+    with policy.disable_adapter():
+        return completion_logps(policy, prompts, answers, pad, batch=batch)
+
+
+@torch.no_grad()
+def completion_logps(
+    model: torch.nn.Module, prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int, *, batch: int
+) -> np.ndarray:
+    """log p(answer | prompt) of each pair of token lists, summed over the answer's tokens, in nats: (n,) float64."""
+    model.eval()
+    device = next(model.parameters()).device
+    out = []
+    for start in range(0, len(prompts), batch):
+        rows = [torch.tensor(p + a) for p, a in zip(prompts[start : start + batch], answers[start:], strict=False)]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        first = torch.tensor([len(p) for p in prompts[start : start + batch]], device=device)
+        position = torch.arange(ids.shape[1], device=device)
+        attend = position < lengths[:, None]
+        answer = attend & (position >= first[:, None])
+        logits = model(input_ids=ids, attention_mask=attend.long(), use_cache=False).logits[:, :-1].float()
+        token_logps = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        out.append((token_logps.double() * answer[:, 1:]).sum(1).cpu().numpy())
+    return np.concatenate(out) if out else np.zeros(0)

@@ -1,0 +1,275 @@
+"""Eq. 3 with any causal language model of Hugging Face's transformers, from the hub or a folder.
+
+Safetensors only. Each prompt is read once: its keys and values are shared by all its answers, which are sampled
+together in batches.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import DynamicCache, GenerationConfig
+
+from kka.errors import UserError
+from kka.language.chat import CHAT_OPTIONS, as_conversation
+from kka.language.loading import identify, load_model, pick_device
+from kka.language.rng import own_randomness
+from kka.language.settings import DPOSettings
+from kka.protocols import DPOReport, PreferencePair
+from kka.seeding import derive_seed
+
+KL_SAMPLES = 64
+"""Fresh answers from which a tuning's distance to the base model is estimated."""
+
+
+class HFLanguageModel:
+    """Writes captions, and is tuned by DPO with LoRA. Equal seeds give equal texts for equal calls.
+
+    Args:
+        source: A hub id ("Qwen/Qwen3-4B-Instruct-2507") or a folder with config.json and safetensors.
+        temperature, top_p: Of the sampling; top-k is off.
+        max_new_tokens: An answer cut off there loses its last, unfinished line.
+        batch_size: Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes.
+        device: "auto" takes CUDA, then MPS, then the CPU. Half precision (bfloat16) on a GPU, else float32.
+        load_in_4bit: bitsandbytes NF4; CUDA only.
+        trust_remote_code: Run Python code that comes with the model. Off unless you ask for it.
+        revision: Branch, tag or commit on the hub.
+        dpo_…, lora_…: See `kka.language.settings.DPOSettings`.
+        progress: Called with ("captions" or "dpo", done, total).
+
+    Attributes:
+        tokens_written: Tokens sampled so far, ends of sequence included.
+        identity: Names the model; the key under which its captions may be cached.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 0.95,
+        max_new_tokens: int = 96,
+        batch_size: int = 256,
+        device: str = "auto",
+        load_in_4bit: bool = False,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        dpo_beta: float = 0.1,
+        dpo_learning_rate: float | None = None,
+        dpo_steps: int = 150,
+        dpo_max_epochs: int = 10,
+        dpo_batch: int = 16,
+        dpo_micro_batch: int | None = None,
+        dpo_warmup: float = 0.1,
+        lora_rank: int = 8,
+        lora_alpha: int = 8,
+        lora_dropout: float = 0.1,
+        lora_targets: str = "all-linear",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        if temperature <= 0 or not 0 < top_p <= 1 or max_new_tokens < 1 or batch_size < 1:
+            raise UserError(
+                "language model: expected temperature > 0, 0 < top_p ≤ 1, max_new_tokens ≥ 1 and batch_size ≥ 1; got "
+                f"{temperature}, {top_p}, {max_new_tokens}, {batch_size}"
+            )
+        self.source = str(source)
+        self.temperature, self.top_p = temperature, top_p
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.device = pick_device(device)
+        self.progress = progress
+        self.tokens_written = 0
+        self.dpo = DPOSettings(
+            beta=dpo_beta,
+            learning_rate=dpo_learning_rate,
+            steps=dpo_steps,
+            max_epochs=dpo_max_epochs,
+            batch=dpo_batch,
+            micro_batch=dpo_micro_batch,
+            warmup=dpo_warmup,
+            rank=lora_rank,
+            alpha=lora_alpha,
+            dropout=lora_dropout,
+            targets=lora_targets,
+        )
+        self.model, self.tokenizer = load_model(self.source, self.device, load_in_4bit, trust_remote_code, revision)
+        self.identity = identify(self.source, revision)
+        self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
+
+    # --- Eq. 3 -------------------------------------------------------------------------------------------------
+
+    def sample(self, prompts: Sequence[str], n: int, *, seed: int) -> list[list[str]]:
+        """`n` raw answers to each prompt, prompt by prompt."""
+        prompt_ids = [self._encode(prompt) for prompt in prompts]
+        jobs = [i for i in range(len(prompts)) for _ in range(n)]
+        answers: list[list[str]] = [[] for _ in prompts]
+        for batch, start in enumerate(range(0, len(jobs), self.batch_size)):
+            part = jobs[start : start + self.batch_size]
+            tokens = self._generate(prompt_ids, part, derive_seed(seed, "sample", batch), self.temperature, self.top_p)
+            for i, answer in zip(part, tokens, strict=True):
+                answers[i].append(self._decode(answer))
+            if self.progress is not None:
+                self.progress("captions", start + len(part), len(jobs))
+        return answers
+
+    def _encode(self, prompt: str) -> list[int]:
+        content = as_conversation(prompt, self.tokenizer)
+        if isinstance(content, str):
+            return list(self.tokenizer(content)["input_ids"])
+        ids = self.tokenizer.apply_chat_template(
+            content, add_generation_prompt=True, tokenize=True, return_dict=True, **CHAT_OPTIONS
+        )
+        return list(ids["input_ids"])
+
+    def _decode(self, tokens: list[int]) -> str:
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+        if len(tokens) == self.max_new_tokens and tokens[-1] not in self._ends():
+            return text.rpartition("\n")[0].strip()  # cut off: the last line is not whole
+        return text
+
+    def _ends(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return {end for end in [*ends, self.tokenizer.eos_token_id] if end is not None}
+
+    @torch.no_grad()
+    def _generate(
+        self, prompt_ids: list[list[int]], rows: list[int], seed: int, temperature: float, top_p: float
+    ) -> list[list[int]]:
+        """One sampled answer, up to and with its end, for each entry i of `rows`, to prompt i."""
+        self.model.eval()
+        used = sorted(set(rows))
+        padded = self.tokenizer.pad(
+            {"input_ids": [prompt_ids[i] for i in used]}, padding_side="left", return_tensors="pt"
+        ).to(self.device)
+        index = torch.tensor([used.index(i) for i in rows], device=self.device)
+        ids, mask = padded["input_ids"], padded["attention_mask"]
+        ends = sorted(self._ends())
+        config = GenerationConfig(
+            do_sample=True,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=0,  # transformers' own default keeps 50
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=ends,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        with own_randomness(seed, self.device):
+            out = self.model.generate(
+                input_ids=ids[index],
+                attention_mask=mask[index],
+                generation_config=config,
+                **self._read_once(ids, mask, index),
+            )
+        answers = [_upto(row, set(ends)) for row in out[:, ids.shape[1] :].tolist()]
+        self.tokens_written += sum(map(len, answers))
+        return answers
+
+    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, index: torch.Tensor) -> dict[str, Any]:
+        """The cache of all prompt tokens but the last, computed once a prompt and dealt out to its answers."""
+        if len(ids) == len(index) or ids.shape[1] < 2 or not self.model._supports_default_dynamic_cache():
+            return {}
+        cache = DynamicCache(config=self.model.config)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, :-1]
+        self.model(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions,
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        cache.batch_select_indices(index)
+        return {"past_key_values": cache}
+
+    # --- Eq. 7 -------------------------------------------------------------------------------------------------
+
+    def tune(self, pairs: Sequence[PreferencePair], validation: Sequence[PreferencePair], *, seed: int) -> DPOReport:
+        """Go on from the present adapter, against the base model as reference.
+
+        Raises:
+            UserError: no pairs.
+        """
+        from peft import get_peft_model
+
+        from kka.language.dpo import tune_adapter
+
+        if not pairs:
+            raise UserError(
+                "DPO: expected at least one preference pair; got none (a round without pairs tunes nothing)"
+            )
+        with own_randomness(seed, self.device):
+            if self._peft is None:
+                self._peft = get_peft_model(self.model, self.dpo.lora())
+            tell = None if self.progress is None else _for_stage(self.progress, "dpo")
+            tuned = tune_adapter(
+                self._peft, self.tokenizer, pairs, validation, self.dpo, seed=seed, device=self.device, progress=tell
+            )
+        return DPOReport(
+            steps=tuned.steps,
+            train_pairs=len(pairs),
+            validation_pairs=len(validation),
+            train_loss=tuned.train_loss,
+            validation_loss=tuned.validation_loss,
+            margin=tuned.margin,
+            accuracy=tuned.accuracy,
+            kl_to_base=self._kl_to_base(sorted({pair.prompt for pair in pairs}), derive_seed(seed, "kl")),
+        )
+
+    def _kl_to_base(self, prompts: list[str], seed: int) -> float:
+        """KL(policy ‖ base) in nats an answer: mean of log π_θ − log π_0 over fresh answers, drawn without top-p."""
+        from kka.language.dpo import base_logps, completion_logps
+
+        encoded = [self._encode(prompt) for prompt in prompts]
+        rows = sorted(i % len(encoded) for i in range(KL_SAMPLES))
+        answers = self._generate(encoded, rows, seed, 1.0, 1.0)
+        given, pad = [encoded[i] for i in rows], self.tokenizer.pad_token_id
+        batch = self.dpo.micro_batch or self.dpo.batch
+        policy = completion_logps(self._peft, given, answers, pad, batch=batch)
+        return float((policy - base_logps(self._peft, given, answers, pad, batch=batch)).mean())
+
+    def save(self, path: Path) -> None:
+        """Write the adapter (safetensors) into the folder `path`; of an untuned model, the note that there is none."""
+        path.mkdir(parents=True, exist_ok=True)
+        if self._peft is not None:
+            self._peft.save_pretrained(str(path), safe_serialization=True)
+        (path / NOTE).write_text(json.dumps({"tuned": self._peft is not None, "base": self.identity}, indent=1))
+
+    def restore(self, path: Path) -> None:
+        """Take up an adapter that `save` wrote.
+
+        Raises:
+            UserError: there is none in `path`, or it does not fit this model.
+        """
+        if not (path / NOTE).is_file():
+            raise UserError(f"language model: expected a folder with a saved adapter; got {path}")
+        if self._peft is not None:
+            self.model = self._peft.unload()
+            self._peft = None
+        if not json.loads((path / NOTE).read_text())["tuned"]:
+            return
+        if not (path / "adapter_model.safetensors").is_file():
+            raise UserError(f"language model: expected adapter_model.safetensors in {path}; it is missing")
+        from peft import PeftModel
+
+        try:
+            self._peft = PeftModel.from_pretrained(self.model, str(path), is_trainable=True)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"language model: the adapter in {path} does not fit {self.source}: {error}") from error
+        self._peft.eval()
+
+
+NOTE = "adapter.json"
+"""Written last by `save`."""
+
+
+def _for_stage(progress: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(stage, done, total)
+
+
+def _upto(tokens: list[int], ends: set[int]) -> list[int]:
+    """`tokens` up to and with the first end of sequence: padding follows it."""
+    for i, token in enumerate(tokens):
+        if token in ends:
+            return tokens[: i + 1]
+    return tokens

@@ -1,0 +1,116 @@
+"""Loads a causal language model and its tokenizer: safetensors only, no remote code unasked, errors that help."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from kka.errors import UserError
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """transformers draws no bars of its own meanwhile: a run has one progress display."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by kind of device
+        raise UserError(f"device: expected auto, cpu, or a cuda or mps device of this machine; got {name!r}") from error
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
+
+
+def load_model(
+    source: str, device: torch.device, load_in_4bit: bool, trust_remote_code: bool, revision: str | None
+) -> tuple[Any, Any]:
+    """Model and tokenizer, ready to sample."""
+    _check_folder(source)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
+    weights: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else torch.bfloat16}
+    if load_in_4bit:
+        weights["quantization_config"] = _four_bits(device)
+        weights["device_map"] = {"": device}
+    try:
+        with no_progress_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **weights, **options)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise UserError(
+            f"language model {source!r} cannot be loaded. Expected a folder with config.json, tokenizer files and "
+            "*.safetensors, or the id of a model on the Hugging Face hub (owner/name) that can be reached from here: "
+            "check the spelling and the network, run `hf auth login` for a gated model, or download it and give the "
+            f"folder. transformers says: {str(error).strip().splitlines()[0]}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"language model {source!r}: its tokenizer names no end-of-sequence token, so no answer ends")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not load_in_4bit:
+        model.to(device)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _check_folder(source: str) -> None:
+    """A folder is checked before transformers takes a mistyped path for a hub id, or looks for pickled weights."""
+    path = Path(source).expanduser()
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
+    if not path.exists():
+        if looks_local:
+            raise UserError(f"language model: there is no folder {source!r}")
+        return
+    missing = [] if (path / "config.json").is_file() else ["config.json"]
+    missing += [] if any(path.glob("*.safetensors")) else ["*.safetensors (pickled weights are never loaded)"]
+    if missing:
+        raise UserError(
+            f"language model: expected a folder in Hugging Face format; {source!r} lacks {' and '.join(missing)}"
+        )
+
+
+def _four_bits(device: torch.device) -> Any:
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if device.type != "cuda" or find_spec("bitsandbytes") is None:
+        raise UserError(
+            "4-bit loading: expected a CUDA device and the package bitsandbytes (pip install 'kka[4bit]'); got device "
+            f"{device.type}, bitsandbytes {'installed' if find_spec('bitsandbytes') else 'missing'}"
+        )
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def identify(source: str, revision: str | None) -> str:
+    """A name for the model that changes with its weights; of a folder, apart from where it lies."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        return f"hf:{source}@{revision or 'main'}"
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted([path / "config.json", *path.glob("*.safetensors"), *path.glob("tokenizer*.json")]):
+        with file.open("rb") as stream:
+            digest.update(f"{file.name} {file.stat().st_size} ".encode())
+            digest.update(stream.read(1 << 20))
+            stream.seek(max(0, file.stat().st_size - (1 << 20)))  # a checkpoint's ends tell it apart
+            digest.update(stream.read(1 << 20))
+    return f"hf:{path.resolve().name}#{digest.hexdigest()}"

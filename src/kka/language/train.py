@@ -1,0 +1,325 @@
+"""Trains a small language model from captions: prompted with one caption, it writes one of another kind.
+
+A byte-level BPE tokenizer and a Llama of about two million parameters, saved in Hugging Face format, so that the
+model goes through the same code as any other. The examples are (prompt of a caption, caption of another kind),
+paired at random; the loss is on the answer alone, so the model learns how captions are spread given the style.
+"""
+
+import math
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from kka.errors import UserError
+from kka.language.loading import no_progress_bars
+from kka.language.rng import own_randomness
+from kka.seeding import derive_seed
+
+PAD, PROMPT, ANSWER, END = "<|pad|>", "<|prompt|>", "<|answer|>", "<|end|>"
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}{%- if message['role'] == 'assistant' %}{{- message['content'] + '<|end|>' }}"
+    "{%- else %}{{- '<|prompt|>' + message['content'] + '<|answer|>' }}{%- endif %}{%- endfor %}"
+)
+SAME_OPENING = 0.5
+"""Share of the examples whose answer opens with the same two words as the prompt's caption: the style to keep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMTrainingReport:
+    """What a training did. `complete`: all steps were done before the time was up."""
+
+    parameters: int
+    vocabulary: int
+    captions: int
+    kinds: int
+    steps: int
+    seconds: float
+    complete: bool
+    train_loss: float
+    """Nats a token, over the last tenth of the steps."""
+    validation_perplexity: float
+    """Of a token, on captions that were not trained on."""
+
+
+def train_language_model(
+    corpus: Sequence[tuple[str, str]],
+    prompt_of: Callable[[str], str],
+    out: Path,
+    *,
+    layers: int = 4,
+    hidden: int = 192,
+    heads: int = 6,
+    kv_heads: int = 2,
+    vocabulary: int = 2048,
+    steps: int = 1500,
+    batch: int = 64,
+    learning_rate: float = 3e-3,
+    max_seconds: float = 540.0,
+    seed: int = 0,
+    half: bool = True,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> LMTrainingReport:
+    """Train on `corpus` and write the model folder `out` at once when done (an older model there is replaced).
+
+    Equal arguments give equal weights on one machine, as long as the time suffices for all steps.
+
+    Args:
+        corpus: (kind, caption), of two kinds at least.
+        prompt_of: The prompt for a caption: `kka.prompts.build_prompt` with the domain filled in.
+        vocabulary: Most tokens the tokenizer may have.
+        max_seconds: The learning rate falls with the steps or with the time, whichever runs out first.
+        half: Store the weights in half precision; they are computed with in full precision on a CPU.
+        progress: Called with (steps done, steps, loss) after each step.
+
+    Raises:
+        UserError: fewer than two kinds or ten captions; `out` is something else than a model folder.
+    """
+    _check(corpus, out)
+    captions = [" ".join(caption.split()) for _, caption in corpus]
+    kinds = [kind for kind, _ in corpus]
+    tokenizer = train_tokenizer(captions, prompt_of, vocabulary)
+    data = _Pairs(captions, kinds, prompt_of, tokenizer, seed)
+    device = torch.device("cpu")
+    with own_randomness(derive_seed(seed, "weights"), device):
+        model = LlamaForCausalLM(_config(tokenizer, layers, hidden, heads, kv_heads, data.longest))
+    losses, seconds = _fit(model, data, steps, batch, learning_rate, max_seconds, seed, progress)
+    report = LMTrainingReport(
+        parameters=sum(p.numel() for p in model.parameters()),
+        vocabulary=len(tokenizer),
+        captions=len(corpus),
+        kinds=len(set(kinds)),
+        steps=len(losses),
+        seconds=seconds,
+        complete=len(losses) == steps,
+        train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        validation_perplexity=math.exp(_validation_loss(model, data, batch, seed)),
+    )
+    _write(model, tokenizer, out, half)
+    return report
+
+
+def train_garden_model(
+    out: Path, *, seed: int = 0, captions: int = 40_000, progress: Callable[[int, int, float], None] | None = None
+) -> LMTrainingReport:
+    """The model of the embedded world, as shipped in `kka/garden/lm`: some four minutes on two cores."""
+    from kka.garden.grammar import corpus
+    from kka.prompts import build_prompt
+
+    return train_language_model(
+        corpus(captions, derive_seed(seed, "garden corpus")),
+        lambda caption: build_prompt(caption, domain="flowers"),
+        out,
+        vocabulary=1024,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _check(corpus: Sequence[tuple[str, str]], out: Path) -> None:
+    kinds = {kind for kind, _ in corpus}
+    if len(kinds) < 2 or len(corpus) < 10:
+        raise UserError(
+            f"language model: expected at least 10 captions of at least 2 kinds to learn from; got {len(corpus)} "
+            f"captions of {len(kinds)} kinds"
+        )
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").is_file())):
+        raise UserError(f"language model: expected a new folder, or one with a model to replace; got {out}")
+
+
+def train_tokenizer(
+    captions: Sequence[str], prompt_of: Callable[[str], str], vocabulary: int
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the captions: any text can be encoded. The constant parts of the prompt are a token each."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, PROMPT, ANSWER, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(set(captions)), trainer)
+    mark = "\x1a"  # stands for the caption: no white space, and in no prompt
+    constant = [part for part in prompt_of(mark).split(mark) if part.strip()]
+    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in constant])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[PROMPT, ANSWER],
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _config(tokenizer: Any, layers: int, hidden: int, heads: int, kv_heads: int, longest: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=max(512, 2 * longest),
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+class _Pairs:
+    """The captions as tokens, and random pairs of them."""
+
+    def __init__(
+        self, captions: list[str], kinds: list[str], prompt_of: Callable[[str], str], tokenizer: Any, seed: int
+    ) -> None:
+        rendered = [
+            tokenizer.apply_chat_template([{"role": "user", "content": prompt_of(c)}], tokenize=False) for c in captions
+        ]
+        self.prompts: list[list[int]] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        bare = tokenizer(captions, add_special_tokens=False)["input_ids"]
+        self.answers: list[list[int]] = [[*ids, tokenizer.eos_token_id] for ids in bare]
+        self.pad: int = tokenizer.pad_token_id
+        self.longest = max(map(len, self.prompts)) + max(map(len, self.answers))
+        self.kind = np.unique(kinds, return_inverse=True)[1]
+        opening = np.unique([" ".join(c.lower().split()[:2]) for c in captions], return_inverse=True)[1]
+        # Held out by text: a fiftieth of the different captions, at most 500 of them.
+        texts = sorted(set(captions))
+        rng = np.random.default_rng(derive_seed(seed, "validation"))
+        held = set(rng.permutation(texts)[: max(1, min(len(texts) // 50, 500))].tolist())
+        out = np.array([c in held for c in captions])
+        self.train, self.validation = np.flatnonzero(~out), np.flatnonzero(out)
+        if len(set(self.kind[self.train])) < 2:
+            self.train = np.arange(len(captions))
+        self._opening = opening
+        self._by_opening: dict[int, np.ndarray] = {}
+        groups: dict[int, list[int]] = defaultdict(list)
+        for i in self.train:
+            groups[int(opening[i])].append(int(i))
+        self._by_opening = {key: np.array(members) for key, members in groups.items()}
+
+    def partner(self, i: int, rng: np.random.Generator) -> int:
+        """A training caption of another kind than caption i, often with the same opening."""
+        same = self._by_opening.get(int(self._opening[i]))
+        if same is not None and rng.random() < SAME_OPENING:
+            for _ in range(4):
+                j = int(same[rng.integers(len(same))])
+                if self.kind[j] != self.kind[i]:
+                    return j
+        while True:
+            j = int(self.train[rng.integers(len(self.train))])
+            if self.kind[j] != self.kind[i]:
+                return j
+
+    def batches(self, size: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Endless batches: each caption is the answer once an epoch. Lengths are alike within a batch."""
+        rng = np.random.default_rng(derive_seed(seed, "batches"))
+        order: list[int] = []
+        while True:
+            while len(order) < 16 * size:
+                order += rng.permutation(self.train).tolist()
+            chunk, order = order[: 16 * size], order[16 * size :]
+            rows = [(self.prompts[self.partner(i, rng)], self.answers[i]) for i in chunk]
+            rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+            for k in rng.permutation(16):
+                yield self.collate(rows[k * size : (k + 1) * size])
+
+    def collate(self, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (n, t), padded on the right, and whether each is part of an answer."""
+        width = max(len(p) + len(a) for p, a in rows)
+        ids = torch.full((len(rows), width), self.pad)
+        answer = torch.zeros((len(rows), width), dtype=torch.bool)
+        for row, (p, a) in enumerate(rows):
+            ids[row, : len(p) + len(a)] = torch.tensor(p + a)
+            answer[row, len(p) : len(p) + len(a)] = True
+        return ids, answer
+
+
+def answer_loss(model: LlamaForCausalLM, ids: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """Mean −log p of the answers' tokens, in nats. Padding stands on the right, so causality alone hides it."""
+    hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    wanted = answer[:, 1:]
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted])
+
+
+def _fit(
+    model: LlamaForCausalLM,
+    data: _Pairs,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    max_seconds: float,
+    seed: int,
+    progress: Callable[[int, int, float], None] | None,
+) -> tuple[list[float], float]:
+    """AdamW with warm-up and cosine; the loss of each step, and the seconds."""
+    model.train()
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=learning_rate,
+        betas=(0.9, 0.95),
+    )
+    losses: list[float] = []
+    start = time.monotonic()
+    for step, (ids, answer) in zip(range(steps), data.batches(batch, seed), strict=False):
+        done = max(step / steps, (time.monotonic() - start) / max_seconds)
+        if done >= 1:
+            break
+        rate = learning_rate * min(1.0, (step + 1) / (0.03 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = answer_loss(model, ids, answer)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if progress is not None:
+            progress(step + 1, steps, losses[-1])
+    return losses, time.monotonic() - start
+
+
+@torch.no_grad()
+def _validation_loss(model: LlamaForCausalLM, data: _Pairs, batch: int, seed: int) -> float:
+    """Nats a token of the held-out captions, each under the prompt of a training caption."""
+    model.eval()
+    rng = np.random.default_rng(derive_seed(seed, "validation pairs"))
+    rows = [(data.prompts[data.partner(int(i), rng)], data.answers[int(i)]) for i in data.validation]
+    total = tokens = 0.0
+    for start in range(0, len(rows), batch):
+        ids, answer = data.collate(rows[start : start + batch])
+        count = int(answer.sum())
+        total += float(answer_loss(model, ids, answer)) * count
+        tokens += count
+    return total / tokens
+
+
+def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, half: bool) -> None:
+    """The folder appears whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        new = scratch / "new"
+        with no_progress_bars():
+            (model.half() if half else model).save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        if out.exists():
+            out.rename(scratch / "old")
+        new.rename(out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""Figures: the only place that test labels reach. Scores: higher = more anomalous."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def auroc(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"]) -> float:
+    """Area under the ROC curve: the chance that an anomaly outscores a normal."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(is_anomaly, scores))
+
+
+def aupr(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"]) -> float:
+    """Average precision with the anomalies as positives."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(is_anomaly, scores))
+
+
+def fpr_at_tpr(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"], tpr: float = 0.95) -> float:
+    """The share of normals flagged at the highest threshold that catches `tpr` of the anomalies."""
+    anomalies = np.sort(scores[is_anomaly])[::-1]
+    threshold = anomalies[int(np.ceil(tpr * len(anomalies))) - 1]
+    return float((scores[~is_anomaly] >= threshold).mean())
+
+
+def evaluate(
+    scores: Float[np.ndarray, "n"],
+    is_anomaly: Bool[np.ndarray, "n"],
+    seen: Bool[np.ndarray, "n"] | None = None,
+) -> dict[str, float]:
+    """AUROC, AUPR and FPR at 95 % TPR; with `seen`, also the AUROC of known and of withheld kinds apart.
+
+    Each of `seen` and `unseen` sets its anomalies against all the normals.
+    """
+    figures = {
+        "auroc": auroc(scores, is_anomaly),
+        "aupr": aupr(scores, is_anomaly),
+        "fpr95": fpr_at_tpr(scores, is_anomaly),
+    }
+    if seen is not None:
+        for name, members in (("seen", seen), ("unseen", ~seen)):
+            part = ~is_anomaly | members
+            if (is_anomaly & members).any():
+                figures[name] = auroc(scores[part], is_anomaly[part])
+    return figures
+
+
+def mean_ci95(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and the half-width of its 95 % interval (Student's t); None with fewer than two values."""
+    from scipy.stats import t
+
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        return float(x.mean()), None
+    half = t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return float(x.mean()), float(half)

@@ -1,0 +1,229 @@
+"""The run directory: stages that are committed whole or not at all, a lock, and the ledger of what they cost.
+
+A stage works in a hidden folder beside its own; the rename to its name, last, is the commit. A killed run finds its
+finished stages by name and does the rest again.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kka.errors import UserError
+
+STAGE_FILE = "stage.json"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Store:
+    """A run directory that one process holds. Use it as a context manager."""
+
+    def __init__(self, root: Path, config: dict[str, Any], *, resume: bool = False) -> None:
+        """Create `root` with `config.yaml`, or take up the run in it.
+
+        Raises:
+            UserError: no permission to write; a run that is there already without `resume`; nothing to resume;
+                another configuration than the one it was started with; held by another process.
+        """
+        self.root = root
+        self.config = config
+        self._lock: Any = None
+        with self.guarded():
+            if not root.parent.exists() and resume:
+                raise _nothing_to_resume(root)
+            exists = (root / "config.yaml").is_file()
+            if resume and not exists:
+                raise _nothing_to_resume(root)
+            if exists and not resume:
+                raise UserError(
+                    f"{root} holds a run already. Go on with it: kka run --out {root} --resume; "
+                    f"or choose another --out."
+                )
+            root.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            if exists:
+                require_same(read_config(root), config, root)
+            else:
+                write_atomically(root / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def done(self, name: str) -> bool:
+        """Whether the stage was committed."""
+        return (self.root / name / STAGE_FILE).is_file()
+
+    def stage(self, name: str, compute: Callable[[Path], dict[str, Any] | None]) -> Path:
+        """The folder of the stage `name`; `compute` fills it, unless that was done before.
+
+        `compute` gets an empty folder and returns counts for the ledger ("images", "tokens", …).
+        """
+        final = self.root / name
+        if self.done(name):
+            return final
+        work = final.with_name(f".{final.name}.part")
+        with self.guarded():
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            started = time.perf_counter()
+            with PeakMemory() as memory:
+                counts = compute(work) or {}
+            entry = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": memory.peak_mb, **counts}
+            write_atomically(work / STAGE_FILE, json.dumps(entry, indent=1))
+            _sync_tree(work)
+            shutil.rmtree(final, ignore_errors=True)  # a folder without its marker was never committed
+            work.rename(final)
+            _sync(final.parent)
+        return final
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """The ledger entry of a committed stage."""
+        loaded: dict[str, Any] = json.loads((self.root / name / STAGE_FILE).read_text())
+        return loaded
+
+    def ledger(self) -> dict[str, Any]:
+        """Every stage's entry, and the sums over all stages."""
+        files = sorted(p for p in self.root.rglob(STAGE_FILE) if not any(part.startswith(".") for part in p.parts))
+        stages = {str(p.parent.relative_to(self.root)): json.loads(p.read_text()) for p in files}
+        totals: dict[str, float] = {}
+        for entry in stages.values():
+            for name, value in entry.items():
+                if not isinstance(value, int | float) or isinstance(value, bool):
+                    continue
+                totals[name] = max(totals.get(name, 0), value) if name == "peak_mb" else totals.get(name, 0) + value
+        return {"totals": {k: round(v, 3) for k, v in totals.items()}, "stages": stages}
+
+    def write(self, name: str, text: str) -> Path:
+        """One file at the top of the run directory, atomically."""
+        with self.guarded():
+            write_atomically(self.root / name, text)
+        return self.root / name
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turns what the disk refuses into an error that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise UserError(
+                    f"the disk is full ({self.root}): {error.strerror}. What was finished is kept. Free some space, "
+                    f"then: kka run --out {self.root} --resume"
+                ) from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+                raise UserError(
+                    f"cannot write to {error.filename or self.root}: {error.strerror}. Choose another --out, "
+                    f"a folder that you may write to."
+                ) from error
+            raise
+
+    def _take_lock(self) -> None:
+        self._lock = (self.root / ".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise UserError(
+                f"{self.root} is in use by another process (pid {holder}). Wait for it, or choose another --out."
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+
+def _nothing_to_resume(root: Path) -> UserError:
+    return UserError(f"nothing to resume: expected a run's config.yaml in {root}; got none. Leave out --resume.")
+
+
+def read_config(root: Path) -> dict[str, Any]:
+    """The configuration that a run was started with."""
+    loaded: dict[str, Any] = yaml.safe_load((root / "config.yaml").read_text())
+    return loaded
+
+
+def require_same(stored: dict[str, Any], given: dict[str, Any], root: Path) -> None:
+    """Raises UserError that shows every difference between two configurations."""
+    old, new = _flat(stored), _flat(given)
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if names:
+        lines = "\n".join(f"  {name}: started with {old.get(name)!r}, got {new.get(name)!r}" for name in names)
+        raise UserError(
+            f"--resume: {root} was started with another configuration:\n{lines}\n"
+            f"Leave these options out to go on, or choose another --out for a new run."
+        )
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never a part."""
+    work = path.with_name(f".{path.name}.part")
+    with work.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    work.replace(path)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class PeakMemory:
+    """The largest resident memory of this process while the block runs, sampled 20 times a second."""
+
+    def __enter__(self) -> "PeakMemory":
+        import psutil
+
+        self._process = psutil.Process()
+        self._peak = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._peak = max(self._peak, self._process.memory_info().rss)
+
+    @property
+    def peak_mb(self) -> float:
+        return round(self._peak / 2**20, 1)

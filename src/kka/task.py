@@ -1,0 +1,77 @@
+"""What a run is about: normal images with captions, what may be known of anomalies, and a sealed test set."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kka.errors import UserError
+from kka.protocols import Images
+
+MIN_NORMALS = 8
+"""Fewer normals than this give no distribution to learn: a task refuses them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A file that could not be used, and why. It is named in every summary, never silently dropped."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """The labelled test images. Labels reach `kka.metrics` and nothing else."""
+
+    __test__ = False  # not a pytest class
+
+    images: Images
+    is_anomaly: np.ndarray
+    """(n,) bool."""
+    kinds: tuple[str, ...]
+    """The class or defect name of each image."""
+    seen: np.ndarray | None = None
+    """(n,) bool: whether the class of an anomaly may be known to the models. None: no such split was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """Training images of other classes, with captions: what a language model or an image bank may know.
+
+    Never a test image, and never a class that was withheld.
+    """
+
+    images: Images
+    captions: tuple[tuple[str, ...], ...]
+    """The captions of each image."""
+    kinds: tuple[str, ...]
+    """The class name of each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One anomaly-detection task. `captions[i]` describes `normals[i]`."""
+
+    name: str
+    normals: Images
+    captions: tuple[str, ...]
+    domain: str
+    """What the pictures show, in the plural, as the prompt says it: "flowers"."""
+    test: TestSet | None = None
+    knowledge: Knowledge | None = None
+    set_aside: tuple[SetAside, ...] = ()
+    source: str = ""
+    """Where the data came from, as the user named it."""
+    details: dict[str, object] = field(default_factory=dict)
+    """Facts for the summary: counts, class names, the withheld classes."""
+
+    def __post_init__(self) -> None:
+        if len(self.normals) < MIN_NORMALS:
+            raise UserError(
+                f"a task needs at least {MIN_NORMALS} normal images to learn from; got {len(self.normals)} "
+                f"from {self.source or self.name}. Add more photos of the normal."
+            )
+        if len(self.captions) != len(self.normals):
+            raise UserError(
+                f"captions: expected one for each of the {len(self.normals)} normal images; got {len(self.captions)}"
+            )
