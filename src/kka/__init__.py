@@ -5,9 +5,41 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC: dict[str, str] = {}
+_PUBLIC = {
+    "AnomalyPool": "kka.pool",
+    "DeepSADSettings": "kka.deep_sad",
+    "RunConfig": "kka.config",
+    "SAD": "kka.detectors.sad",
+    "Store": "kka.store",
+    "Task": "kka.task",
+    "UserError": "kka.errors",
+    "build_detector": "kka.detectors",
+    "build_image_model": "kka.imaging",
+    "build_language_model": "kka.language",
+    "evaluate": "kka.metrics",
+    "load_detector": "kka.detectors",
+    "open_task": "kka.data",
+    "rounds": "kka.loop",
+}
+"""Public name -> the module that holds it. (`kka.run` is the module of whole runs: `kka.run.run`.)"""
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "AnomalyPool",
+    "DeepSADSettings",
+    "RunConfig",
+    "SAD",
+    "Store",
+    "Task",
+    "UserError",
+    "__version__",
+    "build_detector",
+    "build_image_model",
+    "build_language_model",
+    "evaluate",
+    "load_detector",
+    "open_task",
+    "rounds",
+]
 
 
 def __getattr__(name: str) -> Any:  # keeps `import kka` fast: a part is imported when first used

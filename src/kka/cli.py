@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"kka: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before or after the part of a run that there is something to resume of
+        print("\nkka: stopped.", file=sys.stderr)
+        return 130
 
 
 def _parse(arguments: list[str]) -> Run | Report | LM:

@@ -63,7 +63,7 @@ def compare(
             if progress is not None:
                 progress("detectors", done, total)
             keep = name == last and k == 0
-            folder = _train_arm(task, name, anomalies, k, detector, options, starts, store, keep=keep)
+            folder = _train_arm(task, name, anomalies, k, detector, options, seed, starts, store, keep=keep)
             runs.append(json.loads((folder / "metrics.json").read_text()))
             done += 1
         if task.test is not None:
@@ -80,6 +80,7 @@ def _train_arm(
     k: int,
     detector: str,
     options: dict[str, Any],
+    seed: int,
     starts: dict[int, Any],
     store: Store,
     *,
@@ -88,7 +89,7 @@ def _train_arm(
     """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        model = build_detector(detector, seed=k, **options)
+        model = build_detector(detector, seed=derive_seed(seed, "detector", k), **options)
         # One pretraining serves all arms of a seed, which start from the same weights.
         if hasattr(model, "pretrain") and hasattr(model, "pretrained"):
             if k not in starts:

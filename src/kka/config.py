@@ -38,17 +38,30 @@ class LanguageOptions:
 class SADOptions:
     """Deep SAD, as evaluator and as detector (Eq. 5)."""
 
-    epochs: int = 100
-    learning_rate: float = 1e-4
-    milestones: tuple[int, ...] = (50,)
+    epochs: int = 40
+    """Published: 150 to 300, at a learning rate of 1e-4 that falls at epoch 50."""
+    learning_rate: float = 1e-3
+    milestones: tuple[int, ...] = (30,)
     """Epochs at which the learning rate falls to a tenth."""
     batch_size: int = 32
     weight_decay: float = 5e-7
     eta: float = 1.0
     """Weight of the anomalies' term."""
-    pretrain_epochs: int = 50
-    """Of the autoencoder that gives the first weights; 0: random ones."""
+    pretrain_epochs: int = 0
+    """Of the autoencoder that gives the first weights; 0: random ones, which measured better."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs >= 1": self.epochs >= 1,
+            "learning_rate > 0": self.learning_rate > 0,
+            "batch_size >= 1": self.batch_size >= 1,
+            "weight_decay >= 0": self.weight_decay >= 0,
+            "eta >= 0": self.eta >= 0,
+            "pretrain_epochs >= 0": self.pretrain_epochs >= 0,
+            "precision to be auto, fp32 or bf16": self.precision in ("auto", "fp32", "bf16"),
+        }
+        _require(self, rules, "sad.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +106,11 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     """The pool's share of hard anomalies stays at or below this."""
     representatives: int | None = None
     """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
+    autoencoder_epochs: int = 50
+    """Of the autoencoder of the normals, whose encoder is the phi of Eq. 1-2."""
     folds: int = 2
     """Eq. 6: every image is judged by an evaluator that did not train on its fold. 1: the paper's rule."""
-    quantile: float = 0.9
+    quantile: float = 0.8
     """Eq. 6: hard = nearer to the centre than this quantile of the normals. The paper: 1."""
 
     seed: int = 0
@@ -104,7 +119,7 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     """Of the choice of withheld classes, and of one caption where a normal has several: apart from `seed`, so that
     runs with several seeds share one task and one trained language model."""
     seeds: int = 3
-    """Detectors trained for each arm of the comparison, with seeds 0, 1, …"""
+    """Detectors trained for each arm of the comparison, each with a seed of its own."""
     language: LanguageOptions = field(default_factory=LanguageOptions)
     sad: SADOptions = field(default_factory=SADOptions)
 
@@ -119,11 +134,9 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
             "folds >= 1": self.folds >= 1,
             "0 < quantile <= 1": 0 < self.quantile <= 1,
             "seeds >= 1": self.seeds >= 1,
+            "mode to be rep or add": self.mode in ("rep", "add"),
         }
-        for rule, holds in rules.items():
-            if not holds:
-                name = next(f.name for f in dataclasses.fields(self) if f.name in rule)
-                raise UserError(f"configuration: expected {rule}; got {name} = {getattr(self, name)}")
+        _require(self, rules)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, as `config.yaml` holds them."""
@@ -136,10 +149,10 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
         Raises:
             UserError: a name that is no setting.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        if extra := sorted(values.keys() - known):
-            raise UserError(f"configuration: expected only {', '.join(sorted(known))}; got {', '.join(extra)}")
+        _require_known(cls, values)
         sad = values.get("sad", {})
+        _require_known(SADOptions, sad, "sad.")
+        _require_known(LanguageOptions, values.get("language", {}), "language.")
         sad = sad | {"milestones": tuple(sad["milestones"])} if "milestones" in sad else sad
         return cls(
             **values
@@ -149,6 +162,21 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
                 "sad": SADOptions(**sad),
             }
         )
+
+
+def _require(config: Any, rules: dict[str, bool], prefix: str = "") -> None:
+    """Raises UserError for the first rule that does not hold; each names one field."""
+    for rule, holds in rules.items():
+        if not holds:
+            name = next(word for word in rule.split() if hasattr(config, word))
+            raise UserError(f"configuration: expected {prefix}{rule}; got {prefix}{name} = {getattr(config, name)!r}")
+
+
+def _require_known(kind: type[Any], values: dict[str, Any], prefix: str = "") -> None:
+    known = {f.name for f in dataclasses.fields(kind)}
+    if extra := sorted(values.keys() - known):
+        names = ", ".join(f"{prefix}{name}" for name in sorted(known))
+        raise UserError(f"configuration: expected only {names}; got {', '.join(prefix + name for name in extra)}")
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """What a person sees while a run goes on, and at its end."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -43,7 +43,7 @@ class Console:
         self._stage: str | None = None
         self._line: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Console":
         self._progress.start()
         return self
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kka.deep_sad import DeepSAD, DeepSADSettings, pretrain, train_deep_sad
+from kka.errors import UserError
 from kka.hardness import fold_of, relative_distance
 from kka.protocols import Images
 from kka.seeding import derive_seed
@@ -70,6 +71,8 @@ def train_evaluator(
 
     `fold_seed` deals the normals; kept equal from round to round, so that rounds are judged by the same normals.
     """
+    if not 1 <= folds <= len(normals):
+        raise UserError(f"folds: expected 1 to {len(normals)} (the number of normals); got {folds}")
     if folds == 1:
         network = train_deep_sad(normals, anomalies, settings=settings, seed=seed, progress=progress)
         own = network.score(normals)

@@ -18,6 +18,7 @@ from kka.cache import ImageCache
 from kka.captions import CaptionBatch, write_captions
 from kka.config import RunConfig
 from kka.deep_sad import DeepSADSettings, embed_with, pretrain
+from kka.errors import UserError
 from kka.evaluator import ConfusionEvaluator, train_evaluator
 from kka.pictures import draw_pictures
 from kka.pool import AnomalyPool, Lineage
@@ -74,6 +75,11 @@ def rounds(
 
     captions = run.write(0, prompts, config.initial, known=[])
     pool = fresh = run.draw(0, captions, taken=())
+    if not len(pool):
+        raise UserError(
+            f"image model {image_model.identity}: all {len(captions)} pictures of round 0 were black or constant and "
+            f"were set aside; there is nothing to train on. Take another image model or prompt."
+        )
     facts = {"round": 0, "generated": len(fresh), "pool_size": len(pool), **run.caption_facts(0)}
     yield Round(number=0, pool=pool, fresh=fresh, facts=facts)
 
@@ -122,7 +128,7 @@ class _Run:
 
         def compute(folder: Path) -> dict[str, Any]:
             self.tell("representatives", 0, 1)
-            settings = sad_settings(self.config)
+            settings = dataclasses.replace(sad_settings(self.config), pretrain_epochs=self.config.autoencoder_epochs)
             start = pretrain(self.task.normals, settings=settings, seed=self.seed("representatives"))
             chosen = representatives(
                 embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
@@ -178,6 +184,7 @@ class _Run:
         """Eq. 4: the pictures of the captions, with their lineage."""
 
         def compute(folder: Path) -> dict[str, Any]:
+            ignored_before = getattr(self.image_model, "ignored_words", None)
             drawn = draw_pictures(
                 self.image_model,
                 [row["caption"] for row in captions],
@@ -207,7 +214,7 @@ class _Run:
                 "drawn": drawn.drawn,
                 "from_cache": drawn.from_cache,
                 "set_aside": len(aside),
-                "ignored_words": getattr(self.image_model, "ignored_words", None),
+                "ignored_words": None if ignored_before is None else self.image_model.ignored_words - ignored_before,  # type: ignore[attr-defined]
             }
 
         return AnomalyPool.load(self.store.stage(f"rounds/{number}/images", compute) / "images.parquet")

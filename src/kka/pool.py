@@ -6,6 +6,7 @@ detector to overlook the normals. Which hard ones enter is random, not the close
 """
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ class AnomalyPool:
             for entry, image in zip(self.entries, self.images, strict=True)
         ]
         height, width = self.images.shape[1:3]
-        schema = _schema().with_metadata({"size": f"{height}x{width}"})
+        schema = _schema().with_metadata({"size": f"{height}x{width}", "huggingface": _FEATURES})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
     @classmethod
@@ -120,6 +121,8 @@ class AnomalyPool:
         return cls(entries, images)
 
 
+_FEATURES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+"""Tells the `datasets` library that the column holds pictures, so that it decodes them."""
 _COLUMNS = ("id", "round", "prompt", "caption", "seed", "language_model", "image_model", "key")
 
 

@@ -11,7 +11,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Images = UInt8[np.ndarray, "n h w 3"]
+Images = UInt8[np.ndarray, "_n _h _w 3"]
+"""The underscores: two arguments of one function may differ in number and size."""
 Scores = Float[np.ndarray, "n"]
 
 

@@ -16,8 +16,11 @@ from kka.cache import ImageCache
 from kka.comparison import compare
 from kka.config import RunConfig
 from kka.data import open_task
+from kka.detectors import DETECTORS
+from kka.errors import UserError, unknown
 from kka.loop import Round, rounds, sad_settings
 from kka.models import build_images, build_language, resolve
+from kka.protocols import ImageModel, LanguageModel
 from kka.store import Store
 from kka.task import Task
 
@@ -39,20 +42,12 @@ def run(
     """
     with Store(out, config.as_dict(), resume=resume) as store:
         started = time.perf_counter()
-        task = open_task(
-            config.data,
-            normal=config.normal,
-            unseen=config.unseen,
-            describe=config.describe,
-            domain=config.domain,
-            size=config.size,
-            seed=config.split_seed,
-        )
-        if on_task is not None:
-            on_task(task)
-        language_spec, image_spec = resolve(config, task)
-        image_model = build_images(image_spec, task)
-        language_model = build_language(language_spec, config, task, progress)
+        try:
+            task, specs, image_model, language_model = _prepare(config, progress, on_task)
+        except UserError:
+            if not resume:
+                store.withdraw()
+            raise
         with store.guarded():
             done = list(
                 rounds(
@@ -65,8 +60,8 @@ def run(
                     progress=progress,
                 )
             )
-        done[-1].pool.save(_part := out / ".pool.parquet.part")
-        _part.replace(out / "pool.parquet")
+            done[-1].pool.save(_part := out / ".pool.parquet.part")
+            _part.replace(out / "pool.parquet")
         arms = compare(
             task,
             [r.pool.images for r in done],
@@ -80,11 +75,35 @@ def run(
         _save_sources(task, store)
         ledger = store.ledger()
         store.write("ledger.json", json.dumps(ledger, indent=1))
-        summary = summarise(task, config, done, arms, ledger, (language_spec, image_spec))
+        summary = summarise(task, config, done, arms, ledger, specs)
         summary["wall_seconds"] = round(time.perf_counter() - started, 1)
         store.write("summary.json", json.dumps(summary, indent=1))
-        _report(out, progress)
+        with store.guarded():
+            with store.guarded():
+            _report(out, progress)
         return summary
+
+
+def _prepare(
+    config: RunConfig, progress: Progress | None, on_task: Callable[[Task], None] | None
+) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
+    """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
+    if config.detector not in DETECTORS:
+        raise unknown("detector", config.detector, DETECTORS)
+    task = open_task(
+        config.data,
+        normal=config.normal,
+        unseen=config.unseen,
+        describe=config.describe,
+        domain=config.domain,
+        size=config.size,
+        seed=config.split_seed,
+    )
+    if on_task is not None:
+        on_task(task)
+    specs = resolve(config, task)
+    image_model = build_images(specs[1], task)
+    return task, specs, image_model, build_language(specs[0], config, task, progress)
 
 
 def summarise(
@@ -133,7 +152,9 @@ def _save_sources(task: Task, store: Store) -> None:
 
     def compute(folder: Path) -> dict[str, Any]:
         shown = np.linspace(0, len(task.normals) - 1, min(24, len(task.normals))).round().astype(int)
-        arrays: dict[str, np.ndarray] = {"normals": task.normals[shown]}
+        chosen = (store.root / "rounds/0/representatives/representatives.jsonl").read_text(encoding="utf-8")
+        rows = [json.loads(line)["normal"] for line in chosen.splitlines()]
+        arrays: dict[str, np.ndarray] = {"normals": task.normals[shown], "representatives": task.normals[rows]}
         if task.test is not None:
             arrays |= {"is_anomaly": task.test.is_anomaly, "kinds": np.array(task.test.kinds)}
             if task.test.seen is not None:

@@ -22,6 +22,7 @@ from kka.errors import UserError
 
 STAGE_FILE = "stage.json"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 class Store:
@@ -38,22 +39,36 @@ class Store:
         self.config = config
         self._lock: Any = None
         with self.guarded():
-            if not root.parent.exists() and resume:
+            if resume and not (root / "config.yaml").is_file():
                 raise _nothing_to_resume(root)
-            exists = (root / "config.yaml").is_file()
-            if resume and not exists:
-                raise _nothing_to_resume(root)
-            if exists and not resume:
-                raise UserError(
-                    f"{root} holds a run already. Go on with it: kka run --out {root} --resume; "
-                    f"or choose another --out."
-                )
-            root.mkdir(parents=True, exist_ok=True)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # what /proc says to a new folder
+                raise UserError(f"cannot create the folder {root}: {error.strerror}. Choose another --out.") from error
             self._take_lock()
-            if exists:
-                require_same(read_config(root), config, root)
-            else:
-                write_atomically(root / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            try:
+                self._open(resume)
+            except BaseException:
+                self.__exit__()
+                raise
+
+    def _open(self, resume: bool) -> None:
+        """Write the configuration, or compare it. Under the lock, so that no other process does so too."""
+        exists = (self.root / "config.yaml").is_file()
+        if exists and not resume:
+            raise UserError(
+                f"{self.root} holds a run already. Go on with it: kka run --out {self.root} --resume; "
+                f"or choose another --out."
+            )
+        if exists:
+            require_same(read_config(self.root), self.config, self.root)
+        else:
+            text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+            write_atomically(self.root / "config.yaml", text)
+
+    def withdraw(self) -> None:
+        """Take back a run that never began, so that the same folder serves a corrected configuration."""
+        (self.root / "config.yaml").unlink(missing_ok=True)
 
     def __enter__(self) -> "Store":
         return self
@@ -97,8 +112,9 @@ class Store:
 
     def ledger(self) -> dict[str, Any]:
         """Every stage's entry, and the sums over all stages."""
-        files = sorted(p for p in self.root.rglob(STAGE_FILE) if not any(part.startswith(".") for part in p.parts))
-        stages = {str(p.parent.relative_to(self.root)): json.loads(p.read_text()) for p in files}
+        found = sorted(p.relative_to(self.root) for p in self.root.rglob(STAGE_FILE))
+        files = [p for p in found if not any(part.startswith(".") for part in p.parts)]
+        stages = {str(p.parent): json.loads((self.root / p).read_text()) for p in files}
         totals: dict[str, float] = {}
         for entry in stages.values():
             for name, value in entry.items():
@@ -118,13 +134,15 @@ class Store:
         """Turns what the disk refuses into an error that says what to do."""
         try:
             yield
-        except OSError as error:
-            if error.errno in _NO_SPACE:
+        except UserError:
+            raise
+        except Exception as error:
+            if _is_full(error):
                 raise UserError(
-                    f"the disk is full ({self.root}): {error.strerror}. What was finished is kept. Free some space, "
+                    f"the disk is full ({self.root}): {error}. What was finished is kept. Free some space, "
                     f"then: kka run --out {self.root} --resume"
                 ) from error
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            if isinstance(error, OSError) and error.errno in _REFUSED:
                 raise UserError(
                     f"cannot write to {error.filename or self.root}: {error.strerror}. Choose another --out, "
                     f"a folder that you may write to."
@@ -132,18 +150,29 @@ class Store:
             raise
 
     def _take_lock(self) -> None:
-        self._lock = (self.root / ".lock").open("a+")
+        lock = (self.root / ".lock").open("a+")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
         except BlockingIOError as error:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
             raise UserError(
                 f"{self.root} is in use by another process (pid {holder}). Wait for it, or choose another --out."
             ) from error
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        self._lock = lock
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk is full. numpy and safetensors say so in words alone, without an errno."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _NO_SPACE
+    text = str(error)
+    short_write = isinstance(error, OSError) and "requested and" in text and text.endswith("written")
+    return short_write or any(f"(os error {number})" in text for number in _NO_SPACE)
 
 
 def _nothing_to_resume(root: Path) -> UserError:

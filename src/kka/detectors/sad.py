@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Self
 
 from torch import Tensor
 
@@ -22,7 +21,7 @@ class SAD:
         self.seed = seed
         self._start: dict[str, Tensor] | None = None
 
-    def pretrained(self, start: dict[str, Tensor]) -> Self:
+    def pretrained(self, start: dict[str, Tensor]) -> "SAD":
         """Start from these weights (`kka.deep_sad.pretrain`) instead of pretraining at `fit`."""
         self._start = start
         return self
@@ -31,7 +30,7 @@ class SAD:
         """The start that `fit` would make from these normals; give it to several detectors of one seed."""
         return pretrain(normals, settings=self.settings, seed=self.seed)
 
-    def fit(self, normals: Images, anomalies: Images | None = None) -> Self:
+    def fit(self, normals: Images, anomalies: Images | None = None) -> "SAD":
         """Train to the last epoch."""
         self.model_ = train_deep_sad(normals, anomalies, settings=self.settings, seed=self.seed, start=self._start)
         return self
@@ -47,7 +46,7 @@ class SAD:
         (path / "detector.json").write_text(json.dumps(card, indent=1))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "SAD":
         """Read what `save` wrote."""
         card = json.loads((path / "detector.json").read_text())
         settings = card["settings"] | {"milestones": tuple(card["settings"]["milestones"])}

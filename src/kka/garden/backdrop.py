@@ -5,7 +5,7 @@ Arrays are float32; a canvas is (3, b, 64, 64).
 
 import numpy as np
 
-from kka.garden.bloom import Field, _column, _step
+from kka.garden.bloom import Field, column, smooth_step
 from kka.garden.palette import BACKGROUND_FIELDS, BACKGROUND_RGB
 from kka.garden.vocabulary import Flower
 
@@ -36,21 +36,21 @@ def background(flowers: list[Flower], u: Field) -> Field:
         knots = u[used, at : at + rows * columns].reshape(-1, rows, columns) * np.float32(2) - 1
         at += rows * columns
         if len(used):
-            field[used] += _column(weights[used, i]) * (_WEIGHTS[rows] @ knots @ _WEIGHTS[columns].T)
+            field[used] += column(weights[used, i]) * (_WEIGHTS[rows] @ knots @ _WEIGHTS[columns].T)
     slope = u[:, at : at + 3] - np.float32(0.5)
     ramp = np.linspace(-1, 1, SIZE, dtype=np.float32)
     field += (
-        _column(slope[:, 0]) * ramp[None, None, :]
-        - _column(slope[:, 1] * np.float32(0.8) + np.float32(0.3)) * ramp[None, :, None]
+        column(slope[:, 0]) * ramp[None, None, :]
+        - column(slope[:, 1] * np.float32(0.8) + np.float32(0.3)) * ramp[None, :, None]
     )
-    field = np.clip(np.float32(0.5) + np.float32(0.62) * field + _column(slope[:, 2] * np.float32(0.4)), 0, 1)
+    field = np.clip(np.float32(0.5) + np.float32(0.62) * field + column(slope[:, 2] * np.float32(0.4)), 0, 1)
     colors = np.array([BACKGROUND_RGB[n] for n in names], np.float32)
     cast = np.float32(0.84) + np.float32(0.32) * u[:, at + 3 : at + 12].reshape(-1, 3, 3)
     colors = colors * cast[:, :, :1] * (np.float32(0.94) + np.float32(0.12) * cast[:, :1, :])
     low, high = np.minimum(field * 2, 1), np.maximum(field * 2 - 1, 0)
     canvas = np.empty((3, *field.shape), np.float32)
     for c in range(3):
-        dark, middle, bright = (_column(colors[:, i, c]) for i in range(3))
+        dark, middle, bright = (column(colors[:, i, c]) for i in range(3))
         canvas[c] = dark + low * (middle - dark) + high * (bright - middle)
     _bokeh(canvas, names, u[:, at + 12 : at + 42].reshape(-1, 6, 5))
     return canvas
@@ -67,16 +67,16 @@ def _bokeh(canvas: Field, names: list[str], u: Field) -> None:
     part = canvas[:, rows]
     for i in range(u.shape[1]):
         x, y, size, hue, alpha = (u[rows, i, j] for j in range(5))
-        square = (grid[None, None, :] - _column(x * SIZE)) ** 2 + (grid[None, :, None] - _column(y * SIZE)) ** 2
-        radius = _column(np.float32(4.5) + np.float32(6) * size)
+        square = (grid[None, None, :] - column(x * SIZE)) ** 2 + (grid[None, :, None] - column(y * SIZE)) ** 2
+        radius = column(np.float32(4.5) + np.float32(6) * size)
         disc = np.clip((radius - np.sqrt(square)) * np.float32(0.45) + np.float32(0.5), 0, 1)
-        disc *= _column(strength[rows] * (np.float32(0.35) + np.float32(0.65) * alpha))
+        disc *= column(strength[rows] * (np.float32(0.35) + np.float32(0.65) * alpha))
         for c in range(3):
             petal = np.float32(0.55) + np.float32(0.42) * np.cos(
                 np.float32(2 * np.pi) * (hue + np.float32((0.0, 0.36, 0.72)[c]))
             )
             tone = np.where(colorful, petal, np.float32((0.62, 0.76, 0.42)[c]))
-            part[c] += disc * (_column(tone) - part[c])
+            part[c] += disc * (column(tone) - part[c])
     canvas[:, rows] = part
 
 
@@ -86,10 +86,10 @@ def stem(canvas: Field, x: Field, y: Field, foot: Field, bend: Field, width: Fie
     down = (grid[None, :] - y[:, None]) / np.maximum(SIZE + 2 - y, 1)[:, None]  # (b, 64): 0 at the bloom, 1 at the foot
     middle = x[:, None] + (foot - x)[:, None] * down + bend[:, None] * down * (1 - down)
     off = grid[None, None, :] - middle[:, :, None]
-    cover = np.clip(_column(width) - np.abs(off) + np.float32(0.5), 0, 1) * np.clip(down * 40, 0, 1)[:, :, None]
-    shade = np.float32(0.9) + np.float32(0.16) * np.clip(off / _column(width), -1, 1)
+    cover = np.clip(column(width) - np.abs(off) + np.float32(0.5), 0, 1) * np.clip(down * 40, 0, 1)[:, :, None]
+    shade = np.float32(0.9) + np.float32(0.16) * np.clip(off / column(width), -1, 1)
     for c in range(3):
-        canvas[c] += cover * (_column(color[:, c]) * shade - canvas[c])
+        canvas[c] += cover * (column(color[:, c]) * shade - canvas[c])
 
 
 def blade(canvas: Field, u: Field, share: float = 0.36) -> None:
@@ -105,7 +105,7 @@ def blade(canvas: Field, u: Field, share: float = 0.36) -> None:
     top = (np.float32(0.45) + np.float32(0.65) * reach)[:, None]
     half = (np.float32(1.3) + np.float32(1.9) * width)[:, None] * np.sqrt(np.clip(1 - height / top, 0, 1))
     off = np.abs(grid[None, None, :] - x[:, :, None])
-    cover = _step(-1.3, 1.3, half[:, :, None] - off) * _step(0.0, 0.6, half)[:, :, None] * np.float32(0.92)
+    cover = smooth_step(-1.3, 1.3, half[:, :, None] - off) * smooth_step(0.0, 0.6, half)[:, :, None] * np.float32(0.92)
     light = (np.float32(0.75) + np.float32(0.45) * tone)[:, None, None] * (np.float32(1.08) - np.float32(0.05) * off)
     part = canvas[:, rows]
     for c in range(3):

@@ -73,18 +73,18 @@ class Blooms:
             self,
             radius=self.radius * np.float32(0.66),
             turn=self.turn + half_step,
-            shades=self.shades[:, ::-1] * np.float32(1.04),
+            shades=self.shades[:, ::-1] * np.float32(1.10),
         )
 
 
 CENTER_KINDS = ("disc", "cone", "stamens", "throat", "star", "ring")
 
 
-def _column(values: Field) -> Field:
+def column(values: Field) -> Field:
     return values.astype(np.float32)[:, None, None]
 
 
-def _step(low: float, high: float, x: Field) -> Field:
+def smooth_step(low: float, high: float, x: Field) -> Field:
     """Smooth step from 0 at `low` to 1 at `high`."""
     t = np.clip((x - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     return t * t * (np.float32(3) - np.float32(2) * t)
@@ -93,12 +93,12 @@ def _step(low: float, high: float, x: Field) -> Field:
 def plane(b: Blooms, tile: int) -> tuple[Field, Field]:
     """Distance from the middle (pixels) and angle of every tile pixel, in the plane of the flower."""
     grid = np.arange(tile, dtype=np.float32)
-    dx, dy = grid[None, None, :] - _column(b.x), grid[None, :, None] - _column(b.y)
-    cos, sin = _column(np.cos(b.tilt[:, 1])), _column(np.sin(b.tilt[:, 1]))
+    dx, dy = grid[None, None, :] - column(b.x), grid[None, :, None] - column(b.y)
+    cos, sin = column(np.cos(b.tilt[:, 1])), column(np.sin(b.tilt[:, 1]))
     along = dx * cos + dy * sin
-    across = (dy * cos - dx * sin) / _column(np.float32(1) - b.tilt[:, 0])
+    across = (dy * cos - dx * sin) / column(np.float32(1) - b.tilt[:, 0])
     r = np.sqrt(along * along + across * across) + np.float32(1e-3)
-    return r, np.arctan2(across, along) + _column(b.tilt[:, 1])
+    return r, np.arctan2(across, along) + column(b.tilt[:, 1])
 
 
 def _petal(b: Blooms, r: Field, index: Field, off: Field) -> tuple[Field, Field, Field, Field]:
@@ -108,15 +108,15 @@ def _petal(b: Blooms, r: Field, index: Field, off: Field) -> tuple[Field, Field,
     """
     row = np.arange(len(r), dtype=np.int32)[:, None, None] * MAX_PETALS + index
     off = off - b.bends.ravel()[row]
-    reach = _column(b.radius) * b.lengths.ravel()[row]
-    width = _column(b.width)
+    reach = column(b.radius) * b.lengths.ravel()[row]
+    width = column(b.width)
     u = off / width
     if b.notch.any():
-        reach = reach * (1 - _column(b.notch) * np.exp(np.float32(-9) * u * u))
+        reach = reach * (1 - column(b.notch) * np.exp(np.float32(-9) * u * u))
     wavy = b.texture[:, 2] * np.float32(0.05) + b.fringe
     if wavy.any():
-        teeth = np.sin(u * np.float32(8.5) + _column(b.phase) * np.float32(40) + index.astype(np.float32))
-        reach = reach * (1 + _column(wavy) * np.float32(0.5) * (teeth - 1) * np.minimum(r / reach, 1))
+        teeth = np.sin(u * np.float32(8.5) + column(b.phase) * np.float32(40) + index.astype(np.float32))
+        reach = reach * (1 + column(wavy) * np.float32(0.5) * (teeth - 1) * np.minimum(r / reach, 1))
     t = r / reach
     step = np.minimum(t * np.float32((PROFILE_STEPS - 1) / PROFILE_END), np.float32(PROFILE_STEPS - 1.001))
     cell = step.astype(np.int32)
@@ -125,7 +125,7 @@ def _petal(b: Blooms, r: Field, index: Field, off: Field) -> tuple[Field, Field,
     half = _WIDTH.ravel()[at] * width + slope * (step - cell.astype(np.float32)) * np.float32(
         PROFILE_END / (PROFILE_STEPS - 1)
     )
-    per_arc = _column(b.petals) * np.float32(0.5 / np.pi) / r
+    per_arc = column(b.petals) * np.float32(0.5 / np.pi) / r
     radial = slope / reach
     distance = (half - np.abs(off)) / np.sqrt(radial * radial + per_arc * per_arc)
     return distance, t, u, b.shades.ravel()[row]
@@ -135,35 +135,33 @@ def _petal_paint(b: Blooms, r: Field, lit: Field, petal: tuple[Field, Field, Fie
     """Share of the second color, and brightness, over one petal; `lit` is the cosine to the light."""
     distance, t, u, shade = petal
     folded = u * u
-    strength, behind = _column(b.light[:, 1]), _column(b.light[:, 2])
+    strength, behind = column(b.light[:, 1]), column(b.light[:, 2])
     value = shade * (np.float32(0.80) + np.float32(0.28) * t - np.float32(0.10) * folded)
     value += np.float32(0.20) * strength * lit * t
-    value += behind * (np.float32(0.22) * _step(0.4, 1.0, t) - np.float32(0.08))
+    value += behind * (np.float32(0.22) * smooth_step(0.4, 1.0, t) - np.float32(0.08))
     value -= np.float32(0.15) * np.exp(np.float32(-0.9) * np.maximum(distance, 0))  # a soft darker rim
     mix = np.zeros_like(t)
     if b.pattern.any():
-        tips, edges, base = (_column(b.pattern[:, i]) for i in range(3))
-        mix += tips * _step(0.58, 0.84, t)
-        mix += edges * (1 - _step(1.0, 2.8, distance * (np.float32(22) / _column(b.radius))))
-        mix += base * (1 - _step(0.34, 0.58, t))
-    veined, spotted, ruffled, striped, velvety, glossy = (_column(b.texture[:, i]) for i in range(6))
-    inner = 1 - _step(0.55, 1.05, t)
+        tips, edges, base = (column(b.pattern[:, i]) for i in range(3))
+        mix += tips * smooth_step(0.58, 0.84, t)
+        mix += edges * (1 - smooth_step(1.0, 2.8, distance * (np.float32(22) / column(b.radius))))
+        mix += base * (1 - smooth_step(0.34, 0.58, t))
+    veined, spotted, ruffled, striped, velvety, glossy = (column(b.texture[:, i]) for i in range(6))
+    inner = 1 - smooth_step(0.55, 1.05, t)
     if veined.any():
         veins = np.float32(0.5) + np.float32(0.5) * np.cos(u * np.float32(11) + t * u * np.float32(3))
-        value -= veined * np.float32(0.42) * veins * veins * (np.float32(0.35) + inner)
+        value -= veined * np.float32(0.30) * veins * veins * (np.float32(0.35) + inner)
     if spotted.any():
-        cells = np.sin(t * np.float32(25)) * np.cos(
-            u * np.float32(6.5) + np.floor(t * np.float32(7.96)) * np.float32(1.7)
-        )
-        value -= (
-            spotted * np.float32(0.55) * _step(0.25, 0.6, cells) * _step(0.25, 0.35, t) * (1 - _step(0.85, 0.95, t))
-        )
+        row = np.floor(t * np.float32(7.96)) * np.float32(1.7)
+        cells = np.sin(t * np.float32(25)) * np.cos(u * np.float32(6.5) + row)
+        zone = smooth_step(0.25, 0.35, t) * (1 - smooth_step(0.85, 0.95, t))
+        value -= spotted * np.float32(0.55) * smooth_step(0.25, 0.6, cells) * zone
     if ruffled.any():
-        waves = np.sin(u * np.float32(8.5) + _column(b.phase) * np.float32(40) + t * np.float32(5))
+        waves = np.sin(u * np.float32(8.5) + column(b.phase) * np.float32(40) + t * np.float32(5))
         value += ruffled * np.float32(0.16) * waves * t
     if striped.any():
-        value -= striped * np.float32(0.5) * (1 - _step(0.14, 0.30, np.abs(u))) * (1 - _step(0.8, 1.0, t))
-    value -= velvety * (np.float32(0.42) * (1 - _step(0.25, 0.9, t)) + np.float32(0.05))
+        value -= striped * np.float32(0.5) * (1 - smooth_step(0.14, 0.30, np.abs(u))) * (1 - smooth_step(0.8, 1.0, t))
+    value -= velvety * (np.float32(0.42) * (1 - smooth_step(0.25, 0.9, t)) + np.float32(0.05))
     shine = (
         np.float32(-14) * (t - np.float32(0.68)) * (t - np.float32(0.68)) - np.float32(5) * (u - np.float32(0.2)) ** 2
     )
@@ -172,15 +170,15 @@ def _petal_paint(b: Blooms, r: Field, lit: Field, petal: tuple[Field, Field, Fie
     return np.minimum(mix, 1), np.maximum(value, np.float32(0.12))
 
 
-def petals(b: Blooms, tile: int, r: Field, angle: Field) -> tuple[Field, Field]:
+def petals(b: Blooms, r: Field, angle: Field) -> tuple[Field, Field]:
     """The row of petals: RGB (3, m, tile, tile) and coverage (m, tile, tile)."""
-    steps = (angle * _column(b.mirror) + _column(b.turn)) * (_column(b.petals) * np.float32(0.5 / np.pi))
+    steps = (angle * column(b.mirror) + column(b.turn)) * (column(b.petals) * np.float32(0.5 / np.pi))
     axis = np.floor(steps)
     number = b.petals.astype(np.int32)[:, None, None]
     lower = axis.astype(np.int32) % number
     upper = np.where(lower + 1 == number, 0, lower + 1)
     off = steps - axis
-    lit = np.cos(angle - _column(b.light[:, 0]))
+    lit = np.cos(angle - column(b.light[:, 0]))
     below, above = _petal(b, r, lower, off), _petal(b, r, upper, off - 1)
     mix_a, value_a = _petal_paint(b, r, lit, below)
     mix_b, value_b = _petal_paint(b, r, lit, above)
@@ -194,6 +192,16 @@ def petals(b: Blooms, tile: int, r: Field, angle: Field) -> tuple[Field, Field]:
     return _tint(b.color, b.second, mix, value), cover
 
 
+def apart(b: Blooms, r: Field, angle: Field) -> tuple[Field, Field]:
+    """As `petals`, for petals (or leaves) of half width below 0.5 less their bend, which never overlap."""
+    steps = (angle * column(b.mirror) + column(b.turn)) * (column(b.petals) * np.float32(0.5 / np.pi))
+    axis = np.floor(steps + np.float32(0.5))
+    index = axis.astype(np.int32) % b.petals.astype(np.int32)[:, None, None]
+    petal = _petal(b, r, index, steps - axis)
+    mix, value = _petal_paint(b, r, np.cos(angle - column(b.light[:, 0])), petal)
+    return _tint(b.color, b.second, mix, value), np.clip(petal[0] + np.float32(0.5), 0, 1)
+
+
 def _tint(color: Field, second: Field, mix: Field, value: Field) -> Field:
     """RGB of a mix of two colors at a brightness; above 1 it runs towards white, below it grows more saturated."""
     out = np.empty((3, *mix.shape), np.float32)
@@ -201,8 +209,8 @@ def _tint(color: Field, second: Field, mix: Field, value: Field) -> Field:
     low = np.minimum(value, 1)
     shadow = low * low
     for i in range(3):
-        base = _column(color[:, i])
-        tone = base + mix * (_column(second[:, i]) - base)
+        base = column(color[:, i])
+        tone = base + mix * (column(second[:, i]) - base)
         out[i] = tone * (tone * low + (1 - tone) * shadow)
         out[i] += glow * (1 - out[i])
     return out
@@ -213,16 +221,16 @@ def draw(b: Blooms, double: Field, tile: int) -> tuple[Field, Field]:
     from kka.garden.center import paint_center
 
     r, angle = plane(b, tile)
-    rgb, cover = petals(b, tile, r, angle)
+    rgb, cover = petals(b, r, angle)
     rows = np.flatnonzero(double)
     if len(rows):
         inner = b.pick(rows).inner_row()
-        top, over = petals(inner, tile, r[rows], angle[rows])
-        edge = _column(inner.radius) * np.float32(1.08)
-        dim = 1 - np.float32(0.3) * (1 - _step(0.75, 1.25, r[rows] / edge))
+        top, over = petals(inner, r[rows], angle[rows])
+        edge = column(inner.radius) * np.float32(1.08)
+        dim = np.float32(0.9) - np.float32(0.4) * (1 - smooth_step(0.8, 1.3, r[rows] / edge))
         rgb[:, rows] = rgb[:, rows] * dim * (1 - over) + top * over
         cover[rows] = np.maximum(cover[rows], over)
-    margin = round(tile * 0.16)  # no center reaches further
+    margin = round(tile * 0.14)  # no center reaches further
     inner_part = np.s_[..., margin : tile - margin, margin : tile - margin]
     paint_center(b, r[inner_part], angle[inner_part], rgb[inner_part], cover[inner_part])
     return rgb, cover

@@ -8,13 +8,13 @@ PETAL_RGB: dict[str, tuple[float, float, float]] = {
     "yellow": (0.98, 0.87, 0.22),
     "gold": (0.93, 0.68, 0.09),
     "orange": (0.96, 0.50, 0.10),
-    "peach": (0.97, 0.74, 0.57),
+    "peach": (0.98, 0.70, 0.48),
     "coral": (0.95, 0.47, 0.40),
     "red": (0.85, 0.11, 0.13),
     "maroon": (0.50, 0.06, 0.14),
-    "pink": (0.95, 0.63, 0.75),
+    "pink": (0.96, 0.52, 0.69),
     "magenta": (0.87, 0.19, 0.56),
-    "lavender": (0.76, 0.66, 0.91),
+    "lavender": (0.70, 0.57, 0.92),
     "purple": (0.49, 0.22, 0.70),
     "blue": (0.27, 0.38, 0.86),
 }
@@ -28,7 +28,7 @@ CENTER_RGB: dict[str, tuple[float, float, float]] = {
     "red": (0.72, 0.12, 0.14),
     "purple": (0.40, 0.15, 0.48),
 }
-CENTER_RADIUS = {"small": 0.15, "medium": 0.215, "large": 0.30}
+CENTER_RADIUS = {"small": 0.15, "medium": 0.235, "large": 0.34}
 """Radius of the center, as a share of the flower's."""
 
 # (low, middle, high): a field of soft noise in 0..1 runs through these three colors
@@ -53,6 +53,10 @@ BACKGROUND_FIELDS: dict[str, tuple[float, float, float, float, float]] = {
     "meadow": (0.55, 0.85, 0.0, 0.0, 0.0),
     "water": (0.5, 0.1, 0.0, 0.0, 0.85),
 }
+SHADOW = {
+    "leafy": 0.42, "dark": 0.4, "sky": 0.0, "soil": 0.45, "grass": 0.36, "stone": 0.42, "meadow": 0.16, "water": 0.25,
+}  # fmt: skip
+"""How dark a bloom's shadow falls on what is behind it; the sky is too far."""
 LEAF_RGB = {
     "narrow": (0.36, 0.54, 0.20),
     "round": (0.32, 0.52, 0.22),
@@ -62,7 +66,7 @@ LEAF_RGB = {
     "none": (0.30, 0.48, 0.20),
 }
 LEAF_SHAPE = {
-    "narrow": "narrow", "round": "rounded", "heart": "heart", "serrated": "fringed", "dark": "oval", "none": "oval",
+    "narrow": "narrow", "round": "rounded", "heart": "heart", "serrated": "oval", "dark": "oval", "none": "oval",
 }  # fmt: skip
 
 LIGHT: dict[str, tuple[float, float, float, float, float]] = {
@@ -118,3 +122,22 @@ def profiles() -> tuple[np.ndarray, np.ndarray]:
         rows.append(np.where(t > 1.0, -(t - 1.0) * 3.0, angular))
     table = np.stack(rows)
     return table.astype(np.float32), np.gradient(table, t, axis=1).astype(np.float32)
+
+
+def jittered(colors: np.ndarray, u: np.ndarray, amount: float) -> np.ndarray:
+    """RGB (b, 3) as a species varies: a little brighter or darker, and off in hue. `u` (b, 3) is uniform."""
+    shift = (u - np.float32(0.5)) * np.float32(2 * amount)
+    return np.clip(colors + shift * np.float32(0.6) + shift[:, :1] * np.float32(0.6), 0.02, 0.98)
+
+
+def shape_numbers(names: list[str], number: np.ndarray) -> dict[str, np.ndarray]:
+    """Each (b,): row of the profile table, half width as a share of the angle between petals, notch, fringe."""
+    shape = np.array([SHAPE[n] for n in names], np.float32)
+    index = list(SHAPE)
+    width = np.minimum(shape[:, 0] * number / np.float32(360), shape[:, 1])
+    return {
+        "profile": np.array([index.index(n) for n in names]),
+        "width": width,
+        "notch": shape[:, 2],
+        "fringe": shape[:, 3],
+    }

@@ -12,19 +12,22 @@ import numpy as np
 
 from kka.garden import backdrop
 from kka.garden.backdrop import SIZE
-from kka.garden.bloom import CENTER_KINDS, MAX_PETALS, Blooms, Field, _column, _step, draw, petals, plane
-from kka.garden.palette import CENTER_RADIUS, CENTER_RGB, LEAF_RGB, LEAF_SHAPE, LIGHT, PETAL_RGB, SHAPE
-from kka.garden.vocabulary import PETALS, PHRASES, Flower
+from kka.garden.bloom import CENTER_KINDS, MAX_PETALS, Blooms, Field, column, draw, smooth_step
+from kka.garden.greenery import DRAWS as GREENERY_DRAWS
+from kka.garden.greenery import greenery
+from kka.garden.palette import CENTER_RADIUS, CENTER_RGB, LIGHT, PETAL_RGB, SHADOW, jittered, shape_numbers
+from kka.garden.vocabulary import PETALS, Flower
 from kka.protocols import Images
 
 VERSION = 1
 """Goes up with every change that alters a pixel; part of the image model's identity."""
 
-CHUNK = 16
-_BLOOMS = {"single": (1, 58), "pair": (2, 42), "trio": (3, 38), "ring": (6, 22), "spike": (6, 22)}
-"""Arrangement -> (blooms, tile in pixels)."""
+CHUNK = 24
+_BLOOMS = {"single": 1, "pair": 2, "trio": 3, "ring": 6, "spike": 6}
+_TILES = (20, 26, 32, 38, 46, 54, 62)
+"""Sides in pixels of the squares that blooms are drawn on; a bloom takes the smallest that holds it."""
 _PER_BLOOM = 8 + 3 * MAX_PETALS + 9
-_DRAWS = backdrop.DRAWS + 7 + 24 + 6 * _PER_BLOOM + _PER_BLOOM
+_DRAWS = backdrop.DRAWS + 7 + 12 + GREENERY_DRAWS + 6 * _PER_BLOOM
 _TEXTURES = ("veined", "spotted", "ruffled", "striped", "velvety", "glossy")
 _PATTERNS = ("tips", "edges", "base")
 
@@ -48,7 +51,8 @@ def render(flowers: Sequence[Flower], seeds: Sequence[int]) -> Images:
     if len(flowers) != len(seeds):
         raise ValueError(f"seeds: expected one for each of the {len(flowers)} flowers; got {len(seeds)}")
     out = np.empty((len(flowers), SIZE, SIZE, 3), np.uint8)
-    order = sorted(range(len(flowers)), key=lambda i: flowers[i].arrangement)  # like with like: fewer small calls
+    # like with like: a chunk skips what none of its flowers has
+    order = sorted(range(len(flowers)), key=lambda i: (flowers[i].arrangement, flowers[i].texture, flowers[i].pattern))
     for start in range(0, len(order), CHUNK):
         rows = order[start : start + CHUNK]
         out[rows] = _render_chunk([flowers[i] for i in rows], [int(seeds[i]) for i in rows])
@@ -65,13 +69,13 @@ def _render_chunk(flowers: list[Flower], seeds: list[int]) -> Images:
         rng.standard_normal(out=noise[i], dtype=np.float32)
     u = _Draws(numbers)
     canvas = backdrop.background(flowers, u.take(backdrop.DRAWS))
-    grass, scene = u.take(7), _Draws(u.take(24))
+    grass, scene = u.take(7), _Draws(u.take(12))
     light = _light(flowers, scene)
     places = _places(flowers, scene)
-    _greenery(canvas, flowers, places, light, scene, _Draws(u.take(_PER_BLOOM)))
+    greenery(canvas, flowers, places, light, u.take(GREENERY_DRAWS))
     slots = [_Draws(u.take(_PER_BLOOM)) for _ in range(6)]
     for slot in range(6):
-        _blooms(canvas, flowers, places[:, slot], light, slot, slots[slot])
+        _blooms(canvas, flowers, places[:, slot], light, slots[slot])
     backdrop.blade(canvas, grass)
     return _develop(canvas, flowers, light, scene, noise)
 
@@ -89,7 +93,7 @@ def _places(flowers: list[Flower], u: _Draws) -> Field:
     size, turn, bend = u.between(0, 1), u.between(0, 2 * np.pi), u.between(-1, 1)
     out = np.zeros((len(flowers), 6, 3), np.float32)
     slot = np.arange(6, dtype=np.float32)
-    for name, (number, _) in _BLOOMS.items():
+    for name, number in _BLOOMS.items():
         rows = np.flatnonzero([f.arrangement == name for f in flowers])
         if not len(rows):
             continue
@@ -104,7 +108,7 @@ def _places(flowers: list[Flower], u: _Draws) -> Field:
             )
         else:
             ring = {"single": 0.0, "pair": 12.5, "trio": 13.0, "ring": 16.5}[name]
-            low, high = {"single": (18.5, 26.0), "pair": (12.5, 15.5), "trio": (10.5, 13.5), "ring": (6.0, 7.8)}[name]
+            low, high = {"single": (20.0, 27.0), "pair": (12.5, 15.5), "trio": (10.5, 13.5), "ring": (6.0, 7.8)}[name]
             angle = (a * np.float32(0.3) - np.float32(0.6) if name == "pair" else a) + k * np.float32(
                 2 * np.pi / number
             )
@@ -117,31 +121,20 @@ def _places(flowers: list[Flower], u: _Draws) -> Field:
     return out
 
 
-def _jittered(colors: Field, u: Field, amount: float) -> Field:
-    """RGB (b, 3) as a species varies: a little brighter or darker, and off in hue."""
-    shift = (u - np.float32(0.5)) * np.float32(2 * amount)
-    return np.clip(colors + shift * np.float32(0.6) + shift[:, :1] * np.float32(0.6), 0.02, 0.98)
-
-
-def _shaped(names: list[str], number: Field) -> dict[str, Field]:
-    shape = np.array([SHAPE[n] for n in names], np.float32)
-    index = list(SHAPE)
-    width = np.minimum(shape[:, 0] * number / np.float32(360), shape[:, 1])
-    return dict(profile=np.array([index.index(n) for n in names]), width=width, notch=shape[:, 2], fringe=shape[:, 3])
-
-
-def _blooms(canvas: Field, flowers: list[Flower], place: Field, light: Field, slot: int, u: _Draws) -> None:
-    """Draw bloom number `slot` of every image that has so many, in place."""
+def _blooms(canvas: Field, flowers: list[Flower], place: Field, light: Field, u: _Draws) -> None:
+    """Draw one bloom of every image whose `place` has a radius, in place."""
     pose, petal_numbers = u.take(8), u.take(3 * MAX_PETALS).reshape(-1, 3, MAX_PETALS) * np.float32(2) - 1
     hue = u.take(9)
-    for name, (number, tile) in _BLOOMS.items():
-        rows = np.flatnonzero([f.arrangement == name and slot < number for f in flowers])
+    reach = place[:, 2] * (np.float32(0.93) + np.float32(0.14) * pose[:, 0])
+    tiles = np.searchsorted(_TILES, reach * np.float32(2.06) + 3)
+    for index, tile in enumerate(_TILES):
+        rows = np.flatnonzero((place[:, 2] > 0) & (tiles == index))
         if not len(rows):
             continue
         few = [flowers[i] for i in rows]
         blooms, corner = _make(few, place[rows], light[rows], pose[rows], petal_numbers[rows], hue[rows], tile)
         rgb, cover = draw(blooms, np.array([f.rows == "double" for f in few]), tile)
-        shadow = _shadow(blooms, light[rows], tile)
+        shadow = _shadow(blooms, few, tile)
         for j, i in enumerate(rows):
             _paste(canvas[:, i], rgb[:, j], cover[j], shadow[j], int(corner[j, 0]), int(corner[j, 1]))
 
@@ -156,7 +149,7 @@ def _make(
     colors = np.array([PETAL_RGB[f.color] for f in flowers], np.float32)
     second = np.array([PETAL_RGB[f.color if f.second == "none" else f.second] for f in flowers], np.float32)
     center = np.array([CENTER_RGB[f.center_color] for f in flowers], np.float32)
-    width = _shaped([f.shape for f in flowers], number)
+    width = shape_numbers([f.shape for f in flowers], number)
     width["width"] = width["width"] * (np.float32(0.94) + np.float32(0.12) * pose[:, 5])
     return Blooms(
         petals=number,
@@ -170,13 +163,13 @@ def _make(
         lengths=1 + np.float32(0.07) * petal[:, 0] - np.float32(0.05),
         bends=petal[:, 1] * spread,
         shades=1 + np.float32(0.07) * petal[:, 2],
-        color=_jittered(colors, hue[:, :3], 0.05),
-        second=_jittered(second, hue[:, 3:6], 0.04),
+        color=jittered(colors, hue[:, :3], 0.05),
+        second=jittered(second, hue[:, 3:6], 0.04),
         pattern=np.array([[f.pattern == p for p in _PATTERNS] for f in flowers], np.float32),
         texture=np.array([[f.texture == t for t in _TEXTURES] for f in flowers], np.float32),
         light=light,
         phase=pose[:, 6],
-        center_color=_jittered(center, hue[:, 6:9], 0.04),
+        center_color=jittered(center, hue[:, 6:9], 0.04),
         center_radius=np.array([CENTER_RADIUS[f.center_size] for f in flowers], np.float32)
         * place[:, 2]
         * (np.float32(0.93) + np.float32(0.14) * pose[:, 7]),
@@ -184,14 +177,16 @@ def _make(
     ), corner
 
 
-def _shadow(b: Blooms, light: Field, tile: int) -> Field:
+def _shadow(b: Blooms, flowers: list[Flower], tile: int) -> Field:
     """(m, tile, tile): how much of the light the bloom takes from what lies behind it."""
     grid = np.arange(tile, dtype=np.float32)
     away = b.radius * np.float32(0.14)
-    dx = grid[None, None, :] - _column(b.x - np.cos(light[:, 0]) * away)
-    dy = grid[None, :, None] - _column(b.y - np.sin(light[:, 0]) * away)
-    near = np.sqrt(dx * dx + dy * dy) / _column(b.radius)
-    return np.float32(0.42) * (1 - _step(0.55, 1.2, near))
+    dx = grid[None, None, :] - column(b.x - np.cos(b.light[:, 0]) * away)
+    dy = grid[None, :, None] - column(b.y - np.sin(b.light[:, 0]) * away)
+    near = np.sqrt(dx * dx + dy * dy) / column(b.radius)
+    fade = np.clip(np.minimum(grid, grid[::-1]) * np.float32(0.25), 0, 1)  # nothing is left at the tile's border
+    depth = np.array([SHADOW[f.background] for f in flowers], np.float32)
+    return column(depth) * (1 - smooth_step(0.55, 1.2, near)) * fade[None, None, :] * fade[None, :, None]
 
 
 def _paste(canvas: Field, rgb: Field, cover: Field, shadow: Field, x: int, y: int) -> None:
@@ -206,75 +201,19 @@ def _paste(canvas: Field, rgb: Field, cover: Field, shadow: Field, x: int, y: in
     part += cover[cut] * (rgb[(slice(None), *cut)] - part)
 
 
-def _greenery(canvas: Field, flowers: list[Flower], places: Field, light: Field, scene: _Draws, u: _Draws) -> None:
-    """Stems and leaves, behind the blooms, in place."""
-    pose, petal = u.take(8), u.take(3 * MAX_PETALS).reshape(-1, 3, MAX_PETALS) * np.float32(2) - 1
-    hue = u.take(9)
-    greens = _jittered(np.array([LEAF_RGB[f.leaves] for f in flowers], np.float32), hue[:, :3], 0.05)
-    foot, bend, width = scene.between(18, 46), scene.between(-14, 14), scene.between(0.9, 1.5)
-    for slot in range(3):
-        rows = np.flatnonzero(
-            (places[:, slot, 2] > 0)
-            & (slot < np.array([4 - min(_BLOOMS[f.arrangement][0], 4) or 1 for f in flowers]) + 2)
-        )
-        if len(rows):
-            part = canvas[:, rows]
-            backdrop.stem(
-                part,
-                places[rows, slot, 0],
-                places[rows, slot, 1],
-                foot[rows],
-                bend[rows],
-                width[rows],
-                greens[rows] * np.float32(0.92),
-            )
-            canvas[:, rows] = part
-    rows = np.flatnonzero([f.leaves != "none" for f in flowers])
-    if not len(rows):
-        return
-    few = [flowers[i] for i in rows]
-    number = np.array([7.0 if f.leaves == "narrow" else 5.0 for f in few], np.float32)
-    middle = places[rows, 0, :2] * np.float32(0.5) + np.float32(16)
-    lower = np.where([_BLOOMS[f.arrangement][0] > 1 for f in few], np.float32(12), np.float32(4))
-    shaped = _shaped([LEAF_SHAPE[f.leaves] for f in few], number)
-    m = len(rows)
-    zeros = np.zeros((m, 6), np.float32)
-    missing = petal[rows, 0] > np.float32(0.35)
-    leaves = Blooms(
-        petals=number, **{**shaped, "notch": shaped["notch"] * 0},
-        radius=np.float32(27) + np.float32(9) * pose[rows, 0], turn=pose[rows, 1] * np.float32(2 * np.pi),
-        tilt=np.stack([np.float32(0.35) * pose[rows, 2], np.full(m, np.pi / 2, np.float32)], axis=1),
-        mirror=np.ones(m, np.float32), x=middle[:, 0] + 4 * pose[rows, 3] - 2, y=middle[:, 1] + lower,
-        lengths=np.where(missing, np.float32(0.05), np.float32(0.95) + np.float32(0.16) * petal[rows, 1]),
-        bends=petal[rows, 2] * np.float32(0.08), shades=np.float32(0.86) + np.float32(0.14) * petal[rows, 1],
-        color=greens[rows], second=greens[rows], pattern=zeros[:, :3],
-        texture=np.stack([zeros[:, 0]] * 3 + [zeros[:, 0] + np.float32(0.45)] + [zeros[:, 0]] + [np.array([f.leaves == "dark" for f in few], np.float32) * np.float32(0.6)], axis=1),
-        light=light[rows], phase=pose[rows, 6], center_color=zeros[:, :3], center_radius=zeros[:, 0], center_kind=zeros[:, 0],
-    )  # fmt: skip
-    r, angle = plane(leaves, SIZE)
-    rgb, cover = petals(leaves, SIZE, r, angle)
-    part = canvas[:, rows]
-    canvas[:, rows] = part + cover * (rgb - part)
-
-
 def _develop(canvas: Field, flowers: list[Flower], light: Field, u: _Draws, noise: Field) -> Images:
     """Light's color, exposure, falling-off to the corners and sensor noise: floats to bytes."""
     tint = np.array([LIGHT[f.light][:3] for f in flowers], np.float32)
     exposure = u.between(0.9, 1.08)
     grain = u.between(0.005, 0.016)
     ramp = np.linspace(-1, 1, SIZE, dtype=np.float32)
-    cos, sin = _column(np.cos(light[:, 0])), _column(np.sin(light[:, 0]))
-    sweep = 1 + np.float32(0.07) * _column(light[:, 1]) * (cos * ramp[None, None, :] + sin * ramp[None, :, None])
+    cos, sin = column(np.cos(light[:, 0])), column(np.sin(light[:, 0]))
+    sweep = 1 + np.float32(0.07) * column(light[:, 1]) * (cos * ramp[None, None, :] + sin * ramp[None, :, None])
     sweep *= 1 - np.float32(0.10) * (ramp[None, :, None] ** 2 + ramp[None, None, :] ** 2)
-    sweep *= _column(exposure)
+    sweep *= column(exposure)
     out = np.empty((len(flowers), SIZE, SIZE, 3), np.uint8)
     for c in range(3):
-        plane_c = canvas[c] * sweep * _column(tint[:, c])
-        plane_c = plane_c + _column(grain) * noise[:, c]
+        plane_c = canvas[c] * sweep * column(tint[:, c])
+        plane_c = plane_c + column(grain) * noise[:, c]
         out[..., c] = np.clip(plane_c * np.float32(255) + np.float32(0.5), 0, 255).astype(np.uint8)
     return out
-
-
-def values(attribute: str) -> tuple[str, ...]:
-    """The values that an attribute can take."""
-    return tuple(PHRASES[attribute])

@@ -110,7 +110,12 @@ NORMALS: dict[str, Kind] = {
 }  # fmt: skip
 DEFAULT_NORMAL = "windflower"
 
-_VERY_NEAR = ("number", "color", "center_color", "shape", "rows")
+_VERY_NEAR = (("color", 1), ("color", 0), ("pattern", 0), ("shape", 0), ("number", 0))
+"""The one attribute in which each very near kind differs, and which of its `NEIGHBORS` it takes."""
+
+
+_SHOWN = ("color", "color", "pattern", "color", "color")
+"""The change of each far, middle or near kind that shows even in a small picture; the others come by chance."""
 
 
 def vary(flower: Flower, changes: int, rng: np.random.Generator) -> Flower:
@@ -128,7 +133,8 @@ def _changed(attribute: str, present: Sequence[str], fixed: dict[str, str], rng:
     if attribute == "pattern" and value == "plain":
         change["second"] = "none"
     elif attribute == "pattern" and fixed.get("second", "none") == "none":
-        change["second"] = choose("color", rng, exclude=(fixed["color"],))
+        alike = NEIGHBORS["color"][fixed["color"]]
+        change["second"] = choose("color", rng, exclude=(fixed["color"], *alike))
     return change
 
 
@@ -138,27 +144,39 @@ def anomaly_kinds(normal: Kind) -> tuple[Kind, ...]:
     kinds: list[Kind] = []
     for grade, changes in GRADES.items():
         for i in range(KINDS_PER_GRADE):
-            while True:
-                chosen = (_VERY_NEAR[i],) if changes == 1 else tuple(map(str, rng.permutation(SPECIES)[:changes]))
-                kind = _anomaly(normal, f"{grade}-{i + 1}", grade, chosen, rng)
-                if all(kind.allowed != other.allowed for other in kinds):
-                    break
+            kind = _anomaly(normal, f"{grade}-{i + 1}", grade, _changes(normal, grade, changes, i, rng))
+            while any(kind.allowed == other.allowed for other in kinds):
+                kind = _anomaly(normal, f"{grade}-{i + 1}", grade, _changes(normal, grade, changes, i, rng))
             kinds.append(kind)
     return tuple(kinds)
 
 
-def _anomaly(normal: Kind, name: str, grade: str, chosen: tuple[str, ...], rng: np.random.Generator) -> Kind:
+def _changes(normal: Kind, grade: str, count: int, i: int, rng: np.random.Generator) -> dict[str, dict[str, str]]:
+    """Which attributes of the normal kind change for anomaly number `i` of a grade, and what each becomes."""
+    usual = {a: values[0] for a, values in normal.allowed.items()}
+    if grade == "very-near":
+        attribute, rank = _VERY_NEAR[i]
+        present = normal.allowed[attribute]
+        near = [v for v in NEIGHBORS.get(attribute, {}).get(usual[attribute], ()) if v not in present]
+        if near:
+            return {attribute: {attribute: near[rank % len(near)]}}
+        return {attribute: _changed(attribute, present, usual, rng)}
+    shown = [_SHOWN[i % len(_SHOWN)]]  # one change at least can be seen from far
+    chosen = shown + [str(a) for a in rng.permutation(SPECIES) if a not in shown][: count - 1]
+    changes: dict[str, dict[str, str]] = {}
+    for attribute in sorted(chosen, key=SPECIES.index):
+        alike = NEIGHBORS["color"][usual["color"]] if attribute == "color" else ()  # left to the very near kinds
+        changes[attribute] = _changed(attribute, (*normal.allowed[attribute], *alike), usual, rng)
+        usual |= changes[attribute]
+    return changes
+
+
+def _anomaly(normal: Kind, name: str, grade: str, changes: dict[str, dict[str, str]]) -> Kind:
     home = {} if grade in ("near", "very-near") else {a: tuple(PHRASES[a]) for a in SURROUNDINGS}
     allowed = normal.allowed | home
-    for attribute in chosen:
-        present = normal.allowed[attribute]
-        near = [v for v in NEIGHBORS.get(attribute, {}).get(present[0], ()) if v not in present]
-        if grade == "very-near" and near:
-            change = {attribute: near[0]}
-        else:
-            change = _changed(attribute, present, {a: values[0] for a, values in allowed.items()}, rng)
+    for change in changes.values():
         allowed |= {a: (value,) for a, value in change.items()}
-    return Kind(name=name, grade=grade, allowed=allowed, changed=chosen)
+    return Kind(name=name, grade=grade, allowed=allowed, changed=tuple(changes))
 
 
 def _grow(kind: Kind, seeds: Sequence[int]) -> list[Flower]:

@@ -1,0 +1,34 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check install lint types clean
+
+demo: $(INSTALLED)  ## The main job on the embedded world: about three minutes
+	$(BIN)/kka run
+
+test: $(INSTALLED)  ## The tests: CPU, offline
+	$(BIN)/pytest -q
+
+check: lint types test  ## What CI runs
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+# torch and torchvision first, by pip: together they are most of the download, and pip can take them from a local
+# index. uv then adds the rest in seconds, at the versions of constraints.txt.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch torchvision uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e ".[dev]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

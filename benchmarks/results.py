@@ -1,0 +1,224 @@
+"""The figures of docs/results.md: KKA (rep) and KKA (add) beside their controls, on several tasks and seeds.
+
+    python benchmarks/results.py run oxford102 --data ../shared/data/oxford102   # each run resumes where it stopped
+    python benchmarks/results.py run garden
+    python benchmarks/results.py table                                          # docs/results.md from stored results
+
+Every (task, seed) is a run of its own: other captions, pictures, evaluators and detectors. Half of the anomaly
+classes are withheld from language model and bank (`--unseen 0.5`). Two processes of one thread each run side by
+side: on small networks that does more work than two threads. Hyperparameters were chosen on other classes (see
+docs/LOG.md).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from kka.config import RunConfig
+from kka.console import arm_label
+from kka.metrics import mean_ci95
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+TASKS = {
+    "oxford102": ("10", "46", "51", "77", "89"),
+    "garden": ("windflower", "marigold", "bellflower", "daisy", "orchid"),
+}
+SHARED = ("task", "rounds/0", *(f"rounds/1/{s}" for s in ("evaluator", "dpo", "captions", "images", "scores")))
+SHARED_ARMS = ("none", "noise", "kka-0", "real")
+ORDER = ("none", "noise", "kka-0", "kka-1", "kka-2", "real")
+
+
+def config_of(data: str, normal: str, seed: int, mode: str) -> RunConfig:
+    """The run behind one cell: the defaults, one detector an arm."""
+    return RunConfig(data=data, normal=(normal,), unseen=0.5, seed=seed, seeds=1, mode=mode)  # type: ignore[arg-type]
+
+
+def run_one(data: str, name: str, normal: str, seed: int, work: Path) -> list[dict[str, object]]:
+    """Both modes of one (task, seed). They part at the pool of round 1; what comes before is shared."""
+    rows = []
+    for mode in ("rep", "add"):
+        out = work / f"{name}-{normal}-{seed}-{mode}"
+        if not (out / "summary.json").is_file():
+            if mode == "add" and not (out / "config.yaml").is_file():
+                _share(work / f"{name}-{normal}-{seed}-rep", out, config_of(data, normal, seed, mode))
+            spec = json.dumps(config_of(data, normal, seed, mode).as_dict())
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", __file__, "one", spec, str(out)],
+                env=environment, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise RuntimeError(f"{out}: {done.stderr[-2000:]}")
+        summary = json.loads((out / "summary.json").read_text())
+        rows.append({"normal": normal, "seed": seed, "mode": mode, **_figures(summary)})
+    return rows
+
+
+def _share(source: Path, out: Path, config: RunConfig) -> None:
+    import yaml
+
+    out.mkdir(parents=True)
+    for stage in (*SHARED, *(f"arms/{arm}" for arm in SHARED_ARMS)):
+        if (source / stage).is_dir():
+            shutil.copytree(source / stage, out / stage)
+    (out / "config.yaml").write_text(yaml.safe_dump(config.as_dict(), sort_keys=False))
+
+
+def _figures(summary: dict) -> dict[str, object]:
+    names = ("auroc", "seen", "unseen", "aupr", "fpr95")
+    return {
+        "task": summary["task"]["name"],
+        "normals": summary["task"]["normals"],
+        "arms": {
+            arm: {name: figures[name]["mean"] for name in names if name in figures}
+            for arm, figures in summary["arms"].items()
+        },
+        "rounds": summary["rounds"],
+        "seconds": round(sum(summary["seconds"].values())),
+    }
+
+
+def run_all(name: str, data: str, seeds: int, work: Path, jobs: int) -> None:
+    """All tasks and seeds, seed by seed; the result file is written anew after each."""
+    cells = [(normal, seed) for seed in range(seeds) for normal in TASKS[name]]
+    rows: list[dict[str, object]] = []
+    RESULTS.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(run_one, data, name, normal, seed, work) for normal, seed in cells]
+        for future, (normal, seed) in zip(waiting, cells, strict=True):
+            rows += future.result()
+            command = f"python benchmarks/results.py run {name} --seeds {seeds}"
+            (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "runs": rows}, indent=1) + "\n")
+            print(f"{name} normal {normal} seed {seed}: {len(rows)} of {2 * len(cells)} runs", flush=True)
+
+
+def by_task(rows: list[dict], mode: str, arm: str, figure: str) -> dict[str, list[float]]:
+    """Task -> the figure with each seed."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["mode"] == mode and figure in row["arms"].get(arm, {}):
+            found.setdefault(row["normal"], []).append(row["arms"][arm][figure])
+    return found
+
+
+def cell(values: dict[str, list[float]]) -> str:
+    """Mean over tasks of the mean over seeds, and its 95 % interval over tasks, in percent."""
+    if not values:
+        return "–"
+    mean, half = mean_ci95([float(np.mean(v)) for v in values.values()])
+    return f"{100 * mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def gain(rows: list[dict], mode: str, arm: str, base: str, figure: str = "auroc") -> str:
+    """The paired gain of an arm over another in points, with its 95 % interval over all (task, seed) pairs."""
+    a, b = (by_task(rows, mode, x, figure) for x in (arm, base))
+    differences = [x - y for task in a for x, y in zip(a[task], b[task], strict=True)]
+    mean, half = mean_ci95(differences)
+    return f"{100 * mean:+.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def section(name: str, title: str) -> list[str]:
+    stored = json.loads((RESULTS / f"{name}.json").read_text())
+    rows = stored["runs"]
+    tasks = list(dict.fromkeys(row["normal"] for row in rows))
+    counts = {len([r for r in rows if r["normal"] == t and r["mode"] == "rep"]) for t in tasks}
+    lines = [
+        f"## {title}",
+        "",
+        f"`{stored['command']}`: normal {', '.join(tasks)}; {min(counts)}"
+        + (f" to {max(counts)}" if len(counts) > 1 else "")
+        + f" seeds each ({len(rows) // 2} independent runs in each mode). AUROC in %, mean over tasks of the mean over "
+        "seeds, ± its 95 % interval over tasks (the tasks differ much; the paired gains below are the sharper figure).",
+        "",
+        "| trained with | rep: all | seen | unseen | add: all | seen | unseen |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in ORDER:
+        cells = [cell(by_task(rows, m, arm, f)) for m in ("rep", "add") for f in ("auroc", "seen", "unseen")]
+        lines.append(f"| {arm_label(arm)} | " + " | ".join(cells) + " |")
+    lines += ["", "Paired gains in points, ± 95 % interval over (task, seed) pairs:", ""]
+    lines += ["| gain | rep | add |", "|---|---|---|"]
+    pairs = (("kka-0", "none"), ("kka-0", "noise"), ("kka-1", "kka-0"), ("kka-2", "kka-0"), ("kka-2", "real"))
+    for arm, base in pairs:
+        cells = [gain(rows, mode, arm, base) for mode in ("rep", "add")]
+        lines.append(f"| {arm_label(arm)} over {arm_label(base)} | " + " | ".join(cells) + " |")
+    lines += ["", "By normal class (KKA (rep), mean over seeds):", ""]
+    lines += ["| normal | " + " | ".join(arm_label(arm) for arm in ORDER) + " |", "|---" * (len(ORDER) + 1) + "|"]
+    for task in tasks:
+        means = [by_task(rows, "rep", arm, "auroc").get(task) for arm in ORDER]
+        lines.append(f"| {task} | " + " | ".join("–" if m is None else f"{100 * np.mean(m):.1f}" for m in means) + " |")
+    return [*lines, "", *shares(rows), ""]
+
+
+def shares(rows: list[dict]) -> list[str]:
+    """Hard anomalies by round, and what DPO did."""
+    lines = ["Hard anomalies and preference tuning by round (mean over runs, KKA (rep)):", ""]
+    lines += ["| round | hard among fresh | hard in the pool | entered | DPO margin | DPO accuracy | KL to base |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for number in range(3):
+        facts = [r for row in rows if row["mode"] == "rep" for r in row["rounds"] if r["round"] == number]
+        dpo = [f["dpo"] for f in facts if f.get("dpo", {}).get("tuned")]
+
+        def mean(values: list, style: str) -> str:
+            present = [v for v in values if v is not None]
+            return style.format(np.mean(present)) if present else "–"
+
+        lines.append(
+            f"| {number} | {mean([f['hard_share_fresh'] for f in facts], '{:.0%}')} "
+            f"| {mean([f['hard_share_pool'] for f in facts], '{:.0%}')} "
+            f"| {mean([f.get('entered') for f in facts], '{:.0f}')} "
+            f"| {mean([d['margin'] for d in dpo], '{:.2f}')} | {mean([d['accuracy'] for d in dpo], '{:.0%}')} "
+            f"| {mean([d['kl_to_base'] for d in dpo], '{:.1f}')} |"
+        )
+    return lines
+
+
+def table() -> None:
+    """Write docs/results.md from the stored result files and the plain words beside them."""
+    lines = ["# Results", "", "Written by `python benchmarks/results.py table` from `benchmarks/results/*.json`.", ""]
+    words = RESULTS / "words.md"
+    if words.is_file():
+        lines += [words.read_text().strip(), ""]
+    for name, title in (("oxford102", "Oxford-102 (64×64, stand-in captions)"), ("garden", "The embedded garden")):
+        if (RESULTS / f"{name}.json").is_file():
+            lines += section(name, title)
+    path = HERE.parent / "docs" / "results.md"
+    path.write_text("\n".join(lines).rstrip() + "\n")
+    print(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run")
+    runs.add_argument("name", choices=TASKS)
+    runs.add_argument("--data", default="garden")
+    runs.add_argument("--seeds", type=int, default=3)
+    runs.add_argument("--work", type=Path, default=Path("runs/results"))
+    runs.add_argument("--jobs", type=int, default=2)
+    one = commands.add_parser("one")
+    one.add_argument("config")
+    one.add_argument("out", type=Path)
+    commands.add_parser("table")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run_all(arguments.name, arguments.data, arguments.seeds, arguments.work, arguments.jobs)
+    elif arguments.command == "one":
+        from kka.run import run
+
+        out: Path = arguments.out
+        run(RunConfig.from_dict(json.loads(arguments.config)), out, resume=(out / "config.yaml").is_file())
+    else:
+        table()
+
+
+if __name__ == "__main__":
+    main()

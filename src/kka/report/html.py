@@ -1,0 +1,296 @@
+"""The page: what a run stored, put into words, tables and charts. Every text goes through autoescaping."""
+
+import base64
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from kka.config import RunConfig
+from kka.console import LABELS, arm_label, percent
+from kka.metrics import mean_ci95
+from kka.report import analysis, figures
+from kka.report.read import Picture, RoundRecord, Run
+
+PER_SIDE = 24
+"""Pictures shown of each round's hard ones, and of its easy ones."""
+ALL_PICTURES = 200
+"""Bounds the page's size: with many rounds, fewer of each are shown."""
+THUMBNAIL, TINY = 128, 48
+"""Pixels: larger pictures are reduced to the one; those up to the other are shown with their pixels as squares."""
+STAGES = {
+    **LABELS,
+    "scores": "Judging new pictures (Eq. 6)",
+    "pool": "Renewing the pool (Eq. 8)",
+    "task": "Keeping pictures for this report",
+}
+COUNTS = ("captions", "tokens", "images")
+
+
+def render(run: Run) -> str:
+    """The whole page as one text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent,
+        share=_share,
+        figure=_figure,
+        relative=_relative,
+        count=lambda n: "–" if n is None else f"{n:,.0f}",
+    )
+    page = environment.get_template("page.html.j2")
+    return page.render(
+        run=run,
+        summary=run.summary,
+        style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        headline=headline(run),
+        arms=_arm_rows(run),
+        charts=_round_charts(run),
+        notes=round_notes(run),
+        tuning_notes=tuning_notes(run),
+        normals=[_data_uri(Image.fromarray(image)) for image in run.normals],
+        representatives=_representatives(run),
+        galleries=_galleries(run),
+        tests=_test_charts(run),
+        latent=_latent(run),
+        words=_words(run),
+        examples=[(r.number, _examples(r)) for r in run.rounds],
+        cost=cost_rows(run.ledger["stages"]),
+        set_aside=_set_aside(run),
+        commands=commands(run),
+        pixelated=max(run.normals.shape[1:3]) <= TINY,
+    )
+
+
+def headline(run: Run) -> dict[str, Any] | None:
+    """AUROC without anomalies and after the last round, and the gain, paired by seed. None without a test set."""
+    last = _last_arm(run)
+    if "none" not in run.arms or last not in run.arms:
+        return None
+    before, after = run.arms["none"].figures["auroc"], run.arms[last].figures["auroc"]
+    gains = [b - a for a, b in zip(before["per_seed"], after["per_seed"], strict=True)]
+    mean, ci95 = mean_ci95(gains)
+    gain = f"{100 * mean:+.1f}".replace("-", "−")
+    return {"before": before, "after": after, "gain": gain, "gain_ci95": ci95, "round": run.rounds[-1].number}
+
+
+def round_notes(run: Run) -> list[str]:
+    """What a reader would else wonder at in the rounds' figures."""
+    notes = []
+    limit = run.config["max_hard_share"]
+    for r in run.rounds:
+        if r.facts.get("entered") == 0:
+            size, share = r.facts["pool_size"], r.facts["hard_share_before"]
+            why = ""
+            if share * size + 1 > limit * size:
+                why = f": {_share(share)} of it were hard already, and the limit is {_share(limit)} (max_hard_share)"
+            elif not r.facts["hard_share_fresh"]:
+                why = ": none was hard"
+            notes.append(f"Round {r.number}: no new picture entered the pool{why}.")
+        if r.facts["captions"] < r.facts["captions_asked"]:
+            notes.append(
+                f"Round {r.number}: {r.facts['captions']} of {r.facts['captions_asked']} captions; the language model "
+                f"wrote no more that were new."
+            )
+    return notes
+
+
+def tuning_notes(run: Run) -> list[str]:
+    """Rounds whose tuning did not carry over to the validation pairs: there the loss without tuning is log 2."""
+    notes = []
+    for r in run.rounds:
+        loss = r.facts.get("dpo", {}).get("validation_loss")
+        if loss is not None and loss >= np.log(2):
+            notes.append(
+                f"Round {r.number}: the validation loss is no lower than without tuning (0.693): little of what the "
+                f"model learned carries over to other pairs."
+            )
+    return notes
+
+
+def commands(run: Run) -> dict[str, str]:
+    """Command lines: the same run again, this run taken up, this report written anew."""
+    default, options = RunConfig().as_dict(), []
+    for name, value in run.config.items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        for part, given in inner:
+            usual = default.get(name) if part is None else default.get(name, {}).get(part)
+            if given == usual:
+                continue
+            flag = "--" + (name if part is None else f"{name}.{part}").replace("_", "-")
+            values = given if isinstance(given, list) else [] if given is True else [given]
+            options += [flag, *(shlex.quote(str(v)) for v in values)]
+    name = shlex.quote(run.folder.resolve().name)
+    again = shlex.quote(f"{run.folder.resolve().name}-again")
+    return {
+        "again": " ".join(["kka run", *options, "--out", again]),
+        "resume": f"kka run --out {name} --resume",
+        "report": f"kka report {name}",
+    }
+
+
+def cost_rows(stages: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ledger by kind of stage, in the order of the loop: times run, seconds, peak memory, counts."""
+    rows: dict[str, dict[str, Any]] = {}
+    for stage, entry in stages.items():
+        kind = "detectors" if stage.startswith("arms/") else stage.rsplit("/", 1)[-1]
+        empty = {"label": STAGES.get(kind, kind), "times": 0, "seconds": 0.0, "peak_mb": 0.0, **dict.fromkeys(COUNTS)}
+        row = rows.setdefault(kind, empty)
+        row["times"] += 1
+        row["seconds"] += entry["seconds"]
+        row["peak_mb"] = max(row["peak_mb"], entry["peak_mb"])
+        for name in COUNTS:
+            if isinstance(entry.get(name), int | float):
+                row[name] = (row[name] or 0) + entry[name]
+    order = ["representatives", "captions", "images", "evaluator", "dpo", "scores", "pool", "detectors"]
+    return [rows[kind] for kind in sorted(rows, key=lambda k: order.index(k) if k in order else len(order))]
+
+
+def _last_arm(run: Run) -> str:
+    return f"kka-{run.rounds[-1].number}"
+
+
+def _kka(run: Run) -> list[tuple[int, dict[str, Any]]]:
+    return [(r.number, run.arms[f"kka-{r.number}"].figures) for r in run.rounds if f"kka-{r.number}" in run.arms]
+
+
+def _arm_rows(run: Run) -> dict[str, Any]:
+    columns = [("auroc", "AUROC"), ("seen", "known kinds"), ("unseen", "withheld kinds")]
+    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR")]
+    shown = [c for c in columns if any(c[0] in arm.figures for arm in run.arms.values())]
+    rows = [
+        {"label": arm_label(name), "last": name == _last_arm(run), "figures": [arm.figures.get(c) for c, _ in shown]}
+        for name, arm in run.arms.items()
+    ]
+    return {"columns": [title for _, title in shown], "rows": rows}
+
+
+def _round_charts(run: Run) -> dict[str, Any]:
+    charts: dict[str, Any] = {"auroc": None, "split": None, "hard": None}
+    if kka := _kka(run):
+        numbers = [n for n, _ in kka]
+        controls = {n: arm.figures["auroc"] for n, arm in run.arms.items() if not n.startswith("kka-")}
+        charts["auroc"] = figures.auroc_by_round(numbers, [f["auroc"] for _, f in kka], controls)
+        if all("seen" in f and "unseen" in f for _, f in kka):
+            parts = [("known", [f["seen"] for _, f in kka]), ("withheld", [f["unseen"] for _, f in kka])]
+            charts["split"] = figures.split_by_round(numbers, parts)
+    shares = [(r.facts["hard_share_fresh"], r.facts["hard_share_pool"]) for r in run.rounds]
+    if any(share is not None for pair in shares for share in pair):
+        fresh, pool = zip(*shares, strict=True)
+        charts["hard"] = figures.hard_share([r.number for r in run.rounds], fresh, pool, run.config["max_hard_share"])
+    return charts
+
+
+def _representatives(run: Run) -> list[dict[str, Any]]:
+    images = run.representative_images
+    return [
+        {**row, "image": None if images is None else _data_uri(Image.fromarray(images[i]))}
+        for i, row in enumerate(run.representatives)
+    ]
+
+
+def _galleries(run: Run) -> list[dict[str, Any]]:
+    """Of each round: its hard and its easy pictures, or those that nothing judged."""
+    per_side = max(4, min(PER_SIDE, ALL_PICTURES // (2 * len(run.rounds))))
+    galleries = []
+    for r in run.rounds:
+        hard = [p for p in r.pictures if p.relative is not None and p.relative < 1]
+        easy = [p for p in r.pictures if p.relative is not None and p.relative >= 1]
+        unjudged = [p for p in r.pictures if p.relative is None]
+        sides = [("Hard", "hard", hard), ("Easy", "easy", easy), ("Not judged", "unjudged", unjudged)]
+        wanted = sides[:2] if hard or easy else []
+        wanted += sides[2:] if unjudged else []
+        galleries.append({"number": r.number, "sides": [_side(r, *side, per_side) for side in wanted]})
+    return galleries
+
+
+def _side(r: RoundRecord, title: str, kind: str, pictures: list[Picture], per_side: int) -> dict[str, Any]:
+    ordered = sorted(pictures, key=lambda p: (p.relative or 0.0, p.row))
+    shown = analysis.evenly(ordered, per_side)
+    uris = [_data_uri(image) for image in r.images(shown)]
+    return {"title": title, "kind": kind, "all": len(pictures), "shown": list(zip(shown, uris, strict=True))}
+
+
+def _test_charts(run: Run) -> dict[str, Any] | None:
+    if run.is_anomaly is None or not run.arms:
+        return None
+    last = _last_arm(run)
+    firsts = [arm.scores[0] for arm in run.arms.values()]
+    log = figures.is_wide(firsts)
+    histograms = [
+        (arm_label(name), figures.histogram(arm.scores[0], run.is_anomaly, log=log)) for name, arm in run.arms.items()
+    ]
+    chosen = [name for name in dict.fromkeys(["none", "noise", "real", "kka-0", last]) if name in run.arms]
+    curves = [(name, *analysis.mean_roc(run.arms[name].scores, run.is_anomaly)) for name in chosen]
+    legend = [(name, arm_label(name), run.arms[name].figures["auroc"], name == last) for name in chosen]
+    return {"histograms": histograms, "log": log, "roc": figures.roc(curves, last), "legend": legend}
+
+
+def _latent(run: Run) -> dict[str, Any] | None:
+    """Maps of the latent space without anomalies and after the last round."""
+    if run.is_anomaly is None:
+        return None
+    shown = analysis.sample_points(run.is_anomaly)
+    seen = None if run.seen is None else run.seen[shown]
+    maps = []
+    for name in ("none", _last_arm(run)):
+        latent = run.arms[name].latent if name in run.arms else None
+        if latent is not None:
+            points = analysis.tsne(latent[shown])
+            drawn = None if points is None else figures.latent_map(points, run.is_anomaly[shown], seen)
+            maps.append((arm_label(name), drawn))
+    return {"maps": maps, "points": len(shown), "split": seen is not None} if maps else None
+
+
+def _words(run: Run) -> dict[str, Any] | None:
+    later = [caption for r in run.rounds[1:] for caption in r.captions]
+    if not later:
+        return None
+    gained, lost = analysis.compare_words(run.rounds[0].captions, later)
+    largest = max((abs(w.z) for w in [*gained, *lost]), default=1.0)
+    tuned = any(r.facts["dpo"]["tuned"] for r in run.rounds[1:])
+    return {"sides": [("Gained", gained), ("Lost", lost)], "largest": largest, "tuned": tuned}
+
+
+def _examples(r: RoundRecord) -> list[Picture]:
+    return analysis.evenly(r.pictures, 6)
+
+
+def _set_aside(run: Run) -> list[tuple[str, str, str]]:
+    files = [("file", item["path"], item["reason"]) for item in run.summary["task"]["set_aside"]]
+    drawn = [(f"picture of round {r.number}", row["caption"], row["reason"]) for r in run.rounds for row in r.set_aside]
+    return files + drawn
+
+
+def _data_uri(image: Image.Image) -> str:
+    """The picture itself, in the text of the page: tiny ones without loss."""
+    buffer = io.BytesIO()
+    if max(image.size) <= TINY:
+        image.save(buffer, format="PNG")
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(buffer, format="JPEG", quality=88, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _share(value: float | int | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def _figure(value: float | int | None, digits: int = 3) -> str:
+    """A plain number; a dash for what was not measured."""
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _relative(value: float) -> str:
+    """A relative distance, cut off after two digits: what is hard must not be rounded up to 1.00."""
+    return f"{np.floor(100 * value) / 100:.2f}"

@@ -1,0 +1,157 @@
+"""A run directory as plain records. Whatever a run may lack (test set, rounds, latent space) is None or empty here."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from kka.errors import UserError
+from kka.protocols import Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One generated picture, without its pixels."""
+
+    row: int
+    """Its row in the round's images.parquet."""
+    caption: str
+    relative: float | None
+    """Relative distance at its first judgement, by the evaluator of its round (round 0: of round 1). Below 1 = hard.
+    None: never judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """What one round made."""
+
+    number: int
+    facts: dict[str, Any]
+    """The round's entry in summary.json."""
+    captions: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    set_aside: tuple[dict[str, str], ...]
+    """Pictures that could not be used: caption and reason."""
+    images_file: Path
+
+    def images(self, pictures: list[Picture]) -> list[Image.Image]:
+        """The pixels of some of the round's pictures, in that order."""
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(self.images_file, columns=["image"]).take([p.row for p in pictures]).to_pylist()
+        return [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRecord:
+    """One arm of the comparison."""
+
+    name: str
+    figures: dict[str, Any]
+    """The arm's entry in summary.json."""
+    scores: tuple[np.ndarray, ...]
+    """Of each seed: (n,) test scores, higher = more anomalous."""
+    latent: np.ndarray | None
+    """(n, d) embedding of the test images by seed 0. None: this detector has no latent space."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    config_text: str
+    ledger: dict[str, Any]
+    normals: Images
+    """A few of the training normals."""
+    representatives: tuple[dict[str, Any], ...]
+    """The normals whose captions are in the prompt (Eq. 2): `normal` (index), `caption`, `prompt`."""
+    representative_images: Images | None
+    """Their pictures, where the run stored them."""
+    rounds: tuple[RoundRecord, ...]
+    arms: dict[str, ArmRecord]
+    is_anomaly: np.ndarray | None
+    """(n,) bool, of the test images. None: no test set."""
+    seen: np.ndarray | None
+    """(n,) bool. None: no split into known and withheld kinds."""
+
+
+def read_run(folder: Path) -> Run:
+    """Read the run directory `folder`.
+
+    Raises:
+        UserError: no summary.json, so the run is not finished, or this is no run.
+    """
+    if not (folder / "summary.json").is_file():
+        raise UserError(f"report: expected a finished run with summary.json in {folder}; found none")
+    summary = _json(folder / "summary.json")
+    with np.load(folder / "task" / "task.npz", allow_pickle=False) as stored:
+        task = {name: stored[name] for name in stored.files}
+    config_text = (folder / "config.yaml").read_text(encoding="utf-8")
+    return Run(
+        folder=folder,
+        summary=summary,
+        config=yaml.safe_load(config_text),
+        config_text=config_text,
+        ledger=_json(folder / "ledger.json"),
+        normals=task["normals"],
+        representatives=tuple(_rows(folder / "rounds" / "0" / "representatives" / "representatives.jsonl")),
+        representative_images=task.get("representatives"),
+        rounds=tuple(_round(folder / "rounds", facts) for facts in summary["rounds"]),
+        arms={name: _arm(folder / "arms" / name, figures) for name, figures in summary["arms"].items()},
+        is_anomaly=task.get("is_anomaly"),
+        seen=task.get("seen"),
+    )
+
+
+def _round(rounds: Path, facts: dict[str, Any]) -> RoundRecord:
+    import pyarrow.parquet as pq
+
+    number = facts["round"]
+    folder = rounds / str(number)
+    # Round 0's pictures are first judged by the evaluator of round 1, with the rest of the pool.
+    judgement = rounds / "1" / "evaluator" if number == 0 else folder / "scores"
+    relative = {row["id"]: row["relative_distance"] for row in _rows(judgement / "scores.jsonl")}
+    table = pq.read_table(folder / "images" / "images.parquet", columns=["id", "caption"])
+    return RoundRecord(
+        number=number,
+        facts=facts,
+        captions=tuple(row["caption"] for row in _rows(folder / "captions" / "captions.jsonl")),
+        pictures=tuple(
+            Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]))
+            for i, entry in enumerate(table.to_pylist())
+        ),
+        set_aside=tuple(_rows(folder / "images" / "set_aside.jsonl")),
+        images_file=folder / "images" / "images.parquet",
+    )
+
+
+def _arm(folder: Path, figures: dict[str, Any]) -> ArmRecord:
+    seeds = range(len(figures["auroc"]["per_seed"]))
+    latent = folder / "seed-0" / "latent.npy"
+    return ArmRecord(
+        name=folder.name,
+        figures=figures,
+        scores=tuple(np.load(folder / f"seed-{k}" / "scores.npy", allow_pickle=False) for k in seeds),
+        latent=np.load(latent, allow_pickle=False).astype(np.float32) if latent.is_file() else None,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file; none where the stage that writes it never ran."""
+    if not path.is_file():
+        return []
+    # Not splitlines(): a caption may hold characters, such as U+2028, at which that would cut.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

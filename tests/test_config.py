@@ -1,0 +1,84 @@
+"""The configuration."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import yaml
+
+from kka.config import LanguageOptions, RunConfig, SADOptions
+from kka.deep_sad import DeepSADSettings
+from kka.errors import UserError
+from kka.loop import sad_settings
+
+OTHER = RunConfig(
+    data="./my photos/ä", normal=("077", "no"), unseen=0.5, describe="a photo of: a bracket", domain=None, size=96,
+    rounds=0, mode="add", max_hard_share=1.0, quantile=1.0, folds=1, representatives=3, seed=2**31,
+    language=LanguageOptions(dpo_learning_rate=1e-5, top_p=1.0), sad=SADOptions(milestones=(), weight_decay=5e-7),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [RunConfig(), OTHER])
+def test_round_trip(config: RunConfig) -> None:
+    """config.yaml must give back the configuration, or --resume refuses its own run."""
+    plain = config.as_dict()
+    assert RunConfig.from_dict(plain) == config
+    stored = yaml.safe_load(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    assert stored == plain and RunConfig.from_dict(stored) == config
+    assert set(plain) == {f.name for f in dataclasses.fields(RunConfig)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("unseen", 1.0), ("unseen", -0.1), ("unseen", float("nan")), ("rounds", -1), ("initial", 0), ("fresh", 0),
+        ("per_round", -1), ("max_hard_share", 0.0), ("max_hard_share", 1.1), ("folds", 0), ("quantile", 0.0),
+        ("quantile", 1.01), ("seeds", 0), ("seeds", -3),
+    ],
+)  # fmt: skip
+def test_errors_name_the_field_and_the_value(field: str, value: Any) -> None:
+    """"got seed = 0" for seeds = 0 sends a person to the wrong option."""
+    with pytest.raises(UserError) as caught:
+        RunConfig(**{field: value})
+    assert str(caught.value).endswith(f"got {field} = {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0), ("learning_rate", 0.0), ("batch_size", 0), ("weight_decay", -1e-9), ("eta", -1.0),
+        ("pretrain_epochs", -1),
+    ],
+)  # fmt: skip
+def test_deep_sad_is_checked_before_the_run(field: str, value: Any) -> None:
+    """Hours of captions and pictures must not precede "epochs: expected at least 1"."""
+    with pytest.raises(UserError) as caught:
+        SADOptions(**{field: value})
+    assert str(caught.value).endswith(f"got sad.{field} = {value!r}")
+
+
+def test_values_that_only_a_file_can_hold() -> None:
+    """A hand-written config.yaml is not checked by the command line."""
+    for change in ({"mode": "replace"}, {"sad": {"precision": "fp16"}}):
+        with pytest.raises(Exception, match=r"replace|fp16"):  # UserError; in tests the type checker may come first
+            RunConfig.from_dict(RunConfig().as_dict() | change)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"ronds": 1}, "ronds"), ({"sad": {"epoch": 1}}, "sad.epoch"), ({"language": {"beta": 1}}, "language.beta")],
+)
+def test_unknown_names(values: dict, named: str) -> None:
+    """A misspelt setting must not be dropped in silence, nor end in a TypeError; nested ones neither."""
+    with pytest.raises(UserError, match=rf"expected only .*; got {named}$"):
+        RunConfig.from_dict(values)
+
+
+def test_deep_sad_settings_take_all_options() -> None:
+    """The options and the settings are two classes, so that --help needs no torch: every option must arrive."""
+    config = RunConfig(sad=SADOptions(epochs=7, milestones=(3,), eta=0.5, batch_size=8, pretrain_epochs=2))
+    made = sad_settings(config)
+    for f in dataclasses.fields(SADOptions):
+        assert getattr(made, f.name) == getattr(config.sad, f.name)
+    for f in dataclasses.fields(SADOptions):  # and by default they are the same
+        assert getattr(SADOptions(), f.name) == getattr(DeepSADSettings(), f.name)

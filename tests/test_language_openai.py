@@ -1,0 +1,147 @@
+"""The OpenAI-compatible wing against a real HTTP server on the loopback device."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from kka.errors import UserError
+from kka.language.openai import OpenAILanguageModel
+from kka.protocols import LanguageModel, TunableLanguageModel
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request by the next of `script` (a status, or a reply), then by echoes of the prompt."""
+
+    script: list[Any]
+    requests: list[tuple[dict[str, Any], dict[str, str]]]
+    most_answers = 99
+
+    def next_reply(self, body: dict[str, Any]) -> Any:
+        if self.script:
+            return self.script.pop(0)
+        count = min(body["n"], self.most_answers)
+        choices = [
+            {"message": {"content": f"{body['messages'][0]['content']} {body['seed']} {k}"}, "finish_reason": "stop"}
+            for k in range(count)
+        ]
+        return {"choices": choices, "usage": {"completion_tokens": 7 * count, "prompt_tokens": 5}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((body, {"path": self.path, **dict(self.headers)}))
+        reply = self.server.next_reply(body)
+        status = reply if isinstance(reply, int) else 200
+        data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(OpenAILanguageModel, "backoff", 0.01)
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.script, server.requests = [], []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1/")
+        monkeypatch.setenv("OPENAI_API_KEY", "a-test-key")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_answers_prompt_by_prompt(server: Server) -> None:
+    """n answers to each prompt in order, through the documented endpoint with the key; tokens are counted."""
+    model = OpenAILanguageModel("some-model", temperature=0.7)
+    answers = model.sample(["first", "second"], 11, seed=3)
+    assert [len(a) for a in answers] == [11, 11]
+    assert all(text.startswith(p) for p, texts in zip(["first", "second"], answers, strict=True) for text in texts)
+    assert len({text for texts in answers for text in texts}) == 22
+    body, headers = server.requests[0]
+    assert headers["path"] == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer a-test-key"
+    assert (body["model"], body["temperature"]) == ("some-model", 0.7)
+    assert "top_p" not in body
+    assert model.tokens_written == 22 * 7
+    assert model.tokens_read == 5 * len(server.requests)
+    assert model.sample(["first", "second"], 11, seed=3) == answers
+
+
+def test_is_a_language_model_that_cannot_be_tuned() -> None:
+    """The loop asks by protocol: with a `tune` it would try Eq. 7 on a remote model."""
+    model = OpenAILanguageModel("m", base_url="http://127.0.0.1:1")
+    assert isinstance(model, LanguageModel)
+    assert not isinstance(model, TunableLanguageModel)
+
+
+def test_servers_that_give_one_answer_a_call(server: Server) -> None:
+    """Many servers ignore n: the missing answers are asked for again."""
+    server.most_answers = 1
+    assert len(OpenAILanguageModel("m").sample(["p"], 5, seed=0)[0]) == 5
+
+
+def test_busy_servers_are_asked_again(server: Server) -> None:
+    """Rate limits and server errors pass; a run must not die of one."""
+    server.script = [429, 503]
+    assert len(OpenAILanguageModel("m").sample(["p"], 2, seed=0)[0]) == 2
+    assert len(server.requests) == 3
+
+
+def test_tries_are_bounded(server: Server) -> None:
+    """A server that stays broken ends in an error that names it and its last word."""
+    server.script = [500] * 9
+    with pytest.raises(UserError, match=r"no answer from http://127.* after 3 tries.*HTTP 500"):
+        OpenAILanguageModel("m", retries=2).sample(["p"], 1, seed=0)
+    assert len(server.requests) == 3
+
+
+def test_refusals_are_final(server: Server) -> None:
+    """A wrong key or model name does not mend by asking again."""
+    server.script = [401]
+    with pytest.raises(UserError, match=r"refused the request for model 'm': HTTP 401"):
+        OpenAILanguageModel("m").sample(["p"], 1, seed=0)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("reply", [{"error": "what?"}, b"<html>", {"choices": [{}]}])
+def test_other_formats_are_named(server: Server, reply: Any) -> None:
+    """A base URL that points to some other service."""
+    server.script = [reply]
+    with pytest.raises(UserError, match=r"openai: expected (a chat completion|JSON)"):
+        OpenAILanguageModel("m").sample(["p"], 1, seed=0)
+
+
+def test_cut_off_answers_lose_their_last_line(server: Server) -> None:
+    """finish_reason "length": the last line is not whole."""
+    choice = {"message": {"content": "1. a red flower\n2. a bl"}, "finish_reason": "length"}
+    server.script = [{"choices": [choice]}]
+    assert OpenAILanguageModel("m").sample(["p"], 1, seed=0) == [["1. a red flower"]]
+
+
+def test_unreachable_server() -> None:
+    """Nobody listens: an error with what to check."""
+    with pytest.raises(UserError, match="check OPENAI_BASE_URL and the network"):
+        OpenAILanguageModel("m", base_url="http://127.0.0.1:9/v1", retries=0).sample(["p"], 1, seed=0)
+
+
+def test_missing_key_and_wrong_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said when the model is built, not after the first stages have run."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(UserError, match="OPENAI_API_KEY; it is not set"):
+        OpenAILanguageModel("m")
+    with pytest.raises(UserError, match="expected http"):
+        OpenAILanguageModel("m", base_url="localhost:8000")

@@ -1,0 +1,66 @@
+"""Language models by spec, and the shipped one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kka.captions import write_captions
+from kka.errors import UserError
+from kka.language import GARDEN_LM, LANGUAGE_MODELS, build_language_model
+from kka.prompts import build_prompt
+from kka.protocols import TunableLanguageModel
+from language_fakes import save_tiny_model
+
+
+def test_known_specs(tmp_path: Path) -> None:
+    """Each name of the registry builds its model, options included."""
+    assert set(LANGUAGE_MODELS) == {"hf", "openai", "garden"}
+    model = build_language_model(f"hf:{save_tiny_model(tmp_path / 'a b: c')}", device="cpu", dpo_learning_rate=3e-4)
+    assert model.dpo.learning_rate == 3e-4  # type: ignore[attr-defined]
+    remote = build_language_model("openai:gpt-x", base_url="http://127.0.0.1:1/v1")
+    assert remote.model == "gpt-x"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gpt", "unknown language model: expected one of garden, hf:…, openai:…; got 'gpt'"),
+        ("hf", "expected hf:<hub id or folder>"),
+        ("openai:", "expected openai:<model name>"),
+        ("garden:x", "'garden' takes no argument"),
+    ],
+)
+def test_wrong_specs(spec: str, message: str) -> None:
+    """The error lists what there is."""
+    with pytest.raises(UserError, match=message):
+        build_language_model(spec)
+
+
+def test_unknown_option(tmp_path: Path) -> None:
+    """A mistyped option is named, not ignored."""
+    with pytest.raises(UserError, match="unexpected keyword argument 'heat'"):
+        build_language_model("openai:x", base_url="http://127.0.0.1:1", heat=3)
+
+
+def test_importing_the_wing_is_cheap() -> None:
+    """`kka --help` lists specs: that must not import torch, transformers or trl."""
+    code = "import sys, kka.language; assert not {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_shipped_model_writes_garden_captions() -> None:
+    """The embedded world's model: small, real, and nearly every caption of it lies within the grammar."""
+    from kka.garden.grammar import corpus, parse
+
+    assert sum(file.stat().st_size for file in GARDEN_LM.iterdir()) < 8_000_000
+    model = build_language_model("garden", device="cpu")
+    assert isinstance(model, TunableLanguageModel)
+    normals = [caption for _, caption in corpus(40, 12345)]
+    prompts = [build_prompt(caption, domain="flowers") for caption in normals[:4]]
+    batch = write_captions(model, prompts, 60, seed=0, normals=normals)
+    read = [parse(caption) for caption in batch.captions]
+    assert sum(ignored == 0 for _, ignored in read) >= 57
+    assert min(len(attributes) for attributes, _ in read) >= 2
+    assert batch.answers < 80

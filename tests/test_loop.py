@@ -1,0 +1,241 @@
+"""Algorithm 1 whole, with the fakes of `fakes.py`: what a run holds, and its odd cases."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, run_fake, small_task
+from kka.comparison import arms
+from kka.config import RunConfig
+from kka.errors import UserError
+from kka.loop import rounds
+from kka.pool import AnomalyPool
+from kka.protocols import ImageModel, LanguageModel, TunableLanguageModel
+from kka.store import Store
+
+QUICK = replace(FAST, rounds=1, initial=12, fresh=8)
+
+
+def read(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def last_pool(config: RunConfig, folder: Path, **models):
+    """The rounds alone, without the detectors."""
+    with Store(folder, config.as_dict()) as store:
+        made = {"language_model": TunableFake(), "image_model": Painter()} | models
+        task = made.pop("task", None) or small_task()
+        return list(rounds(task, **made, config=config, store=store))
+
+
+def test_fakes_keep_the_protocols() -> None:
+    """A stand-in that is none proves nothing."""
+    assert isinstance(TunableFake(), TunableLanguageModel) and isinstance(Painter(), ImageModel)
+    assert isinstance(FakeLanguageModel(), LanguageModel) and not isinstance(FakeLanguageModel(), TunableLanguageModel)
+
+
+def test_summary_holds_what_is_promised(finished: Path) -> None:
+    """Reports and tables read summary.json alone."""
+    summary = json.loads((finished / "summary.json").read_text())
+    assert {"task", "seeds", "arms", "rounds", "seconds"} <= set(summary)
+    assert list(summary["arms"]) == ["none", "noise", "kka-0", "kka-1", "kka-2", "real"]
+    for figures in summary["arms"].values():
+        for name in ("auroc", "seen", "unseen"):
+            assert set(figures[name]) == {"mean", "ci95", "per_seed"}
+            assert figures[name]["mean"] == pytest.approx(np.mean(figures[name]["per_seed"]))
+    assert [r["round"] for r in summary["rounds"]] == [0, 1, 2]
+    for r in summary["rounds"]:
+        keys = {"round", "generated", "pool_size", "hard_share_fresh", "hard_share_pool", "auroc", "ci95"}
+        assert keys <= set(r) and (r["round"] == 0 or "dpo" in r)
+        assert r["auroc"] == summary["arms"][f"kka-{r['round']}"]["auroc"]["mean"]
+    assert [r["generated"] for r in summary["rounds"]] == [24, 16, 16]
+    assert [r["pool_size"] for r in summary["rounds"]] == [24, 24, 24]
+    assert summary["task"]["name"] == "squares" and summary["seconds"]["rounds/1/evaluator"] > 0
+
+
+def test_directory_holds_what_is_promised(finished: Path) -> None:
+    """`rounds/<n>/` holds captions, images, scores, pairs, adapter and evaluator; nothing is left half-done."""
+    for name in ("config.yaml", "summary.json", "ledger.json", "pool.parquet", "arms/kka-2/seed-0/detector/detector.json"):
+        assert (finished / name).is_file(), name
+    for r in (1, 2):
+        for name in ("captions/captions.jsonl", "images/images.parquet", "scores/scores.jsonl", "dpo/pairs.jsonl"):
+            assert (finished / "rounds" / str(r) / name).is_file(), name
+        assert (finished / f"rounds/{r}/dpo/adapter").is_dir()
+        assert len(list((finished / f"rounds/{r}/evaluator").glob("fold-*/*.safetensors"))) == 2
+    assert [p.name for p in finished.rglob(".*")] == [".lock"]
+    ledger = json.loads((finished / "ledger.json").read_text())
+    assert ledger["totals"]["images"] == 24 + 16 + 16 == ledger["totals"]["captions"]
+    assert ledger["totals"]["tokens"] > 0
+
+
+def test_numbers_agree_with_each_other(finished: Path) -> None:
+    """The shares of the summary, the scores on disk and the histories in the pool tell one story."""
+    summary = json.loads((finished / "summary.json").read_text())
+    pool = AnomalyPool.load(finished / "pool.parquet")
+    fresh = {r: read(finished, f"rounds/{r}/scores/scores.jsonl") for r in (1, 2)}
+    before = {r: read(finished, f"rounds/{r}/evaluator/scores.jsonl") for r in (1, 2)}
+    for r in (1, 2):
+        facts = summary["rounds"][r]
+        assert facts["hard_share_fresh"] == np.mean([row["hard"] for row in fresh[r]])
+        assert facts["hard_share_before"] == np.mean([row["hard"] for row in before[r]])
+    assert summary["rounds"][0]["hard_share_pool"] == summary["rounds"][1]["hard_share_before"]
+    assert summary["rounds"][2]["hard_share_pool"] == pool.hard.mean() <= FAST.max_hard_share
+    judged = {(r, row["id"]): row["relative_distance"] for part in (fresh, before) for r in part for row in part[r]}
+    for entry in pool.entries:
+        assert entry.history == tuple((r, judged[r, entry.id]) for r in range(max(1, entry.round), 3))
+        assert entry.round == 0 or entry.history[0][1] < 1  # entered because it was hard
+
+
+def test_lineage_can_be_drawn_again(finished: Path) -> None:
+    """Caption and seed of every image give its pixels, prompts hold a normal's caption, and no caption stands twice."""
+    pool = AnomalyPool.load(finished / "pool.parquet")
+    again = Painter().draw([e.caption for e in pool.entries], seeds=[e.seed for e in pool.entries])
+    assert (again == pool.images).all()
+    task = small_task()
+    assert all(any(caption in entry.prompt for caption in task.captions) for entry in pool.entries)
+    written = [row["caption"] for r in range(3) for row in read(finished, f"rounds/{r}/captions/captions.jsonl")]
+    assert len(set(written)) == len(written) == 56 and not set(written) & set(task.captions)
+
+
+def test_tuning_goes_on_from_the_last_round(finished: Path) -> None:
+    """Round 2 starts from round 1's adapter: from the base model, its weights would be those of one step."""
+    one, two = (
+        json.loads((finished / f"rounds/{r}/dpo/adapter/weights.json").read_text()) for r in (1, 2)
+    )
+    pairs = [row for row in read(finished, "rounds/2/dpo/pairs.jsonl") if row["split"] == "train"]
+    step = {w: 0.0 for w in one}
+    for pair in pairs:
+        hard, easy = (set(pair[kind].split()) & set(one) for kind in ("hard", "easy"))
+        for word in hard ^ easy:
+            step[word] += (1 if word in hard else -1) / len(pairs)
+    moved = [w for w in step if abs(step[w]) > 1e-9]
+    rates = [(two[w] - one[w]) / step[w] for w in moved]
+    assert moved and np.ptp(rates) < 1e-6 and 1.5 <= rates[0] <= 1.6
+
+
+def test_add_grows_and_three_seeds_give_an_interval(tmp_path: Path) -> None:
+    """Mode add end to end; and the mean with its 95 % interval over the detectors' seeds."""
+    summary = run_fake(replace(QUICK, mode="add", seeds=3, max_hard_share=1.0), tmp_path / "run")
+    r = summary["rounds"][1]
+    assert r["pool_size"] == 12 + r["entered"] and 0 < r["entered"] <= 5
+    figures = summary["arms"]["none"]["auroc"]
+    assert len(figures["per_seed"]) == 3 and len(set(figures["per_seed"])) > 1 and figures["ci95"] > 0
+
+
+def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:
+    """A remote model: the round says that nothing was tuned, and samples on."""
+    last = last_pool(QUICK, tmp_path / "run", language_model=FakeLanguageModel())[-1]
+    assert last.facts["dpo"] == {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
+    assert last.facts["generated"] == 8
+    assert (tmp_path / "run/rounds/1/dpo/pairs.jsonl").is_file()
+
+
+@pytest.mark.parametrize("quantile", [1e-9, 1.0])
+def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantile: float) -> None:
+    """Without both kinds there is nothing to prefer: the round tunes nothing, says so, and the run goes on."""
+    import kka.evaluator
+
+    factor = 10.0 if quantile < 0.5 else 0.01
+    original = kka.evaluator.relative_distance
+    monkeypatch.setattr(kka.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2))
+    last = last_pool(replace(QUICK, rounds=2), tmp_path / "run")[-1]
+    assert last.facts["dpo"]["tuned"] is False and "both hard and easy" in last.facts["dpo"]["why"]
+    assert last.facts["entered"] == 0 and last.facts["hard_share_fresh"] == (0 if factor == 10 else 1)
+    assert not (tmp_path / "run/rounds/2/dpo/adapter").exists()
+    assert len(last.pool) == 12
+
+
+def test_without_rounds(tmp_path: Path) -> None:
+    """KKA (0) alone: nothing is judged, so no share is known; JSON holds null, not NaN."""
+    summary = run_fake(replace(QUICK, rounds=0), tmp_path / "run")
+    assert len(summary["rounds"]) == 1 and summary["rounds"][0]["hard_share_pool"] is None
+    assert "NaN" not in (tmp_path / "run/summary.json").read_text()
+
+
+def test_photos_without_a_test_set(tmp_path: Path) -> None:
+    """A person's folder: no figures, but the detector is trained and kept."""
+    from kka.detectors import load_detector
+
+    summary = run_fake(QUICK, tmp_path / "run", task=lambda: small_task(test=False, knowledge=False))
+    assert summary["arms"] == {} and summary["rounds"][1]["auroc"] is None
+    assert summary["task"]["test_normals"] is None
+    detector = load_detector(tmp_path / "run/arms/kka-1/seed-0/detector")
+    assert detector.score(small_task().normals).shape == (24,)
+
+
+def test_every_picture_black(tmp_path: Path) -> None:
+    """A safety filter that refuses all: an error that says so, not a mean of nothing."""
+    with pytest.raises(UserError, match="all 12 pictures .* set aside"):
+        last_pool(QUICK, tmp_path / "run", image_model=BlackPainter())
+
+
+def test_some_pictures_black(tmp_path: Path) -> None:
+    """They are set aside, counted, and neither in the pool nor in the pairs."""
+
+    class Moody(Painter):
+        identity = "fake-moody"
+
+        def draw(self, captions, *, seeds):
+            images = super().draw(captions, seeds=seeds)
+            images[["blue" in c for c in captions]] = 0
+            return images
+
+    made = last_pool(QUICK, tmp_path / "run", image_model=Moody())
+    captions = read(tmp_path / "run", "rounds/0/captions/captions.jsonl")
+    blue = sum("blue" in row["caption"] for row in captions)
+    assert blue and made[0].facts["set_aside"] == blue and made[0].facts["generated"] == 12 - blue
+    assert not any("blue" in entry.caption for entry in made[1].pool.entries)
+    assert len(read(tmp_path / "run", "rounds/0/images/set_aside.jsonl")) == blue
+
+
+def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
+    """A second run with the same seeds finds every picture in the cache."""
+    from kka.cache import ImageCache
+
+    cache = ImageCache(tmp_path / "cache")
+    for name, drawn in (("a", 12), ("b", 0)):
+        last_pool(replace(QUICK, rounds=0), tmp_path / name, cache=cache)
+        entry = json.loads((tmp_path / name / "rounds/0/images/stage.json").read_text())
+        assert entry["drawn"] == drawn and entry["from_cache"] == 12 - drawn
+
+
+def test_ignored_words_are_each_rounds_own(tmp_path: Path) -> None:
+    """A running total per round would be summed again in the ledger, and would change with every resume."""
+
+    class Counting(Painter):
+        identity = "fake-counting"
+        ignored_words = 0
+
+        def draw(self, captions, *, seeds):
+            self.ignored_words += len(captions)
+            return super().draw(captions, seeds=seeds)
+
+    last_pool(QUICK, tmp_path / "run", image_model=Counting())
+    entries = [json.loads((tmp_path / f"run/rounds/{r}/images/stage.json").read_text()) for r in (0, 1)]
+    assert [entry["ignored_words"] for entry in entries] == [12, 8]
+
+
+def test_the_loops_seed_matters_and_the_prompt_can_be_changed(tmp_path: Path) -> None:
+    """Another seed, other captions; `--prompt` with an own text arrives in the lineage."""
+    a, b = (last_pool(replace(QUICK, rounds=0, seed=s), tmp_path / str(s))[0].pool for s in (0, 1))
+    assert [e.caption for e in a.entries] != [e.caption for e in b.entries]
+    own = last_pool(replace(QUICK, rounds=0, prompt="Not like {caption}!"), tmp_path / "own")[0].pool
+    assert own.entries[0].prompt.startswith("Not like a large red flower")
+    with pytest.raises(UserError, match="prompt template"):
+        last_pool(replace(QUICK, rounds=0, prompt="no field"), tmp_path / "bad")
+
+
+def test_controls_are_as_many_as_the_first_pool() -> None:
+    """An arm with more anomalies would win by number. Fewer known pictures than that: all of them."""
+    task = small_task()
+    pools = [np.zeros((20, 16, 16, 3), np.uint8), np.zeros((26, 16, 16, 3), np.uint8)]
+    made = arms(task, pools, seed=0)
+    assert {k: None if v is None else len(v) for k, v in made.items()} == {
+        "none": None, "noise": 20, "kka-0": 20, "kka-1": 26, "real": 20,
+    }  # fmt: skip
+    assert made["noise"].std() > 60 and len(np.unique(made["real"], axis=0)) == 20
+    assert len(arms(task, [np.zeros((99, 16, 16, 3), np.uint8)], seed=0)["real"]) == 30
+    assert "real" not in arms(small_task(knowledge=False), pools, seed=0)
