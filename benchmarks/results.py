@@ -11,6 +11,7 @@ docs/LOG.md).
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -36,20 +37,48 @@ SHARED_ARMS = ("none", "noise", "kka-0", "real")
 ORDER = ("none", "noise", "kka-0", "kka-1", "kka-2", "real")
 
 
-def config_of(data: str, normal: str, seed: int, mode: str) -> RunConfig:
+def config_of(data: str, normal: str, seed: int, mode: str, lm: str) -> RunConfig:
     """The run behind one cell: the defaults, one detector an arm."""
-    return RunConfig(data=data, normal=(normal,), unseen=0.5, seed=seed, seeds=1, mode=mode)  # type: ignore[arg-type]
+    return RunConfig(data=data, normal=(normal,), unseen=0.5, seed=seed, seeds=1, mode=mode, lm=lm)  # type: ignore[arg-type]
 
 
-def run_one(data: str, name: str, normal: str, seed: int, work: Path) -> list[dict[str, object]]:
+def common_language_model(name: str, data: str, work: Path) -> str:
+    """One language model for all tasks, trained on the captions of the classes that every one of them may know.
+
+    It knows no normal class and no class that is withheld in any task: less than a model of each task's own would.
+    """
+    if name == "garden":
+        return "garden"
+    from kka.data import open_task
+    from kka.models import train_corpus_model
+
+    out = work / f"{name}-lm"
+    if not (out / "config.json").is_file():
+        tasks = [open_task(data, normal=(normal,), unseen=0.5) for normal in TASKS[name]]
+        kinds = set.intersection(*(set(task.knowledge.kinds) for task in tasks if task.knowledge is not None))
+        first = tasks[0].knowledge
+        assert first is not None
+        keep = [i for i, kind in enumerate(first.kinds) if kind in kinds]
+        shared = dataclasses.replace(
+            first,
+            images=first.images[keep],
+            captions=tuple(first.captions[i] for i in keep),
+            kinds=tuple(first.kinds[i] for i in keep),
+        )
+        work.mkdir(parents=True, exist_ok=True)
+        print(train_corpus_model(dataclasses.replace(tasks[0], knowledge=shared), out, seed=0), flush=True)
+    return f"hf:{out}"
+
+
+def run_one(data: str, name: str, normal: str, seed: int, work: Path, lm: str) -> list[dict[str, object]]:
     """Both modes of one (task, seed). They part at the pool of round 1; what comes before is shared."""
     rows = []
     for mode in ("rep", "add"):
         out = work / f"{name}-{normal}-{seed}-{mode}"
         if not (out / "summary.json").is_file():
             if mode == "add" and not (out / "config.yaml").is_file():
-                _share(work / f"{name}-{normal}-{seed}-rep", out, config_of(data, normal, seed, mode))
-            spec = json.dumps(config_of(data, normal, seed, mode).as_dict())
+                _share(work / f"{name}-{normal}-{seed}-rep", out, config_of(data, normal, seed, mode, lm))
+            spec = json.dumps(config_of(data, normal, seed, mode, lm).as_dict())
             environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", __file__, "one", spec, str(out)],
@@ -91,8 +120,9 @@ def run_all(name: str, data: str, seeds: int, work: Path, jobs: int) -> None:
     cells = [(normal, seed) for seed in range(seeds) for normal in TASKS[name]]
     rows: list[dict[str, object]] = []
     RESULTS.mkdir(exist_ok=True)
+    lm = common_language_model(name, data, work)
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run_one, data, name, normal, seed, work) for normal, seed in cells]
+        waiting = [pool.submit(run_one, data, name, normal, seed, work, lm) for normal, seed in cells]
         for future, (normal, seed) in zip(waiting, cells, strict=True):
             rows += future.result()
             command = f"python benchmarks/results.py run {name} --seeds {seeds}"

@@ -143,7 +143,7 @@ def main() -> None:
     plain_training = min(seconds for seconds, _ in plain)
     plain_whole = min(sum(pair) for pair in plain)
     result: dict[str, object] = {
-        "machine": {"device": str(device), "cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"device": str(device), "cores": os.cpu_count(), "processor": platform.machine()},
         "images_per_epoch": images // EPOCHS,
         "test_images": len(test),
         "plain": {"images_per_s": images / plain_training, "fit_seconds": plain_whole},

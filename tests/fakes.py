@@ -22,7 +22,6 @@ import numpy as np
 from kka.config import RunConfig, SADOptions
 from kka.errors import UserError
 from kka.protocols import DPOReport, Images, PreferencePair
-from kka.seeding import derive_seed
 from kka.task import Knowledge, Task, TestSet
 
 COLORS = {
@@ -175,6 +174,7 @@ FAST = RunConfig(
     per_round=5,
     max_hard_share=0.9,
     representatives=2,
+    autoencoder_epochs=1,
     quantile=0.6,
     seeds=1,
     sad=SADOptions(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32"),
@@ -315,8 +315,9 @@ def main(arguments: list[str]) -> int:
 def fast_arguments(out: Path) -> list[str]:
     """FAST on the command line."""
     options: list[str] = []
+    names = "data lm images rounds initial fresh per_round representatives seeds quantile autoencoder_epochs"
     for name, value in dataclasses.asdict(FAST).items():
-        if name in ("data", "lm", "images", "rounds", "initial", "fresh", "per_round", "representatives", "seeds"):
+        if name in names.split():
             options += [f"--{name.replace('_', '-')}", str(value)]
     return ["run", "--out", str(out), *options, "--sad.epochs", "1", "--sad.pretrain-epochs", "1"]
 

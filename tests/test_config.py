@@ -33,7 +33,7 @@ def test_round_trip(config: RunConfig) -> None:
     [
         ("unseen", 1.0), ("unseen", -0.1), ("unseen", float("nan")), ("rounds", -1), ("initial", 0), ("fresh", 0),
         ("per_round", -1), ("max_hard_share", 0.0), ("max_hard_share", 1.1), ("folds", 0), ("quantile", 0.0),
-        ("quantile", 1.01), ("seeds", 0), ("seeds", -3),
+        ("quantile", 1.01), ("seeds", 0), ("seeds", -3), ("autoencoder_epochs", -1),
     ],
 )  # fmt: skip
 def test_errors_name_the_field_and_the_value(field: str, value: Any) -> None:

@@ -250,7 +250,8 @@ def test_scores_of_any_size_any_batch_and_none(trained: DeepSAD) -> None:
     images = pictures(9, seed=4)
     whole = trained.score(images)
     assert whole.shape == (9,) and whole.dtype == np.float32 and (whole >= 0).all()
-    np.testing.assert_allclose(np.concatenate([trained.score(images[i : i + 2]) for i in range(0, 9, 2)]), whole, rtol=1e-4)
+    parts = [trained.score(images[i : i + 2]) for i in range(0, 9, 2)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4)
     for shape in ((32, 32), (20, 31), (100, 60), (1, 1)):
         assert np.isfinite(trained.score(pictures(3, shape=shape))).all()
     assert trained.score(images[:0]).shape == (0,)
@@ -277,7 +278,8 @@ def test_one_normal_a_batch_of_one_and_all_black() -> None:
     settings = DeepSADSettings(
         epochs=1, pretrain_epochs=1, milestones=(), batch_size=1, precision="fp32", device="cpu"
     )
-    model = train_deep_sad(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8), settings=settings, seed=0)
+    black = np.zeros((4, 8, 8, 3), np.uint8)
+    model = train_deep_sad(black[:3], black[3:], settings=settings, seed=0)
     assert np.isfinite(model.score(pictures(2))).all()
 
 
@@ -323,5 +325,5 @@ def test_errors_are_for_people() -> None:
     """A wrong number from the command line must not end in a traceback."""
     from kka.config import SADOptions
 
-    with pytest.raises(UserError, match="sad.epochs"):
+    with pytest.raises(UserError, match=r"sad\.epochs"):
         SADOptions(epochs=0)

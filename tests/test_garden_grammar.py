@@ -30,7 +30,7 @@ def test_every_value_can_be_said_and_read() -> None:
     """A value that no caption reaches could never be generated."""
     read: dict[str, set[str]] = {a: set() for a in ATTRIBUTES}
     rng = np.random.default_rng(0)
-    for seed in range(3000):
+    for seed in range(1500):
         for attribute, value in parse(describe(_flower(seed), rng))[0].items():
             read[attribute].add(value)
     assert all(read[a] == set(PHRASES[a]) - {"none"} for a in ATTRIBUTES if a not in ("leaves",))
@@ -46,7 +46,7 @@ def test_there_are_well_over_a_million_sentences() -> None:
 def test_sampled_captions_hardly_repeat() -> None:
     """The arithmetic above says what is possible; this says what is drawn."""
     rng = np.random.default_rng(3)
-    assert len({describe(fill({}, rng), rng) for _ in range(5000)}) > 4990
+    assert len({describe(fill({}, rng), rng) for _ in range(2000)}) > 1995
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def test_importing_the_wing_is_cheap() -> None:
 
 def test_the_shipped_model_writes_garden_captions() -> None:
     """The embedded world's model: small, real, and nearly every caption of it lies within the grammar."""
-    from kka.garden.grammar import corpus, parse
+    from kka.garden.grammar import corpus
+    from kka.garden.reading import parse
 
     assert sum(file.stat().st_size for file in GARDEN_LM.iterdir()) < 8_000_000
     model = build_language_model("garden", device="cpu")

@@ -64,7 +64,7 @@ def test_some_constant_dimensions() -> None:
     features[:, 2] = 7
     clusters = fit_clusters(features, 1, seed=0)
     mean = clusters.means[0]
-    off = clusters.score(np.stack([mean + [1, 0, 0], mean + [0, 0, 1]]))[:, 0]
+    off = clusters.score(mean + np.array([[1, 0, 0], [0, 0, 1]]))[:, 0]
     assert np.isfinite(off).all() and off[1] > 10 * off[0]
 
 

@@ -67,5 +67,5 @@ def test_nothing_and_nonsense_to_load(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found none"):
         load_detector(tmp_path)
     (tmp_path / "detector.json").write_text(json.dumps({"detector": "oracle"}))
-    with pytest.raises(UserError, match="unknown detector: expected one of .*got 'oracle'"):
+    with pytest.raises(UserError, match=r"unknown detector: expected one of .*got 'oracle'"):
         load_detector(tmp_path)

@@ -24,7 +24,7 @@ class LanguageOptions:
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     dpo_beta: float = 0.1
-    dpo_steps: int = 60
+    dpo_steps: int = 40
     dpo_batch: int = 16
     dpo_micro_batch: int | None = None
     dpo_learning_rate: float | None = None
@@ -103,7 +103,7 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     mode: Literal["rep", "add"] = "rep"
     """rep: hard ones replace easy ones; add: they join."""
     max_hard_share: float = 0.5
-    """The pool's share of hard anomalies stays at or below this."""
+    """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: int | None = None
     """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
     autoencoder_epochs: int = 50
@@ -131,6 +131,7 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
             "fresh >= 1": self.fresh >= 1,
             "per_round >= 0": self.per_round >= 0,
             "0 < max_hard_share <= 1": 0 < self.max_hard_share <= 1,
+            "autoencoder_epochs >= 0": self.autoencoder_epochs >= 0,
             "folds >= 1": self.folds >= 1,
             "0 < quantile <= 1": 0 < self.quantile <= 1,
             "seeds >= 1": self.seeds >= 1,

@@ -79,7 +79,6 @@ def run(
         summary["wall_seconds"] = round(time.perf_counter() - started, 1)
         store.write("summary.json", json.dumps(summary, indent=1))
         with store.guarded():
-            with store.guarded():
             _report(out, progress)
         return summary
 

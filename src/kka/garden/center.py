@@ -43,14 +43,14 @@ def _seeds(b: Blooms, q: Field, a: Field, rings: float) -> Field:
 def _disc(b: Blooms, q: Field, a: Field) -> Paint:
     dome = np.sqrt(np.clip(1 - q * q, 0, 1))
     value = np.float32(0.70) + np.float32(0.28) * dome + np.float32(0.16) * _toward_light(b, q, a)
-    return value + np.float32(0.10) * _seeds(b, q, a, 9), _outline(b, q)
+    return value + np.float32(0.10) * _seeds(b, q, a, 9.0), _outline(b, q)
 
 
 def _cone(b: Blooms, q: Field, a: Field) -> Paint:
     q = q / np.float32(1.18)
     dome = np.sqrt(np.clip(1 - q * q, 0, 1))
     value = np.float32(0.30) + np.float32(0.62) * dome + np.float32(0.42) * _toward_light(b, q, a)
-    bristles = _seeds(b, q, a, 14)
+    bristles = _seeds(b, q, a, 14.0)
     return value + np.float32(0.26) * bristles, _outline(b, q + np.float32(0.05) * bristles)
 
 

@@ -89,8 +89,8 @@ def _light(flowers: list[Flower], u: _Draws) -> Field:
 
 def _places(flowers: list[Flower], u: _Draws) -> Field:
     """(b, 6, 3): x, y and radius of up to six blooms, in pixels; radius 0 where there is none."""
-    x, y = u.between(27, 37), u.between(26, 36)
-    size, turn, bend = u.between(0, 1), u.between(0, 2 * np.pi), u.between(-1, 1)
+    x, y = u.between(27.0, 37.0), u.between(26.0, 36.0)
+    size, turn, bend = u.between(0.0, 1.0), u.between(0.0, 2 * np.pi), u.between(-1.0, 1.0)
     out = np.zeros((len(flowers), 6, 3), np.float32)
     slot = np.arange(6, dtype=np.float32)
     for name, number in _BLOOMS.items():

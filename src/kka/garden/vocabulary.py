@@ -4,7 +4,10 @@ A flower is one point of this space. Values are plain strings; the first phrase 
 others are synonyms that `kka.garden.grammar.parse` reads as the same value.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, fields
+from functools import cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -179,10 +182,16 @@ Partial = dict[str, str]
 
 def choose(attribute: str, rng: np.random.Generator, exclude: tuple[str, ...] = ()) -> str:
     """One value of `attribute`, as often as it occurs in the garden at large, but none of `exclude`."""
+    values, upto = _table(attribute, exclude)
+    return values[bisect_right(upto, rng.random() * upto[-1])]
+
+
+@cache
+def _table(attribute: str, exclude: tuple[str, ...]) -> tuple[list[str], list[float]]:
+    """The values left, and their weights added up."""
     weights = _UNEVEN.get(attribute) or dict.fromkeys(PHRASES[attribute], 1.0)
     values = [v for v in weights if v not in exclude]
-    cumulative = np.cumsum([weights[v] for v in values])
-    return values[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
+    return values, list(accumulate(weights[v] for v in values))
 
 
 def fill(partial: Partial, rng: np.random.Generator) -> Flower:

@@ -33,7 +33,7 @@ def _garden(argument: str, **options: Any) -> LanguageModel:
         raise UserError(f"language model: 'garden' takes no argument; got 'garden:{argument}'")
     from kka.language.hf import HFLanguageModel
 
-    return HFLanguageModel(GARDEN_LM, **{"dpo_steps": 60, **options})
+    return HFLanguageModel(GARDEN_LM, **options)
 
 
 LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {"hf": _hf, "openai": _openai, "garden": _garden}

@@ -272,6 +272,8 @@ class RoomyLayer(DynamicLayer):
 
     def __init__(self, full: DynamicLayer, room: int) -> None:
         super().__init__()
+        assert full.keys is not None, "a layer that has read the prompts"
+        assert full.values is not None
         self._length = full.keys.shape[-2]
         self._buffers = [torch.nn.functional.pad(held, (0, 0, 0, room)) for held in (full.keys, full.values)]
         self.dtype, self.device, self.is_initialized = full.dtype, full.device, True

@@ -323,6 +323,8 @@ def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
         with no_progress_bars():
             (model.half() if half else model).save_pretrained(new)
         tokenizer.save_pretrained(new)
+        for file in new.iterdir():
+            file.chmod(0o644)  # safetensors makes its files private; an installed package is read by all
         if out.exists():
             out.rename(scratch / "old")
         new.rename(out)

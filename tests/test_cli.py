@@ -1,0 +1,135 @@
+"""The command line: mistakes are told in words, with exit code 2; and one real small run."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import kka.config
+from fakes import fakes_registered, fast_arguments
+from kka.cli import main
+from kka.pool import AnomalyPool
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a refused command says on stderr, in one line of text without the display's line breaks."""
+    with fakes_registered():
+        try:
+            code = main(arguments)
+        except SystemExit as stopped:  # how the parser refuses
+            code = stopped.code
+    text = " ".join(capsys.readouterr().err.split())
+    assert code == 2, text
+    assert "Traceback" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--detector", "sda"], "unknown detector: expected one of sad; got 'sda'"),
+        (["--data", "gardn"], "expected 'garden' (the embedded world)"),
+        (["--lm", "hg:./x"], "unknown language model: expected one of fake"),
+        (["--images", "difusers:x"], "expected one of bank, diffusers, fake, garden, openai"),
+    ],
+)
+def test_unknown_names_list_the_known(
+    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt name is refused before any work, and the same --out takes the corrected command."""
+    out = tmp_path / "out"
+    arguments = ["run", "--out", str(out), "--data", "fake", "--lm", "fake", "--images", "fake", *options]
+    assert told in refused(arguments, capsys)
+    assert not (out / "config.yaml").exists() and not list(out.rglob("stage.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--rounds", "-1"], "rounds"),
+        (["--seeds", "0"], "seeds = 0"),
+        (["--sad.epochs", "0"], "sad.epochs = 0"),
+        (["--unseen", "1"], "unseen"),
+        (["--mode", "replace"], "rep"),
+        (["--rouns", "3"], "rouns"),
+        (["--resume"], "--out"),
+        (["--resume", "--out", "nowhere/to/be/found"], "nothing to resume"),
+        (["--out", "/dev/null/run"], "cannot write to"),
+    ],
+)
+def test_bad_values(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each says which option is wrong."""
+    assert told in refused(["run", "--data", "fake", "--lm", "fake", "--images", "fake", *options], capsys)
+
+
+def test_no_report_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`kka report` on a wrong folder."""
+    assert "summary.json" in refused(["report", str(tmp_path)], capsys)
+
+
+def test_a_run_and_its_resumption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole command: exit code 0, a table, and config.yaml as asked; --resume needs no other option."""
+    out = tmp_path / "run"
+    with fakes_registered():
+        assert main([*fast_arguments(out), "--rounds", "0"]) == 0
+        told = capsys.readouterr().out
+        assert "no anomalies" in told and "noise" in told and "KKA (0)" in told and str(out / "report.html") in told
+        before = (out / "pool.parquet").read_bytes()
+        assert main(["run", "--out", str(out), "--resume"]) == 0
+        assert main(["run", f"--out={out}", "--resume"]) == 0
+    assert (out / "pool.parquet").read_bytes() == before
+    from kka.store import read_config
+
+    config = kka.config.RunConfig.from_dict(read_config(out))
+    assert (config.rounds, config.initial, config.sad.epochs, config.data) == (0, 24, 1, "fake")
+    told = refused(["run", "--out", str(out), "--resume", "--rounds", "1", "--sad.epochs", "2"], capsys)
+    assert "rounds: started with 0, got 1" in told and "sad.epochs: started with 1, got 2" in told
+    assert "holds a run already" in refused(fast_arguments(out), capsys)
+
+
+def test_the_installed_command_has_no_traceback(tmp_path: Path) -> None:
+    """The console script itself."""
+    script = Path(sys.executable).with_name("kka")
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "kka.cli"]
+    done = subprocess.run(
+        [*command, "run", "--data", "no such folder", "--out", str(tmp_path / "run")], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "no such folder does not exist" in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (Path(str(files("kka"))) / "garden/lm/config.json").is_file(), reason="the garden's language model is not built"
+)
+def test_the_garden_for_real(tmp_path: Path) -> None:
+    """Real language model, real DPO, real renderer, report and all, by the command line; interrupted once."""
+    from test_resume import interrupted
+
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "kka.cli", "run", "--out", str(out), "--initial", "24", "--fresh", "16",
+        "--per-round", "6",
+        "--rounds", "1", "--seeds", "1", "--language.dpo-steps", "2", "--sad.epochs", "1", "--sad.pretrain-epochs", "0",
+        "--autoencoder-epochs", "1",
+    ]  # fmt: skip
+    stopped = interrupted(command, out, "rounds/1/dpo")
+    assert stopped.returncode == 130 and f"kka run --out {out} --resume" in stopped.stderr, stopped.stderr
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command[:3], "run", "--out", str(out), "--resume"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["rounds"][1]["generated"] == 16 and summary["models"]["language"] == "garden"
+    dpo = summary["rounds"][1]["dpo"]
+    assert not dpo["tuned"] or (dpo["steps"] == 2 and (out / "rounds/1/dpo/adapter").is_dir())
+    assert len(AnomalyPool.load(out / "pool.parquet")) == 24
+    for name in ("config.yaml", "summary.json", "ledger.json", "pool.parquet", "report.html"):
+        assert (out / name).stat().st_size > 0
+    for name in ("captions", "images", "scores", "dpo", "evaluator", "pool"):
+        assert (out / "rounds/1" / name / "stage.json").is_file()
