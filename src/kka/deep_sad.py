@@ -221,7 +221,7 @@ def pretrain(normals: Images, *, settings: DeepSADSettings, seed: int) -> dict[s
             settings.pretrain_learning_rate, settings.pretrain_weight_decay, seed=derive_seed(seed, "pretrain"),
         )  # fmt: skip
         with torch.no_grad():
-            encoder.head.weight *= (spread / _spread(encoder, pixels)).sqrt()
+            encoder.head.weight *= (spread / _spread(encoder, pixels).clamp(min=1e-12)).sqrt()
     return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
 
 
