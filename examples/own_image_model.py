@@ -22,7 +22,7 @@ class Discs:
         y, x = np.mgrid[:64, :64]
         for image, caption, seed in zip(images, captions, seeds, strict=True):
             rng = np.random.default_rng(seed)
-            image[:] = (70, 120, 60) + rng.integers(-20, 20, (64, 64, 3))
+            image[:] = (70, 120, 60, *rng.integers(-20, 20, (64, 64, 3)))
             cx, cy, radius = rng.uniform(24, 40), rng.uniform(24, 40), rng.uniform(12, 22)
             colour = next((rgb for name, rgb in COLOURS.items() if name in caption), (220, 120, 170))
             image[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = colour

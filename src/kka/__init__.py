@@ -24,10 +24,10 @@ _PUBLIC = {
 """Public name -> the module that holds it. (`kka.run` is the module of whole runs: `kka.run.run`.)"""
 
 __all__ = [
+    "SAD",
     "AnomalyPool",
     "DeepSADSettings",
     "RunConfig",
-    "SAD",
     "Store",
     "Task",
     "UserError",

@@ -95,7 +95,12 @@ def corpus(task: Task) -> list[tuple[str, str]]:
 
 
 def train_corpus_model(
-    task: Task, out: Path, *, seed: int, progress: Callable[[int, int, float], None] | None = None
+    task: Task,
+    out: Path,
+    *,
+    seed: int,
+    steps: int = LM_STEPS,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> "LMTrainingReport":
     """Train a small language model on the captions of the task's known classes into the folder `out`."""
     from kka.language.train import train_language_model
@@ -103,4 +108,7 @@ def train_corpus_model(
     def prompt_of(caption: str) -> str:
         return build_prompt(caption, domain=task.domain)
 
-    return train_language_model(corpus(task), prompt_of, out, steps=LM_STEPS, seed=seed, progress=progress)
+    # No bound on the time: a model that a busy machine cut short would be taken for a whole one from then on.
+    return train_language_model(
+        corpus(task), prompt_of, out, steps=steps, max_seconds=float("inf"), seed=seed, progress=progress
+    )

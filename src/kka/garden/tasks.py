@@ -128,7 +128,8 @@ def vary(flower: Flower, changes: int, rng: np.random.Generator) -> Flower:
 
 def _changed(attribute: str, present: Sequence[str], fixed: dict[str, str], rng: np.random.Generator) -> dict[str, str]:
     """Another value for one attribute, none of `present`, with the second color that goes with it."""
-    value = choose(attribute, rng, exclude=tuple(present))
+    apart = (fixed.get("second", "none"),) if attribute == "color" else ()  # two colors, not one twice
+    value = choose(attribute, rng, exclude=(*present, *apart))
     change = {attribute: value}
     if attribute == "pattern" and value == "plain":
         change["second"] = "none"

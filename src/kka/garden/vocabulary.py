@@ -172,6 +172,8 @@ class Flower:
             raise ValueError(
                 f"pattern 'plain' goes with second 'none' and only with it; got {self.pattern!r}, {self.second!r}"
             )
+        if self.second == self.color:
+            raise ValueError(f"second: expected another color than the petals' main one, {self.color!r}; got the same")
 
 
 ATTRIBUTES: tuple[str, ...] = tuple(f.name for f in fields(Flower))
@@ -204,6 +206,8 @@ def fill(partial: Partial, rng: np.random.Generator) -> Flower:
     flower = {**drawn, **partial}
     pattern = choose("pattern", rng, exclude=("plain",))
     second = choose("color", rng, exclude=(flower["color"],))
+    if "color" not in partial and flower["color"] == partial.get("second"):
+        flower["color"] = second  # drawn to be another one
     if "second" in partial and "pattern" not in partial:
         flower["pattern"] = "plain" if partial["second"] == "none" else pattern
     if flower["pattern"] == "plain":
