@@ -68,7 +68,8 @@ def common_language_model(name: str, data: str, work: Path) -> str:
             kinds=tuple(first.kinds[i] for i in keep),
         )
         work.mkdir(parents=True, exist_ok=True)
-        print(train_corpus_model(dataclasses.replace(tasks[0], knowledge=shared), out, seed=0, steps=LM_STEPS), flush=True)
+        task = dataclasses.replace(tasks[0], knowledge=shared)
+        print(train_corpus_model(task, out, seed=0, steps=LM_STEPS), flush=True)
     return f"hf:{out}"
 
 

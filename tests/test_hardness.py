@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kka.hardness import fold_of, is_hard, relative_distance
+from kka.hardness import fold_of, is_hard, preferred, relative_distance
 
 distances = st.lists(st.floats(2**-10, 2**10, width=32), min_size=1, max_size=30)
 
@@ -61,3 +61,12 @@ def test_direction() -> None:
     """Nearer to the centre = harder: a reversed comparison would feed the pool with the easiest."""
     assert is_hard(relative_distance(np.array([0.1, 9.0]), np.array([1.0, 1.1]), 1.0)).tolist() == [True, False]
     assert pytest.approx(1.0) == float(relative_distance(np.array([3.0]), np.array([3.0]), 1.0)[0])
+
+
+def test_the_nearest_stand_in_where_few_are_hard() -> None:
+    """Eq. 7 would have nothing to learn from once the evaluator finds hardly any anomaly hard."""
+    relative = np.array([3.0, 0.5, 2.0, 5.0, 4.0])
+    assert preferred(relative, 0.0).tolist() == [False, True, False, False, False]
+    assert preferred(relative, 0.2).tolist() == [False, True, False, False, False]
+    assert preferred(relative, 0.4).tolist() == [False, True, True, False, False]  # two of five: the nearest two
+    assert preferred(np.array([0.1, 0.2, 3.0]), 0.3).tolist() == [True, True, False]  # enough are hard: just those

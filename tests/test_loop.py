@@ -142,7 +142,7 @@ def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.Monkey
     factor = 10.0 if quantile < 0.5 else 0.01
     original = kka.evaluator.relative_distance
     monkeypatch.setattr(kka.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2))
-    last = last_pool(replace(QUICK, rounds=2), tmp_path / "run")[-1]
+    last = last_pool(replace(QUICK, rounds=2, min_preferred=0.0), tmp_path / "run")[-1]
     assert last.facts["dpo"]["tuned"] is False and "both hard and easy" in last.facts["dpo"]["why"]
     assert last.facts["entered"] == 0 and last.facts["hard_share_fresh"] == (0 if factor == 10 else 1)
     assert not (tmp_path / "run/rounds/2/dpo/adapter").exists()

@@ -106,7 +106,9 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: int | None = None
     """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
-    autoencoder_epochs: int = 50
+    min_preferred: float = 0.2
+    """Eq. 7: where fewer than this share of the pool is hard, its nearest images stand in as the preferred ones."""
+    autoencoder_epochs: int = 20
     """Of the autoencoder of the normals, whose encoder is the phi of Eq. 1-2."""
     folds: int = 2
     """Eq. 6: every image is judged by an evaluator that did not train on its fold. 1: the paper's rule."""
@@ -131,6 +133,7 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
             "fresh >= 1": self.fresh >= 1,
             "per_round >= 0": self.per_round >= 0,
             "0 < max_hard_share <= 1": 0 < self.max_hard_share <= 1,
+            "0 <= min_preferred < 1": 0 <= self.min_preferred < 1,
             "autoencoder_epochs >= 0": self.autoencoder_epochs >= 0,
             "folds >= 1": self.folds >= 1,
             "0 < quantile <= 1": 0 < self.quantile <= 1,

@@ -5,6 +5,8 @@ maximum is one outlier's say. Here the rule is D(x_a) < the q-quantile of D over
 not trained on (`held-out`), which `q = 1` with the training normals turns back into the paper's.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -23,6 +25,20 @@ def relative_distance(
 def is_hard(relative: Float[np.ndarray, "m"]) -> np.ndarray:
     """Eq. 6: (m,) bool."""
     return relative < 1
+
+
+def preferred(relative: Float[np.ndarray, "m"], at_least: float) -> np.ndarray:
+    """The anomalies whose captions Eq. 7 prefers, (m,) bool: the hard ones, or the nearest if fewer are hard.
+
+    A strong evaluator finds hardly any anomaly hard; the nearest `at_least` share of them still shows the way.
+    """
+    count = math.ceil(at_least * len(relative))
+    hard = is_hard(relative)
+    if hard.sum() >= count:
+        return hard
+    nearest = np.zeros(len(relative), dtype=bool)
+    nearest[np.argsort(relative, kind="stable")[:count]] = True
+    return nearest
 
 
 def fold_of(n: int, folds: int, *, seed: int) -> Int[np.ndarray, "n"]:

@@ -20,6 +20,7 @@ from kka.config import RunConfig
 from kka.deep_sad import DeepSADSettings, embed_with, pretrain
 from kka.errors import UserError
 from kka.evaluator import ConfusionEvaluator, train_evaluator
+from kka.hardness import preferred
 from kka.pictures import draw_pictures
 from kka.pool import AnomalyPool, Lineage
 from kka.preferences import make_pairs
@@ -249,7 +250,7 @@ class _Run:
             train, validation = make_pairs(
                 [entry.caption for entry in pool.entries],
                 [entry.prompt for entry in pool.entries],
-                pool.hard.tolist(),
+                preferred(np.array([entry.relative for entry in pool.entries]), self.config.min_preferred).tolist(),
                 max_pairs=MAX_PAIRS,
                 seed=self.seed("pairs", number),
             )

@@ -158,9 +158,10 @@ def _changes(normal: Kind, grade: str, count: int, i: int, rng: np.random.Genera
     if grade == "very-near":
         attribute, rank = _VERY_NEAR[i]
         present = normal.allowed[attribute]
-        near = [v for v in NEIGHBORS.get(attribute, {}).get(usual[attribute], ()) if v not in present]
-        if near:
-            return {attribute: {attribute: near[rank % len(near)]}}
+        alike = (v for value in present for v in NEIGHBORS.get(attribute, {}).get(value, ()))
+        near = [v for v in dict.fromkeys(alike) if v not in present]
+        if rank < len(near):
+            return {attribute: {attribute: near[rank]}}
         return {attribute: _changed(attribute, present, usual, rng)}
     shown = [_SHOWN[i % len(_SHOWN)]]  # one change at least can be seen from far
     chosen = shown + [str(a) for a in rng.permutation(SPECIES) if a not in shown][: count - 1]
