@@ -35,6 +35,24 @@ class LanguageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """How the image model draws (Eq. 4). What is not set is left to the model; what it does not know is refused."""
+
+    steps: int | None = None
+    """diffusers: denoising steps."""
+    guidance: float | None = None
+    """diffusers: classifier-free guidance."""
+    size: int | None = None
+    """diffusers: side in pixels at which it draws."""
+    batch_size: int | None = None
+    """diffusers: pictures at once."""
+    negative_prompt: str | None = None
+    """diffusers: what the pictures should not show."""
+    embedding: str | None = None
+    """bank: hf:<sentence encoder> in the place of TF-IDF."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SADOptions:
     """Deep SAD, as evaluator and as detector (Eq. 5)."""
 
@@ -123,6 +141,7 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     seeds: int = 3
     """Detectors trained for each arm of the comparison, each with a seed of its own."""
     language: LanguageOptions = field(default_factory=LanguageOptions)
+    drawing: DrawingOptions = field(default_factory=DrawingOptions)
     sad: SADOptions = field(default_factory=SADOptions)
 
     def __post_init__(self) -> None:
@@ -157,12 +176,14 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
         sad = values.get("sad", {})
         _require_known(SADOptions, sad, "sad.")
         _require_known(LanguageOptions, values.get("language", {}), "language.")
+        _require_known(DrawingOptions, values.get("drawing", {}), "drawing.")
         sad = sad | {"milestones": tuple(sad["milestones"])} if "milestones" in sad else sad
         return cls(
             **values
             | {
                 "normal": tuple(values.get("normal", ())),
                 "language": LanguageOptions(**values.get("language", {})),
+                "drawing": DrawingOptions(**values.get("drawing", {})),
                 "sad": SADOptions(**sad),
             }
         )

@@ -57,12 +57,13 @@ def _local(spec: str) -> bool:
     return spec.partition(":")[0] in ("hf", "garden")
 
 
-def build_images(spec: str, task: Task) -> ImageModel:
+def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
     """The image model of a run. No picture of the test set can come out of a bank."""
     forbidden: frozenset[str] = frozenset()
     if spec.startswith("bank") and task.test is not None:
         forbidden = frozenset(pixel_hash(image) for image in task.test.images)
-    return build_image_model(spec, knowledge=task.knowledge, forbidden_hashes=forbidden)
+    options = {name: value for name, value in dataclasses.asdict(config.drawing).items() if value is not None}
+    return build_image_model(spec, knowledge=task.knowledge, forbidden_hashes=forbidden, **options)
 
 
 def corpus_model(task: Task, progress: Progress | None = None) -> Path:

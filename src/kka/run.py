@@ -101,7 +101,7 @@ def _prepare(
     if on_task is not None:
         on_task(task)
     specs = resolve(config, task)
-    image_model = build_images(specs[1], task)
+    image_model = build_images(specs[1], config, task)
     return task, specs, image_model, build_language(specs[0], config, task, progress)
 
 

@@ -84,7 +84,7 @@ NORMALS: dict[str, Kind] = {
         _normal(
             "windflower", number="five", shape="rounded", color="pink", texture="veined", rows="single",
             pattern="plain", center_size="small medium", center_color="yellow", center_kind="stamens",
-            leaves="round narrow", background="leafy grass", light="soft sunny",
+            arrangement="single single single pair trio", leaves="round narrow", background="leafy dark soil", light="soft shade golden",
         ),
         _normal(
             "marigold", number="eight", shape="fan", color="orange gold", texture="ruffled", rows="double",
