@@ -73,25 +73,22 @@ def common_language_model(name: str, data: str, work: Path) -> str:
     return f"hf:{out}"
 
 
-def run_one(data: str, name: str, normal: str, seed: int, work: Path, lm: str) -> list[dict[str, object]]:
-    """Both modes of one (task, seed). They part at the pool of round 1; what comes before is shared."""
-    rows = []
-    for mode in ("rep", "add"):
-        out = work / f"{name}-{normal}-{seed}-{mode}"
-        if not (out / "summary.json").is_file():
-            if mode == "add" and not (out / "config.yaml").is_file():
-                _share(work / f"{name}-{normal}-{seed}-rep", out, config_of(data, normal, seed, mode, lm))
-            spec = json.dumps(config_of(data, normal, seed, mode, lm).as_dict())
-            environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-            done = subprocess.run(
-                [sys.executable, "-W", "ignore", __file__, "one", spec, str(out)],
-                env=environment, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                raise RuntimeError(f"{out}: {done.stderr[-2000:]}")
-        summary = json.loads((out / "summary.json").read_text())
-        rows.append({"normal": normal, "seed": seed, "mode": mode, **_figures(summary)})
-    return rows
+def run_one(data: str, name: str, normal: str, seed: int, mode: str, work: Path, lm: str) -> dict[str, object]:
+    """One run. The modes of one (task, seed) part at the pool of round 1; what comes before is shared."""
+    out = work / f"{name}-{normal}-{seed}-{mode}"
+    config = config_of(data, normal, seed, mode, lm)
+    if not (out / "summary.json").is_file():
+        if mode == "add" and not (out / "config.yaml").is_file():
+            _share(work / f"{name}-{normal}-{seed}-rep", out, config)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, "one", json.dumps(config.as_dict()), str(out)],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{out}: {done.stderr[-2000:]}")
+    summary = json.loads((out / "summary.json").read_text())
+    return {"normal": normal, "seed": seed, "mode": mode, **_figures(summary)}
 
 
 def _share(source: Path, out: Path, config: RunConfig) -> None:
@@ -118,19 +115,23 @@ def _figures(summary: dict) -> dict[str, object]:
     }
 
 
-def run_all(name: str, data: str, seeds: int, work: Path, jobs: int) -> None:
-    """All tasks and seeds, seed by seed; the result file is written anew after each."""
-    cells = [(normal, seed) for seed in range(seeds) for normal in TASKS[name]]
+def run_all(name: str, data: str, seeds: int, modes: list[str], work: Path, jobs: int) -> None:
+    """All tasks, seed by seed, mode by mode; the result file is written anew after each run."""
+    cells = [(normal, seed, mode) for mode in modes for seed in range(seeds) for normal in TASKS[name]]
     rows: list[dict[str, object]] = []
     RESULTS.mkdir(exist_ok=True)
     lm = common_language_model(name, data, work)
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run_one, data, name, normal, seed, work, lm) for normal, seed in cells]
-        for future, (normal, seed) in zip(waiting, cells, strict=True):
-            rows += future.result()
-            command = f"python benchmarks/results.py run {name} --seeds {seeds}"
-            (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "runs": rows}, indent=1) + "\n")
-            print(f"{name} normal {normal} seed {seed}: {len(rows)} of {2 * len(cells)} runs", flush=True)
+        waiting = [pool.submit(run_one, data, name, *cell, work, lm) for cell in cells]
+        try:
+            for future, (normal, seed, mode) in zip(waiting, cells, strict=True):
+                rows.append(future.result())
+                command = f"python benchmarks/results.py run {name} --seeds {seeds} --modes {' '.join(modes)}"
+                (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "runs": rows}, indent=1) + "\n")
+                print(f"{name} normal {normal} seed {seed} {mode}: {len(rows)} of {len(cells)} runs", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def by_task(rows: list[dict], mode: str, arm: str, figure: str) -> dict[str, list[float]]:
@@ -154,6 +155,8 @@ def gain(rows: list[dict], mode: str, arm: str, base: str, figure: str = "auroc"
     """The paired gain of an arm over another in points, with its 95 % interval over all (task, seed) pairs."""
     a, b = (by_task(rows, mode, x, figure) for x in (arm, base))
     differences = [x - y for task in a for x, y in zip(a[task], b[task], strict=True)]
+    if not differences:
+        return "–"
     mean, half = mean_ci95(differences)
     return f"{100 * mean:+.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
 
@@ -168,7 +171,7 @@ def section(name: str, title: str) -> list[str]:
         "",
         f"`{stored['command']}`: normal {', '.join(tasks)}; {min(counts)}"
         + (f" to {max(counts)}" if len(counts) > 1 else "")
-        + f" seeds each ({len(rows) // 2} independent runs in each mode). AUROC in %, mean over tasks of the mean over "
+        + f" seeds each ({len(rows)} runs in all). AUROC in %, mean over tasks of the mean over "
         "seeds, ± its 95 % interval over tasks (the tasks differ much; the paired gains below are the sharper figure).",
         "",
         "| trained with | rep: all | seen | unseen | add: all | seen | unseen |",
@@ -235,6 +238,7 @@ def main() -> None:
     runs.add_argument("name", choices=TASKS)
     runs.add_argument("--data", default="garden")
     runs.add_argument("--seeds", type=int, default=3)
+    runs.add_argument("--modes", nargs="+", choices=("rep", "add"), default=["rep", "add"])
     runs.add_argument("--work", type=Path, default=Path("runs/results"))
     runs.add_argument("--jobs", type=int, default=2)
     one = commands.add_parser("one")
@@ -243,7 +247,7 @@ def main() -> None:
     commands.add_parser("table")
     arguments = parser.parse_args()
     if arguments.command == "run":
-        run_all(arguments.name, arguments.data, arguments.seeds, arguments.work, arguments.jobs)
+        run_all(arguments.name, arguments.data, arguments.seeds, arguments.modes, arguments.work, arguments.jobs)
     elif arguments.command == "one":
         from kka.run import run
 

@@ -106,29 +106,27 @@ def _petal(b: Blooms, r: Field, index: Field, off: Field) -> tuple[Field, Field,
 
     `off` is the angle from the petal's axis, in steps from axis to axis; u is -1..1 between the petal's rims.
     """
-    row = np.arange(len(r), dtype=np.int32)[:, None, None] * MAX_PETALS + index
-    off = off - b.bends.ravel()[row]
-    reach = column(b.radius) * b.lengths.ravel()[row]
+    row = (index + np.arange(len(r), dtype=np.float32)[:, None, None] * MAX_PETALS).astype(np.intp)
+    off = off - b.bends.ravel().take(row)
+    reach = column(b.radius) * b.lengths.ravel().take(row)
     width = column(b.width)
     u = off / width
     if b.notch.any():
         reach = reach * (1 - column(b.notch) * np.exp(np.float32(-9) * u * u))
     wavy = b.texture[:, 2] * np.float32(0.05) + b.fringe
     if wavy.any():
-        teeth = np.sin(u * np.float32(8.5) + column(b.phase) * np.float32(40) + index.astype(np.float32))
+        teeth = np.sin(u * np.float32(8.5) + column(b.phase) * np.float32(40) + index)
         reach = reach * (1 + column(wavy) * np.float32(0.5) * (teeth - 1) * np.minimum(r / reach, 1))
     t = r / reach
     step = np.minimum(t * np.float32((PROFILE_STEPS - 1) / PROFILE_END), np.float32(PROFILE_STEPS - 1.001))
-    cell = step.astype(np.int32)
-    at = cell + (b.profile.astype(np.int32) * PROFILE_STEPS)[:, None, None]
-    slope = _SLOPE.ravel()[at] * width
-    half = _WIDTH.ravel()[at] * width + slope * (step - cell.astype(np.float32)) * np.float32(
-        PROFILE_END / (PROFILE_STEPS - 1)
-    )
+    cell = np.floor(step)
+    at = (cell + (b.profile * PROFILE_STEPS).astype(np.float32)[:, None, None]).astype(np.intp)
+    slope = _SLOPE.ravel().take(at) * width
+    half = _WIDTH.ravel().take(at) * width + slope * (step - cell) * np.float32(PROFILE_END / (PROFILE_STEPS - 1))
     per_arc = column(b.petals) * np.float32(0.5 / np.pi) / r
     radial = slope / reach
     distance = (half - np.abs(off)) / np.sqrt(radial * radial + per_arc * per_arc)
-    return distance, t, u, b.shades.ravel()[row]
+    return distance, t, u, b.shades.ravel().take(row)
 
 
 def _petal_paint(b: Blooms, r: Field, lit: Field, petal: tuple[Field, Field, Field, Field]) -> tuple[Field, Field]:
@@ -174,9 +172,10 @@ def petals(b: Blooms, r: Field, angle: Field) -> tuple[Field, Field]:
     """The row of petals: RGB (3, m, tile, tile) and coverage (m, tile, tile)."""
     steps = (angle * column(b.mirror) + column(b.turn)) * (column(b.petals) * np.float32(0.5 / np.pi))
     axis = np.floor(steps)
-    number = b.petals.astype(np.int32)[:, None, None]
-    lower = axis.astype(np.int32) % number
-    upper = np.where(lower + 1 == number, 0, lower + 1)
+    number = column(b.petals)
+    lower = axis - number * np.floor((axis + np.float32(0.5)) / number)
+    upper = lower + 1
+    upper -= number * (upper == number)
     off = steps - axis
     lit = np.cos(angle - column(b.light[:, 0]))
     below, above = _petal(b, r, lower, off), _petal(b, r, upper, off - 1)
@@ -196,7 +195,7 @@ def apart(b: Blooms, r: Field, angle: Field) -> tuple[Field, Field]:
     """As `petals`, for petals (or leaves) of half width below 0.5 less their bend, which never overlap."""
     steps = (angle * column(b.mirror) + column(b.turn)) * (column(b.petals) * np.float32(0.5 / np.pi))
     axis = np.floor(steps + np.float32(0.5))
-    index = axis.astype(np.int32) % b.petals.astype(np.int32)[:, None, None]
+    index = axis - column(b.petals) * np.floor((axis + np.float32(0.5)) / column(b.petals))
     petal = _petal(b, r, index, steps - axis)
     mix, value = _petal_paint(b, r, np.cos(angle - column(b.light[:, 0])), petal)
     return _tint(b.color, b.second, mix, value), np.clip(petal[0] + np.float32(0.5), 0, 1)

@@ -84,7 +84,8 @@ NORMALS: dict[str, Kind] = {
         _normal(
             "windflower", number="five", shape="rounded", color="pink", texture="veined", rows="single",
             pattern="plain", center_size="small medium", center_color="yellow", center_kind="stamens",
-            arrangement="single single single pair trio", leaves="round narrow", background="leafy dark soil", light="soft shade golden",
+            arrangement="single single single pair trio", leaves="round narrow", background="leafy dark soil",
+            light="soft shade golden",
         ),
         _normal(
             "marigold", number="eight", shape="fan", color="orange gold", texture="ruffled", rows="double",
@@ -158,8 +159,8 @@ def _changes(normal: Kind, grade: str, count: int, i: int, rng: np.random.Genera
     if grade == "very-near":
         attribute, rank = _VERY_NEAR[i]
         present = normal.allowed[attribute]
-        alike = (v for value in present for v in NEIGHBORS.get(attribute, {}).get(value, ()))
-        near = [v for v in dict.fromkeys(alike) if v not in present]
+        all_near = [v for value in present for v in NEIGHBORS.get(attribute, {}).get(value, ())]
+        near = [v for v in dict.fromkeys(all_near) if v not in present]
         if rank < len(near):
             return {attribute: {attribute: near[rank]}}
         return {attribute: _changed(attribute, present, usual, rng)}
