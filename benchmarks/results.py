@@ -40,8 +40,9 @@ ORDER = ("none", "noise", "kka-0", "kka-1", "kka-2", "real")
 
 
 def config_of(data: str, normal: str, seed: int, mode: str, lm: str) -> RunConfig:
-    """The run behind one cell: the defaults, one detector an arm."""
-    return RunConfig(data=data, normal=(normal,), unseen=0.5, seed=seed, seeds=1, mode=mode, lm=lm)  # type: ignore[arg-type]
+    """The run behind one cell: the defaults, but for one detector an arm and a longer autoencoder."""
+    same = {"data": data, "normal": (normal,), "lm": lm, "unseen": 0.5, "seeds": 1, "autoencoder_epochs": 50}
+    return RunConfig(**same, seed=seed, mode=mode)  # type: ignore[arg-type]
 
 
 def common_language_model(name: str, data: str, work: Path) -> str:

@@ -66,8 +66,12 @@ def test_values_that_only_a_file_can_hold() -> None:
 
 @pytest.mark.parametrize(
     ("values", "named"),
-    [({"ronds": 1}, "ronds"), ({"sad": {"epoch": 1}}, "sad.epoch"), ({"language": {"beta": 1}}, "language.beta")]
-    + [({"drawing": {"step": 1}}, "drawing.step")],
+    [
+        ({"ronds": 1}, "ronds"),
+        ({"sad": {"epoch": 1}}, "sad.epoch"),
+        ({"language": {"beta": 1}}, "language.beta"),
+        ({"drawing": {"step": 1}}, "drawing.step"),
+    ],
 )
 def test_unknown_names(values: dict, named: str) -> None:
     """A misspelt setting must not be dropped in silence, nor end in a TypeError; nested ones neither."""

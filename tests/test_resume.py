@@ -150,7 +150,15 @@ def test_second_process(scenarios: tuple[Path, dict[str, Any], str]) -> None:
 
 def interrupted(command: list[str], out: Path, wanted: str) -> subprocess.CompletedProcess:
     """Ctrl-C as soon as the stage `wanted` is committed."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        # A shell that put the tests into the background has them ignore Ctrl-C, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 240
         while not (out / wanted / "stage.json").is_file() and process.poll() is None and time.monotonic() < deadline:
