@@ -136,7 +136,7 @@ def _petal_paint(b: Blooms, r: Field, lit: Field, petal: tuple[Field, Field, Fie
     strength, behind = column(b.light[:, 1]), column(b.light[:, 2])
     value = shade * (np.float32(0.80) + np.float32(0.28) * t - np.float32(0.10) * folded)
     value += np.float32(0.20) * strength * lit * t
-    value += behind * (np.float32(0.22) * smooth_step(0.4, 1.0, t) - np.float32(0.08))
+    value += behind * (np.float32(0.36) * smooth_step(0.4, 1.0, t) - np.float32(0.16))
     value -= np.float32(0.15) * np.exp(np.float32(-0.9) * np.maximum(distance, 0))  # a soft darker rim
     mix = np.zeros_like(t)
     if b.pattern.any():

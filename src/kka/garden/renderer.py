@@ -19,7 +19,7 @@ from kka.garden.palette import CENTER_RADIUS, CENTER_RGB, LIGHT, PETAL_RGB, SHAD
 from kka.garden.vocabulary import PETALS, Flower
 from kka.protocols import Images
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change that alters a pixel; part of the image model's identity."""
 
 CHUNK = 48

@@ -43,6 +43,8 @@ class RoundRecord:
         """The pixels of some of the round's pictures, in that order."""
         import pyarrow.parquet as pq
 
+        if not pictures:  # an empty list has no type that `take` knows
+            return []
         rows = pq.read_table(self.images_file, columns=["image"]).take([p.row for p in pictures]).to_pylist()
         return [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
 
