@@ -16,24 +16,13 @@ import time
 from pathlib import Path
 
 import torch
+from machine import matrix_rate
 
 from kka.garden.grammar import corpus
 from kka.language import build_language_model
 from kka.language.hf import HFLanguageModel
 from kka.language.rng import own_randomness
 from kka.prompts import build_prompt
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product: the best of several runs."""
-    n = 2048 if device.type == "cpu" else 8192
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = 0.0
-    for _ in range(8):
-        start = time.perf_counter()
-        float((a @ b)[0, 0])  # waits for the device
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import matrix_rate
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -27,21 +28,6 @@ from kka.deep_sad import DeepSADSettings, autocast_dtype, choose_device, deep_sa
 EPOCHS = 6
 FLOPS = 3 * 2 * (75 * 32 * 32**2 + 800 * 64 * 16**2 + 1600 * 128 * 8**2 + 2048 * 128)
 """Of one image: forward, and twice that backward (the first layer's input gradient, not needed, is 3 %)."""
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product: the best of several runs."""
-    n = 2048 if device.type == "cpu" else 8192
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = 0.0
-    for _ in range(8):
-        start = time.perf_counter()
-        c = a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    assert c.shape == (n, n)
-    return best
 
 
 class PILImages(Dataset):
