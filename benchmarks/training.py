@@ -4,7 +4,11 @@ Floor: the multiply-adds of LeNet's forward and backward pass over the machine's
 run in the same precision. Plain way: torchvision transforms on PIL images in a DataLoader, contiguous fp32, the
 test set scored after every epoch, as the published code does.
 
+A whole fit is given for 40 epochs, the default, from the measured seconds an epoch: the plain way scores the test set in
+each, kka once at the end.
+
     python benchmarks/training.py --out benchmarks/results/training.json
+    python benchmarks/training.py --data ../shared/data/oxford102 --normal 77 --out benchmarks/results/training_oxford.json
 """
 
 import argparse
@@ -26,6 +30,7 @@ from kka.data import open_task
 from kka.deep_sad import DeepSADSettings, autocast_dtype, choose_device, deep_sad_loss, pretrain, train_deep_sad
 
 EPOCHS = 6
+WHOLE_FIT = 40
 FLOPS = 3 * 2 * (75 * 32 * 32**2 + 800 * 64 * 16**2 + 1600 * 128 * 8**2 + 2048 * 128)
 """Of one image: forward, and twice that backward (the first layer's input gradient, not needed, is 3 %)."""
 
@@ -116,10 +121,12 @@ def own_fit(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--data", default="garden")
+    parser.add_argument("--normal", nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     device = choose_device("auto")
-    task = open_task("garden")
+    task = open_task(arguments.data, normal=arguments.normal)
     assert task.test is not None and task.knowledge is not None
     normals, anomalies, test = task.normals, task.knowledge.images[:200], task.test.images
     images = EPOCHS * (len(normals) + len(anomalies))
@@ -127,7 +134,7 @@ def main() -> None:
     own_fit(normals, anomalies, test, "auto")  # warm-up
     plain = [plain_fit(normals, anomalies, test, w, device) for w in (0, 2) for _ in range(arguments.repeats)]
     plain_training = min(seconds for seconds, _ in plain)
-    plain_whole = min(sum(pair) for pair in plain)
+    plain_whole = WHOLE_FIT / EPOCHS * min(sum(pair) for pair in plain)
     result: dict[str, object] = {
         "machine": {"device": str(device), "cores": os.cpu_count(), "processor": platform.machine()},
         "images_per_epoch": images // EPOCHS,
@@ -139,7 +146,8 @@ def main() -> None:
             continue
         own = [own_fit(normals, anomalies, test, precision) for _ in range(arguments.repeats)]
         rate = matrix_rate(device, torch.float32 if precision == "fp32" else torch.bfloat16)
-        speed, whole = images / min(t for t, _ in own), min(sum(pair) for pair in own)
+        training, scoring = (min(seconds) for seconds in zip(*own, strict=True))
+        speed, whole = images / training, WHOLE_FIT / EPOCHS * training + scoring
         result[precision] = {
             "matrix_gflops": rate / 1e9,
             "floor_images_per_s": rate / FLOPS,
