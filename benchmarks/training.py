@@ -4,11 +4,11 @@ Floor: the multiply-adds of LeNet's forward and backward pass over the machine's
 run in the same precision. Plain way: torchvision transforms on PIL images in a DataLoader, contiguous fp32, the
 test set scored after every epoch, as the published code does.
 
-A whole fit is given for 40 epochs, the default, from the measured seconds an epoch: the plain way scores the test set in
-each, kka once at the end.
+A whole fit is given for 40 epochs, the default, from the measured seconds an epoch: the plain way scores the test set
+in each, kka once at the end.
 
     python benchmarks/training.py --out benchmarks/results/training.json
-    python benchmarks/training.py --data ../shared/data/oxford102 --normal 77 --out benchmarks/results/training_oxford.json
+    python benchmarks/training.py --data ../shared/data/oxford102 --normal 77 --out …/training_oxford.json
 """
 
 import argparse
