@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 TASKS = {
     "oxford102": ("10", "46", "51", "77", "89"),
-    "garden": ("windflower", "marigold", "bellflower", "daisy", "orchid"),
+    "garden": ("windflower", "marigold", "pansy", "daisy", "starflower"),
 }
 SHARED = ("task", "rounds/0", *(f"rounds/1/{s}" for s in ("evaluator", "dpo", "captions", "images", "scores")))
 SHARED_ARMS = ("none", "noise", "kka-0", "real")

@@ -47,7 +47,7 @@ def test_unknown_option(tmp_path: Path) -> None:
 def test_importing_the_wing_is_cheap() -> None:
     """`kka --help` lists specs: that must not import torch, transformers or trl."""
     code = "import sys, kka.language; assert not {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_shipped_model_writes_garden_captions() -> None:
