@@ -172,6 +172,7 @@ FAST = RunConfig(
     initial=24,
     fresh=16,
     per_round=5,
+    repeats=1,
     max_hard_share=0.9,
     representatives=2,
     autoencoder_epochs=1,
@@ -315,7 +316,7 @@ def main(arguments: list[str]) -> int:
 def fast_arguments(out: Path) -> list[str]:
     """FAST on the command line."""
     options: list[str] = []
-    names = "data lm images rounds initial fresh per_round representatives seeds quantile autoencoder_epochs"
+    names = "data lm images rounds initial fresh repeats per_round representatives seeds quantile autoencoder_epochs"
     for name, value in dataclasses.asdict(FAST).items():
         if name in names.split():
             options += [f"--{name.replace('_', '-')}", str(value)]

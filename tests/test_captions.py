@@ -1,6 +1,8 @@
 """Eq. 3's bookkeeping: parsing, cleaning, near-duplicates, and writing until there are enough."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import pytest
@@ -179,3 +181,19 @@ def test_no_prompts_is_refused() -> None:
     """No representative normal, no prompt: an error here names the cause."""
     with pytest.raises(UserError, match="at least one prompt"):
         write_captions(ScriptedModel(_numbered), [], 3, seed=0)
+
+
+class ThreeWords:
+    """Writes class names, of which there are three."""
+
+    def sample(self, prompts: Sequence[str], n: int, *, seed: int) -> list[list[str]]:
+        return [[f"a photo of a {('bear', 'camel', 'clock')[(seed + k) % 3]}" for k in range(n)] for _ in prompts]
+
+
+def test_a_caption_may_have_several_pictures() -> None:
+    """Where class names are all there is, 12 images need each of three captions four times, those of before included."""
+    known = ["a photo of a bear"] * 2
+    batch = write_captions(ThreeWords(), ["p"], 10, seed=0, known=known, repeats=4)
+    assert sorted(Counter(batch.captions).values()) == [2, 4, 4] and batch.captions.count("a photo of a bear") == 2
+    with pytest.raises(UserError, match="wrote 3 usable captions where 10"):
+        write_captions(ThreeWords(), ["p"], 10, seed=0)

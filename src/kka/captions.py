@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -181,6 +181,9 @@ class _Harvest:
     seen: NearDuplicates
     normals: NearDuplicates
     by_prompt: list[list[str]]
+    repeats: int
+    counts: Counter[str]
+    """How often each text, normalised, has been kept so far."""
     answers: int = 0
     unusable: int = 0
     duplicates: int = 0
@@ -200,10 +203,11 @@ class _Harvest:
                 self.unusable += 1
             elif self.normals.find(caption):
                 self.copies += 1
-            elif self.seen.find(caption):
+            elif self.seen.find(caption) and not 0 < self.counts[normalise(caption)] < self.repeats:
                 self.duplicates += 1
             else:
                 self.seen.add(caption)
+                self.counts[normalise(caption)] += 1
                 self.by_prompt[index].append(caption)
 
     @property
@@ -219,6 +223,7 @@ def write_captions(
     seed: int,
     known: Iterable[str] = (),
     normals: Iterable[str] = (),
+    repeats: int = 1,
     max_attempts: int = 8,
 ) -> CaptionBatch:
     """`n` usable captions, none like another, like one of `known` or like one of `normals`, spread evenly.
@@ -229,6 +234,7 @@ def write_captions(
     Args:
         known: Captions that the run already holds.
         normals: Captions of normal images: a copy of one describes no anomaly.
+        repeats: How often one text may be kept, `known` included; near-duplicates of it still count as the same.
         max_attempts: Bound on the rounds of sampling.
 
     Raises:
@@ -237,7 +243,9 @@ def write_captions(
     if not prompts or n < 1:
         raise UserError(f"captions: expected at least one prompt and n ≥ 1; got {len(prompts)} prompts, n = {n}")
     tokens_before = getattr(model, "tokens_written", None)
-    harvest = _Harvest(NearDuplicates(known), NearDuplicates(normals), [[] for _ in prompts])
+    known = list(known)
+    counts = Counter(map(normalise, known))
+    harvest = _Harvest(NearDuplicates(known), NearDuplicates(normals), [[] for _ in prompts], repeats, counts)
     quotas = [n // len(prompts) + (i < n % len(prompts)) for i in range(len(prompts))]
     for attempt in range(max_attempts):
         lacking = [q - len(got) for q, got in zip(quotas, harvest.by_prompt, strict=True)]

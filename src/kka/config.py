@@ -116,6 +116,9 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     """Images generated in round 0."""
     fresh: int = 200
     """Images generated in each later round."""
+    repeats: int | None = None
+    """Pictures that one caption may have. Default: 1; more where the data's captions are fewer than the images asked \
+for, such as class names."""
     per_round: int = 60
     """Hard ones among them that enter the pool, at most."""
     mode: Literal["rep", "add"] = "rep"
@@ -150,6 +153,7 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
             "rounds >= 0": self.rounds >= 0,
             "initial >= 1": self.initial >= 1,
             "fresh >= 1": self.fresh >= 1,
+            "repeats >= 1": self.repeats is None or self.repeats >= 1,
             "per_round >= 0": self.per_round >= 0,
             "0 < max_hard_share <= 1": 0 < self.max_hard_share <= 1,
             "0 <= min_preferred < 1": 0 <= self.min_preferred < 1,

@@ -162,6 +162,7 @@ class _Run:
                 seed=self.seed("captions", number),
                 known=known,
                 normals=self.task.captions,
+                repeats=self.repeats(),
             )
             rows = [
                 {"caption": caption, "prompt": prompt, "seed": self.seed("image", number, index)}
@@ -180,6 +181,14 @@ class _Run:
             }
 
         return _read_rows(self.store.stage(f"rounds/{number}/captions", compute) / "captions.jsonl")
+
+    def repeats(self) -> int:
+        """How many pictures a caption may have: more than one where the known captions are too few for the images."""
+        if self.config.repeats is not None or self.task.knowledge is None:
+            return self.config.repeats or 1
+        wanted = self.config.initial + self.config.rounds * self.config.fresh
+        known = len({caption for captions in self.task.knowledge.captions for caption in captions})
+        return 1 if known >= wanted else math.ceil(4 * wanted / known)
 
     def draw(self, number: int, captions: list[dict[str, Any]], *, taken: Any) -> AnomalyPool:
         """Eq. 4: the pictures of the captions, with their lineage."""
@@ -247,10 +256,11 @@ class _Run:
         """Eq. 7: prefer the captions of hard images to those of easy ones. Says so where there is nothing to tune."""
 
         def compute(folder: Path) -> dict[str, Any]:
+            prompts, captions, relative = _by_text(pool)
             train, validation = make_pairs(
-                [entry.caption for entry in pool.entries],
-                [entry.prompt for entry in pool.entries],
-                preferred(np.array([entry.relative for entry in pool.entries]), self.config.min_preferred).tolist(),
+                captions,
+                prompts,
+                preferred(relative, self.config.min_preferred).tolist(),
                 max_pairs=MAX_PAIRS,
                 seed=self.seed("pairs", number),
             )
@@ -310,6 +320,15 @@ class _Run:
             "captions_asked": captions["asked"],
             "set_aside": self.store.entry(f"rounds/{number}/images")["set_aside"],
         }
+
+
+def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
+    """Prompt, caption and relative distance of each caption; of several pictures of one, the geometric mean."""
+    logs: dict[tuple[str, str], list[float]] = {}
+    for entry in pool.entries:
+        logs.setdefault((entry.prompt, entry.caption), []).append(math.log(max(entry.relative, 1e-30)))
+    prompts, captions = ([key[i] for key in logs] for i in (0, 1))
+    return prompts, captions, np.exp([np.mean(values) for values in logs.values()])
 
 
 def _score_rows(pool: AnomalyPool, relative: np.ndarray) -> list[dict[str, Any]]:
