@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from kka.data import open_task
-from kka.deep_sad import DeepSADSettings, autocast_dtype, choose_device, deep_sad_loss, pretrain, train_deep_sad
+from kka.deep_sad import DeepSADSettings, deep_sad_loss, pretrain, train_deep_sad
+from kka.device import autocast_dtype, choose_device
 
 EPOCHS = 6
 WHOLE_FIT = 40

@@ -14,15 +14,14 @@ from kka.deep_sad import (
     DeepSAD,
     DeepSADSettings,
     LeNet,
-    autocast_dtype,
     centre_of,
-    choose_device,
     deep_sad_loss,
     embed_with,
     pretrain,
     squared_distance,
     train_deep_sad,
 )
+from kka.device import autocast_dtype, choose_device
 from kka.errors import UserError
 from kka.protocols import Images
 from reference import deep_sad as reference

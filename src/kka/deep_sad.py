@@ -9,24 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kka.augment import augment, normalise, resize
+from kka.device import autocast_dtype, choose_device, resident, seeded
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
 
 INPUT_SIZE = 32
+LIMIT = 2 * INPUT_SIZE
+"""Images are kept at no more than this side: crops of them then never alias much."""
 DIMENSIONS = 128
 _EPSILON = 1e-6
 _SCORE_BATCH = 256
-
-M = TypeVar("M", bound=nn.Module)
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -46,6 +46,11 @@ class DeepSADSettings:
     """lambda of Eq. 5."""
     eta: float = 1.0
     """Weight of the anomalies' term."""
+    hard_weight: float = 1.0
+    """Weight of a hard anomaly beside an easy one's 1, where it is known which are hard (Eq. 6)."""
+    max_anomaly_ratio: float | None = None
+    """Guard for few normals: the anomalies together weigh at most so many times as much as the normals. None: no \
+bound."""
     pretrain_epochs: int = 0
     """Passes of the autoencoder over the normals; 0 starts from random weights, which measured better."""
     pretrain_learning_rate: float = 1e-3
@@ -55,6 +60,11 @@ class DeepSADSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.hard_weight < 0 or (self.max_anomaly_ratio is not None and self.max_anomaly_ratio <= 0):
+            raise ValueError(
+                f"expected hard_weight of at least 0 and a positive max_anomaly_ratio or none; "
+                f"got {self.hard_weight} and {self.max_anomaly_ratio}"
+            )
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1; got {getattr(self, name)}")
@@ -115,6 +125,23 @@ def deep_sad_loss(
     return (terms if weight is None else terms * weight).mean()
 
 
+def sample_weights(
+    normals: int, anomalies: int, hard: np.ndarray | None, settings: DeepSADSettings
+) -> Float32[np.ndarray, "n"]:
+    """The weight of each term of Eq. 5, normals first: a normal's is 1.
+
+    Hard anomalies weigh `hard_weight`, and all of them are scaled down together where they would weigh more than
+    `max_anomaly_ratio` times the normals: with few normals the anomalies' term would else decide alone.
+    """
+    weights = np.ones(normals + anomalies, dtype=np.float32)
+    if hard is not None:
+        weights[normals:][hard] = settings.hard_weight
+    total = weights[normals:].sum()
+    if settings.max_anomaly_ratio is not None and total > settings.max_anomaly_ratio * normals:
+        weights[normals:] *= settings.max_anomaly_ratio * normals / total
+    return weights
+
+
 def centre_of(z: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
     """c: the mean embedding, its components pushed at least 0.1 away from 0 (which phi reaches trivially)."""
     c = z.mean(dim=0)
@@ -132,11 +159,11 @@ class DeepSAD:
 
     def embed(self, images: Images) -> Float[np.ndarray, "n d"]:
         """phi of each image, in fp32, without augmentation."""
-        return _embed(self.network, _resident(images, self.centre.device)).cpu().numpy()
+        return _embed(self.network, resident(images, self.centre.device, limit=LIMIT)).cpu().numpy()
 
     def score(self, images: Images) -> Scores:
         """Squared distance to the centre: higher = more anomalous."""
-        z = _embed(self.network, _resident(images, self.centre.device))
+        z = _embed(self.network, resident(images, self.centre.device, limit=LIMIT))
         return squared_distance(z, self.centre).cpu().numpy()
 
     def save(self, path: Path) -> None:
@@ -156,7 +183,7 @@ class DeepSAD:
         where = choose_device(device)
         tensors = load_file(path / "deep_sad.safetensors")
         centre, losses = tensors.pop("centre").to(where), tensors.pop("losses").tolist()
-        network = _new_network(LeNet, where, seed=0)
+        network = seeded(LeNet, where, seed=0)
         network.load_state_dict(tensors)
         return cls(network, centre, losses)
 
@@ -167,30 +194,35 @@ def train_deep_sad(
     *,
     settings: DeepSADSettings,
     seed: int,
+    hard: np.ndarray | None = None,
     start: dict[str, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> DeepSAD:
     """Train Eq. 5 on normals and labelled anomalies to the last epoch.
 
-    `start`: LeNet weights from `pretrain`; None pretrains here (`settings.pretrain_epochs`). Equal seeds give
-    equal networks on one machine with one thread count.
+    `hard`: (m,) bool, which anomalies `settings.hard_weight` applies to. `start`: LeNet weights from `pretrain`;
+    None pretrains here (`settings.pretrain_epochs`). Equal seeds give equal networks on one machine with one thread
+    count.
     """
     device = choose_device(settings.device)
     if start is None:
         start = pretrain(normals, settings=settings, seed=seed)
-    network = _new_network(LeNet, device, seed=derive_seed(seed, "network"))
+    network = seeded(LeNet, device, seed=derive_seed(seed, "network"))
     network.load_state_dict(start)
 
     n_anomalies = 0 if anomalies is None else len(anomalies)
-    pixels = _resident(normals, device)
+    pixels = resident(normals, device, limit=LIMIT)
     centre = centre_of(_embed(network, pixels))
     if anomalies is not None and n_anomalies:
-        pixels = torch.cat([pixels, _resident(anomalies, device, like=pixels)])
+        pixels = torch.cat([pixels, resident(anomalies, device, limit=LIMIT, like=pixels)])
     is_anomaly = torch.arange(len(pixels), device=device) >= len(normals)
+    weights = sample_weights(len(normals), n_anomalies, hard, settings)
+    weight = None if (weights == 1).all() else torch.from_numpy(weights).to(device)
 
     def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
-        z = network(batch).float()
-        return deep_sad_loss(squared_distance(z, centre), is_anomaly[index], settings.eta)
+        distance = squared_distance(network(batch).float(), centre)
+        mine = None if weight is None else weight[index]
+        return deep_sad_loss(distance, is_anomaly[index], settings.eta, mine)
 
     losses = _fit(
         network, loss, pixels, settings, settings.epochs, settings.learning_rate, settings.weight_decay,
@@ -206,11 +238,11 @@ def pretrain(normals: Images, *, settings: DeepSADSettings, seed: int) -> dict[s
     times larger, where the anomalies' term of Eq. 5, 1/d, has no say. With `pretrain_epochs=0`: the random weights.
     """
     device = choose_device(settings.device)
-    encoder = _new_network(LeNet, device, seed=derive_seed(seed, "encoder"))
+    encoder = seeded(LeNet, device, seed=derive_seed(seed, "encoder"))
     if settings.pretrain_epochs:
-        decoder = _new_network(Decoder, device, seed=derive_seed(seed, "decoder"))
+        decoder = seeded(Decoder, device, seed=derive_seed(seed, "decoder"))
         autoencoder = nn.ModuleList([encoder, decoder])
-        pixels = _resident(normals, device)
+        pixels = resident(normals, device, limit=LIMIT)
         spread = _spread(encoder, pixels)
 
         def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
@@ -233,49 +265,9 @@ def _spread(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "
 def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto") -> Float[np.ndarray, "n d"]:
     """phi(x) by weights from `pretrain`."""
     where = choose_device(device)
-    network = _new_network(LeNet, where, seed=0)
+    network = seeded(LeNet, where, seed=0)
     network.load_state_dict(start)
-    return _embed(network.eval(), _resident(images, where)).cpu().numpy()
-
-
-def choose_device(device: str) -> torch.device:
-    """auto: CUDA, else MPS, else CPU."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype that `precision` means on `device`; None = plain fp32."""
-    if precision == "fp32" or device.type == "mps":
-        return None
-    if precision == "bf16" or device.type == "cuda":
-        return torch.bfloat16
-    native = torch.cpu.get_capabilities()
-    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None
-
-
-def _new_network(kind: type[M], device: torch.device, *, seed: int) -> M:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = kind()
-    return network.to(device).to(memory_format=torch.channels_last)
-
-
-def _resident(images: Images, device: torch.device, like: Tensor | None = None) -> UInt8[Tensor, "n 3 h w"]:
-    """Images on the device, once, at no more than twice the input size: crops then never alias much."""
-    side = (2 * INPUT_SIZE, 2 * INPUT_SIZE) if like is None else (int(like.shape[2]), int(like.shape[3]))
-    chunks = []
-    for part in np.array_split(images, max(1, len(images) // 512)):
-        x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)
-        small = max(x.shape[2:]) <= 2 * INPUT_SIZE if like is None else x.shape[2:] == like.shape[2:]
-        if not small:
-            x = F.interpolate(x.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
-            x = x.round().clamp(0, 255).to(torch.uint8)
-        chunks.append(x.to(device))
-    return torch.cat(chunks)
+    return _embed(network.eval(), resident(images, where, limit=LIMIT)).cpu().numpy()
 
 
 @torch.no_grad()

@@ -89,7 +89,11 @@ class ImageLibrary(ImageModel, Protocol):
 
 @runtime_checkable
 class Detector(Protocol):
-    """Scores images: higher = more anomalous."""
+    """Scores images: higher = more anomalous.
+
+    A detector that also wants to know the normals' captions, or which anomalies are hard, says so in `takes`
+    (a set of "captions", "hard") and has `fit` take them by that name; see `kka.detectors.fit_detector`.
+    """
 
     def fit(self, normals: Images, anomalies: Images | None = None) -> "Detector": ...
 

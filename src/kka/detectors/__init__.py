@@ -1,27 +1,44 @@
 """Wing 3: detectors, by name."""
 
-from collections.abc import Callable
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from kka.errors import UserError, unknown
-from kka.protocols import Detector
+from kka.protocols import Detector, Images
+
+if TYPE_CHECKING:
+    from kka.detectors.backbones import BackboneOptions
+
+_CLASSES = {
+    "sad": ("kka.detectors.sad", "SAD"),
+    "ssd": ("kka.detectors.ssd", "SSD"),
+    "cmda": ("kka.detectors.cmda", "CMDA"),
+    "simplenet": ("kka.detectors.simplenet", "SimpleNet"),
+    "recontrast": ("kka.detectors.recontrast", "ReContrast"),
+}
+"""Name -> the module, imported when first used, and the class in it."""
 
 
-def _sad(**options: Any) -> Detector:
-    from kka.detectors.sad import SAD
-
-    return SAD(**options)
-
-
-def _load_sad(path: Path) -> Detector:
-    from kka.detectors.sad import SAD
-
-    return SAD.load(path)
+def _class(name: str) -> Any:
+    module, kind = _CLASSES[name]
+    return getattr(import_module(module), kind)
 
 
-DETECTORS: dict[str, Callable[..., Detector]] = {"sad": _sad}
-_LOADERS: dict[str, Callable[[Path], Detector]] = {"sad": _load_sad}
+def _lazy(name: str) -> Callable[..., Detector]:
+    def build(**options: Any) -> Detector:
+        built: Detector = _class(name)(**options)
+        return built
+
+    return build
+
+
+DETECTORS: dict[str, Callable[..., Detector]] = {name: _lazy(name) for name in _CLASSES}
 
 
 def build_detector(name: str, **options: Any) -> Detector:
@@ -35,18 +52,106 @@ def build_detector(name: str, **options: Any) -> Detector:
     return DETECTORS[name](**options)
 
 
+def configure_detector(
+    name: str,
+    *,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    backbone: "BackboneOptions | None" = None,
+    base: Any = None,
+    **options: Any,
+) -> Detector:
+    """The detector called `name` as the command line describes it.
+
+    Args:
+        preset: One of the detector's `PRESETS`; None: `base`, or the detector's default.
+        overrides: "setting=value", each a field of the detector's settings.
+        backbone: For the detectors that have one.
+        base: Settings in the place of a preset.
+
+    Raises:
+        UserError: an unknown detector, preset or setting; a value that does not fit; a backbone for a detector
+            without one.
+    """
+    if name not in _CLASSES:  # one of the caller's own, in DETECTORS: it has its own options alone
+        if preset or overrides or backbone:
+            raise UserError(f"detector {name}: it has no presets, settings or backbone of kka's; leave them out")
+        return build_detector(name, **options)
+    kind = _class(name)
+    if preset is not None and preset not in kind.PRESETS:
+        raise unknown(f"preset of {name}", preset, kind.PRESETS)
+    settings = kind.PRESETS[preset] if preset is not None else base if base is not None else kind.SETTINGS()
+    if overrides:
+        settings = dataclasses.replace(settings, **_parsed(name, settings, overrides))
+    if "backbone" in inspect.signature(kind).parameters:
+        options["backbone"] = backbone
+    elif backbone is not None:
+        raise UserError(f"backbone: {name} has none of its own choice; leave --backbone out")
+    return build_detector(name, settings=settings, **options)
+
+
+def _parsed(name: str, settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    """ "setting=value" by the type of the setting's present value."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"settings of {name}: expected setting=value; got {text!r}")
+        if key not in fields:
+            raise unknown(f"setting of {name}", key, fields)
+        try:
+            values[key] = _value(str(fields[key].type), value)
+        except ValueError as error:
+            raise UserError(f"settings of {name}: {key} is {fields[key].type}; got {value!r}") from error
+    return values
+
+
+def _value(kind: str, text: str) -> Any:
+    if "None" in kind and text.lower() == "none":
+        return None
+    if kind.startswith("<class"):  # the annotation itself, not its text
+        kind = kind.split("'")[1]
+    kind = kind.replace("| None", "").strip()
+    if kind.startswith("tuple"):
+        inner = kind.removeprefix("tuple[").partition(",")[0].strip("] ")
+        return tuple(_value(inner, part) for part in text.split(",") if part)
+    if kind == "bool":
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return {"int": int, "float": float}.get(kind, str)(text)
+
+
+def fit_detector(
+    detector: Detector,
+    normals: Images,
+    anomalies: Images | None = None,
+    *,
+    captions: Sequence[str] | None = None,
+    hard: np.ndarray | None = None,
+) -> Detector:
+    """`detector.fit`, with what else is known where the detector says (in `takes`) that it wants it.
+
+    Args:
+        captions: Of the normals.
+        hard: (m,) bool, for each anomaly (Eq. 6).
+    """
+    known = {"captions": captions, "hard": hard}
+    wanted = {name: known[name] for name in getattr(detector, "takes", ())}
+    return detector.fit(normals, anomalies, **wanted)
+
+
 def load_detector(path: Path) -> Detector:
     """A detector that its `save` wrote into the folder `path`.
 
     Raises:
         UserError: no detector there, or one of an unknown kind.
     """
-    import json
+    from kka.detectors.saving import read_card
 
-    card = path / "detector.json"
-    if not card.is_file():
-        raise UserError(f"detector: expected {card}, as a detector's save writes it; found none")
-    name = json.loads(card.read_text())["detector"]
-    if name not in _LOADERS:
-        raise unknown("detector", name, _LOADERS)
-    return _LOADERS[name](path)
+    name = read_card(path)["detector"]
+    if name not in _CLASSES:
+        raise unknown("detector", name, _CLASSES)
+    loaded: Detector = _class(name).load(path)
+    return loaded

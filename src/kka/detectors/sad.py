@@ -1,12 +1,25 @@
 """The SAD detector: Eq. 5, trained on the normals and whatever anomalies there are."""
 
-import dataclasses
-import json
 from pathlib import Path
+from typing import ClassVar
 
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
-from kka.deep_sad import DeepSAD, DeepSADSettings, pretrain, train_deep_sad
+from kka.deep_sad import (
+    INPUT_SIZE,
+    LIMIT,
+    DeepSAD,
+    DeepSADSettings,
+    Progress,
+    pretrain,
+    squared_distance,
+    train_deep_sad,
+)
+from kka.detectors.graph import Preprocess
+from kka.detectors.inputs import checked
+from kka.detectors.saving import read_card, settings_from, write_card
 from kka.protocols import Images, Scores
 
 
@@ -16,9 +29,22 @@ class SAD:
     `fit` sets `model_`.
     """
 
-    def __init__(self, *, settings: DeepSADSettings | None = None, seed: int = 0) -> None:
+    SETTINGS = DeepSADSettings
+    PRESETS: ClassVar = {
+        "published": DeepSADSettings(epochs=200, learning_rate=1e-4, milestones=(50,), precision="fp32"),
+        "small": DeepSADSettings(),
+        "cpu": DeepSADSettings(epochs=25, milestones=(18,)),
+    }
+    takes = frozenset({"hard"})
+    input_size = LIMIT
+    """Larger images are of no use to it, in pixels a side."""
+
+    def __init__(
+        self, *, settings: DeepSADSettings | None = None, seed: int = 0, progress: Progress | None = None
+    ) -> None:
         self.settings = settings or DeepSADSettings()
         self.seed = seed
+        self.progress = progress
         self._start: dict[str, Tensor] | None = None
 
     def pretrained(self, start: dict[str, Tensor]) -> "SAD":
@@ -30,26 +56,49 @@ class SAD:
         """The start that `fit` would make from these normals; give it to several detectors of one seed."""
         return pretrain(normals, settings=self.settings, seed=self.seed)
 
-    def fit(self, normals: Images, anomalies: Images | None = None) -> "SAD":
-        """Train to the last epoch."""
-        self.model_ = train_deep_sad(normals, anomalies, settings=self.settings, seed=self.seed, start=self._start)
+    def fit(self, normals: Images, anomalies: Images | None = None, *, hard: np.ndarray | None = None) -> "SAD":
+        """Train to the last epoch. `hard`: (m,) bool for each anomaly, where the settings weight them apart."""
+        normals, anomalies, hard = checked(normals, anomalies, hard=hard)
+        self.model_ = train_deep_sad(
+            normals, anomalies, hard=hard, settings=self.settings, seed=self.seed, start=self._start,
+            progress=self.progress,
+        )  # fmt: skip
         return self
 
     def score(self, images: Images) -> Scores:
         """(n,): higher = more anomalous."""
         return self.model_.score(images)
 
+    def graph(self) -> nn.Module:
+        """From pixels (b, h, w, 3) to the scores (b,), for export."""
+        return _Graph(self.model_).eval()
+
     def save(self, path: Path) -> None:
         """Weights and centre (safetensors) and `detector.json` into the folder `path`."""
         self.model_.save(path)
-        card = {"detector": "sad", "seed": self.seed, "settings": dataclasses.asdict(self.settings)}
-        (path / "detector.json").write_text(json.dumps(card, indent=1))
+        write_card(path, {"detector": "sad", "seed": self.seed, "settings": self.settings})
 
     @classmethod
     def load(cls, path: Path) -> "SAD":
         """Read what `save` wrote."""
-        card = json.loads((path / "detector.json").read_text())
-        settings = card["settings"] | {"milestones": tuple(card["settings"]["milestones"])}
-        detector = cls(settings=DeepSADSettings(**settings), seed=card["seed"])
+        card = read_card(path)
+        detector = cls(settings=settings_from(DeepSADSettings, card["settings"]), seed=card["seed"])
         detector.model_ = DeepSAD.load(path, device=detector.settings.device)
         return detector
+
+
+class _Graph(nn.Module):
+    """What `DeepSAD.score` computes: larger pixels first come down to LIMIT, rounded, as in training."""
+
+    centre: Tensor
+
+    def __init__(self, model: DeepSAD) -> None:
+        super().__init__()
+        self.limit, self.prepare = Preprocess(LIMIT, mean=(0, 0, 0), std=(1, 1, 1)), Preprocess(INPUT_SIZE)
+        self.network = model.network
+        self.register_buffer("centre", model.centre)
+
+    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b"]:
+        if max(pixels.shape[1:3]) > LIMIT:
+            pixels = (self.limit(pixels) * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
+        return squared_distance(self.network(self.prepare(pixels)), self.centre)

@@ -1,0 +1,163 @@
+"""Pretrained feature extractors by timm. Wrong weights, keys or architectures are refused, never loaded in part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kka.errors import UserError
+from kka.seeding import derive_seed
+
+HUB = "hub"
+RANDOM = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """Which backbone, with which weights, and how its input is prepared."""
+
+    name: str = "wide_resnet50_2.tv_in1k"
+    """A timm architecture, with the tag of its weights if they come from the hub."""
+    weights: str = HUB
+    """hub (downloaded by timm), a .safetensors file of the whole model, or random."""
+    padding: str | None = None
+    """same: TensorFlow's padding, for weights that were trained with it. None: the architecture's own."""
+    mean: tuple[float, ...] | None = None
+    """Of the input in [0, 1]; one number or three. None: the architecture's, by timm."""
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.padding not in (None, "same"):
+            raise UserError(f"backbone padding: expected same or none; got {self.padding!r}")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value is not None and len(value) not in (1, 3):
+                raise UserError(f"backbone {name}: expected one number or three, of RGB; got {len(value)}")
+
+
+class Backbone(nn.Module):
+    """Feature maps at the wanted strides: (b, 3, h, w) -> one (b, channels[i], ~h / strides[i], ~w / strides[i]) each.
+
+    `mean`, `std`: how its input is normalised.
+    """
+
+    def __init__(
+        self, network: nn.Module, channels: list[int], strides: list[int], mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.network = network
+        self.channels, self.strides, self.mean, self.std = channels, strides, mean, std
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        maps: list[Tensor] = self.network(x)
+        return maps
+
+
+def load_backbone(options: BackboneOptions, *, strides: Sequence[int], seed: int = 0, fetch: bool = True) -> Backbone:
+    """The backbone in eval mode, cut after the last wanted stride.
+
+    Args:
+        strides: Of the feature maps, ascending: 4, 8 and 16 are layers 1 to 3 of a ResNet.
+        seed: Of random weights.
+        fetch: False leaves the weights random, for a caller who fills them from a saved detector.
+
+    Raises:
+        UserError: an unknown architecture or stride; weights that cannot be had, read, or that do not fit in every
+            key and shape.
+    """
+    import timm
+
+    kind: dict[str, Any] = {"pad_type": "same"} if options.padding == "same" else {}
+    source = options.weights if fetch else RANDOM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "backbone"))
+        try:
+            levels = _levels(options.name, strides, kind)
+            network = timm.create_model(
+                options.name, pretrained=source == HUB, features_only=True, out_indices=levels, **kind
+            )
+        except UserError:
+            raise
+        except Exception as error:
+            raise _explained(error, options) from error
+    if source not in (HUB, RANDOM):
+        _fill(network, Path(source).expanduser(), options, kind)
+    info: Any = network.feature_info
+    config = timm.get_pretrained_cfg(options.name.removeprefix("timm/"), allow_unregistered=True)
+    mean = options.mean or (tuple(config.mean) if config else (0.485, 0.456, 0.406))
+    std = options.std or (tuple(config.std) if config else (0.229, 0.224, 0.225))
+    return Backbone(network.eval(), info.channels(), info.reduction(), _three(mean), _three(std))
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values * 3 if len(values) == 1 else values
+
+
+def _levels(name: str, strides: Sequence[int], kind: dict[str, Any]) -> tuple[int, ...]:
+    import timm
+
+    with torch.device("meta"):  # no memory, and no weights
+        info: Any = timm.create_model(name, features_only=True, pretrained=False, **kind).feature_info
+    reductions = info.reduction()
+    if missing := [stride for stride in strides if stride not in reductions]:
+        raise UserError(f"backbone {name}: expected strides among {reductions}; got {missing}")
+    last = {reduction: index for index, reduction in enumerate(reductions)}
+    return tuple(last[stride] for stride in strides)
+
+
+def _fill(network: nn.Module, file: Path, options: BackboneOptions, kind: dict[str, Any]) -> None:
+    """The weights of the whole model from `file`, of which the features need a part."""
+    import timm
+
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        tensors = load_file(file)
+    except FileNotFoundError as error:
+        raise UserError(f"backbone weights: expected a .safetensors file, hub or random; got {file}, which does not "
+                        "exist") from error  # fmt: skip
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"backbone weights: {file} cannot be read as safetensors: {error}") from error
+    with torch.device("meta"):
+        whole = timm.create_model(options.name, pretrained=False, **kind).state_dict()
+    missing, extra = sorted(whole.keys() - tensors.keys()), sorted(tensors.keys() - whole.keys())
+    shapes = sorted(k for k in whole.keys() & tensors.keys() if whole[k].shape != tensors[k].shape)
+    if missing or extra or shapes:
+        said = [
+            f"{what}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+            for what, keys in (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
+            if keys
+        ]
+        raise UserError(
+            f"backbone weights: {file} does not hold the weights of {options.name} ({'; '.join(said)}). "
+            f"Name the architecture that the file was saved from."
+        )
+    lacking, _ = network.load_state_dict(tensors, strict=False)
+    if lacking:  # a feature network whose names differ from the whole model's would stay random in part
+        raise UserError(
+            f"backbone {options.name}: its feature network names {lacking[0]!r}, which {file} does not; take another"
+        )
+
+
+def _explained(error: Exception, options: BackboneOptions) -> UserError:
+    import timm
+
+    name = options.name.partition(".")[0].removeprefix("timm/")
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name[:8]}*")[:5]
+        hint = f" Near: {', '.join(near)}." if near else ""
+        return UserError(f"backbone: expected an architecture that timm knows; got {options.name!r}.{hint}")
+    if options.padding and "pad_type" in str(error):
+        return UserError(f"backbone padding: {options.name} has no such option; leave --backbone-padding out")
+    if options.weights == HUB:
+        return UserError(
+            f"backbone: the weights of {options.name} could not be downloaded ({type(error).__name__}: {error}). "
+            f"Give a file: --backbone NAME --backbone-weights FILE.safetensors, or --backbone-weights random."
+        )
+    return UserError(f"backbone {options.name}: {error}")

@@ -1,0 +1,59 @@
+"""From raw pixels to a score as one module: what `score` runs is what is exported."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from kka.protocols import Images
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Preprocess(nn.Module):
+    """RGB pixels (b, h, w, 3) of any size -> normalised (b, 3, crop, crop).
+
+    Antialiased bilinear resize to `size` x `size`, the centre `crop` of it, (x - mean) / std. The sides are resized
+    alone: pictures are square by then (`kka.data.decode`).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        crop: int | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.size, self.crop = size, crop or size
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+
+    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 c c"]:
+        x = pixels.permute(0, 3, 1, 2).float() / 255
+        if (x.shape[2], x.shape[3]) != (self.size, self.size):
+            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        if self.crop < self.size:
+            top = (self.size - self.crop) // 2
+            x = x[:, :, top : top + self.crop, top : top + self.crop]
+        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def in_batches(
+    module: nn.Module | Callable[[Tensor], Tensor], images: Images, device: torch.device, *, batch: int = 64
+) -> np.ndarray:
+    """`module` of the images (n, h, w, 3), `batch` at a time; (n, …) in fp32. Memory grows with the batch alone."""
+    parts = [
+        module(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(device)).float().cpu().numpy()
+        for i in range(0, len(images), batch)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)

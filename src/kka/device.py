@@ -1,0 +1,57 @@
+"""Where networks run and in what precision, and how images get there."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from kka.protocols import Images
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def choose_device(device: str) -> torch.device:
+    """auto: CUDA, else MPS, else CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype that `precision` means on `device`; None = plain fp32."""
+    if precision == "fp32" or device.type == "mps":
+        return None
+    if precision == "bf16" or device.type == "cuda":
+        return torch.bfloat16
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None
+
+
+def seeded(build: Callable[[], M], device: torch.device, *, seed: int) -> M:
+    """The module that `build` makes, with random weights of `seed`; the global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build()
+    return module.to(device).to(memory_format=torch.channels_last)
+
+
+def resident(
+    images: Images, device: torch.device, *, limit: int, like: Tensor | None = None
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Images on the device, once, at no more than `limit` pixels a side, or at the size of `like`."""
+    side = (limit, limit) if like is None else (int(like.shape[2]), int(like.shape[3]))
+    chunks = []
+    for part in np.array_split(images, max(1, len(images) // 512)):
+        x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)
+        fits = max(x.shape[2:]) <= limit if like is None else x.shape[2:] == like.shape[2:]
+        if not fits:
+            x = F.interpolate(x.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
+            x = x.round().clamp(0, 255).to(torch.uint8)
+        chunks.append(x.to(device))
+    return torch.cat(chunks)

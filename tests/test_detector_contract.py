@@ -1,0 +1,201 @@
+"""The contract of every detector: one test body each, run over all of them."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kka.detectors import DETECTORS, configure_detector, fit_detector, load_detector
+from kka.detectors.backbones import BackboneOptions
+from kka.errors import UserError
+from kka.protocols import Detector, Images
+
+BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
+QUICK = {
+    "sad": ("epochs=1", "milestones=", "precision=fp32"),
+    "ssd": ("epochs=1",),
+    "cmda": ("image_epochs=1", "generation_epochs=1"),
+    "simplenet": ("epochs=2", "size=64", "crop=64"),
+    "recontrast": ("iterations=3", "size=64"),
+}
+"""Settings on top of the `cpu` preset, for a fit within seconds."""
+NAMES = sorted(QUICK)
+
+
+def pictures(n: int, seed: int = 0, size: int = 32) -> Images:
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def build(name: str, seed: int = 1) -> Detector:
+    backbone = BACKBONE if name in ("simplenet", "recontrast") else None
+    return configure_detector(name, preset="cpu", overrides=QUICK[name], backbone=backbone, seed=seed)
+
+
+def captions(n: int) -> list[str]:
+    colours = ("red", "blue", "white", "green")
+    return [f"a {colours[i % 4]} flower with {3 + i % 3} petals" for i in range(n)]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def fitted(name: str) -> Detector:
+    hard = np.arange(5) % 2 == 0
+    return fit_detector(build(name), pictures(12), pictures(5, seed=1), captions=captions(12), hard=hard)
+
+
+def test_all_are_here() -> None:
+    """A detector that is registered and not tested here would be bound by nothing."""
+    assert NAMES == sorted(n for n in DETECTORS if n in QUICK) and len(QUICK) == 5
+
+
+def test_scores(fitted: Detector) -> None:
+    """One finite number an image, whatever its content: constant and all-black images too."""
+    assert isinstance(fitted, Detector)
+    images = pictures(7, seed=2)
+    images[0], images[1], images[2] = 0, 255, 128
+    scores = fitted.score(images)
+    assert scores.shape == (7,) and scores.dtype == np.float32 and np.isfinite(scores).all()
+    assert len(np.unique(scores[2:])) > 1
+    assert fitted.score(images[:0]).shape == (0,)
+
+
+def test_fit_returns_itself_and_higher_is_more_anomalous(name: str) -> None:
+    """Normals alone, all of one kind: what is far from them must score higher, on the mean, than more of them."""
+    detector = build(name)
+    assert detector.fit(_smooth(16, 0)) is detector
+    assert detector.score(_smooth(16, 1)).mean() < detector.score(pictures(16, seed=3)).mean()
+
+
+def _smooth(n: int, seed: int) -> Images:
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(60, 180, 32)[None, :, None, None] * np.ones((n, 1, 32, 3))
+    return (ramp + rng.normal(0, 8, (n, 1, 1, 3))).clip(0, 255).astype(np.uint8)
+
+
+def test_batches_do_not_matter(fitted: Detector) -> None:
+    """An image's score is its own: alone, in a batch, or in a batch of many."""
+    images = pictures(9, seed=4)
+    together = fitted.score(images)
+    alone = np.concatenate([fitted.score(images[i : i + 1]) for i in range(9)])
+    np.testing.assert_allclose(alone, together, rtol=2e-4, atol=1e-6)
+    many = fitted.score(np.concatenate([images] * 30))
+    np.testing.assert_allclose(many[:9], together, rtol=2e-4, atol=1e-6)
+
+
+def test_equal_seeds_are_equal(name: str, fitted: Detector) -> None:
+    """The same seed on the same machine: the same scores to the bit; another seed: others."""
+    hard = np.arange(5) % 2 == 0
+    images, rest = pictures(4, seed=5), dict(captions=captions(12), hard=hard)
+    again = fit_detector(build(name), pictures(12), pictures(5, seed=1), **rest)
+    other = fit_detector(build(name, seed=2), pictures(12), pictures(5, seed=1), **rest)
+    assert (again.score(images) == fitted.score(images)).all()
+    assert (other.score(images) != fitted.score(images)).any()
+
+
+def test_the_global_random_state_is_left_alone(name: str) -> None:
+    """A detector that reseeds torch or NumPy would change what the rest of the program draws."""
+    import torch
+
+    torch.manual_seed(7)
+    np.random.seed(7)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    build(name).fit(pictures(8), pictures(2, seed=1))
+    assert (torch.get_rng_state() == before[0]).all()
+    assert (np.random.get_state()[1] == before[1]).all()  # type: ignore[index]
+
+
+def test_few_and_other_sizes(name: str) -> None:
+    """Eight normals, one anomaly, and images of another size, in training and in scoring."""
+    detector = build(name).fit(pictures(8), pictures(1, seed=1, size=24))
+    assert np.isfinite(detector.score(pictures(3, seed=2, size=80))).all()
+
+
+def test_anomalies_matter(name: str, fitted: Detector) -> None:
+    """A detector that overlooks its anomalies gains nothing from KKA."""
+    plain = fit_detector(build(name), pictures(12), None, captions=captions(12))
+    assert (plain.score(pictures(4, seed=5)) != fitted.score(pictures(4, seed=5))).any()
+
+
+def test_copies_of_normals_are_named(name: str) -> None:
+    """An anomaly that is a normal says that one picture is both: left out, with their number; all of them: none left."""
+    normals, anomalies = pictures(8), pictures(4, seed=1)
+    with pytest.warns(UserWarning, match="3 of 7 anomalies are copies of normals"):
+        mixed = build(name).fit(normals, np.concatenate([anomalies, normals[:3]]))
+    images = pictures(4, seed=5)
+    assert (mixed.score(images) == build(name).fit(normals, anomalies).score(images)).all()
+    with pytest.warns(UserWarning, match="8 of 8 anomalies"):
+        alone = build(name).fit(normals, normals)
+    assert (alone.score(images) == build(name).fit(normals).score(images)).all()
+
+
+def test_constant_training_images(name: str) -> None:
+    """Normals that are all black, and all alike: no variance anywhere, and still finite scores."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detector = build(name).fit(np.zeros((8, 32, 32, 3), np.uint8), np.full((3, 32, 32, 3), 255, np.uint8))
+    assert np.isfinite(detector.score(pictures(3))).all()
+
+
+def test_wrong_input_is_refused(name: str) -> None:
+    """Grey images, floats and nothing at all, in words."""
+    for wrong in (np.zeros((8, 32, 32), np.uint8), np.zeros((8, 32, 32, 3), np.float32)):
+        with pytest.raises(UserError, match="expected RGB images"):
+            build(name).fit(wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="at least one image"):
+        build(name).fit(pictures(0))
+
+
+def test_save_and_load_in_a_fresh_process(fitted: Detector, tmp_path: Path) -> None:
+    """To the last bit, without the caller knowing what kind it is."""
+    images = pictures(6, seed=6)
+    fitted.save(tmp_path / "detector")
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, numpy as np, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path; from kka.detectors import load_detector\n"
+        "here = Path(sys.argv[1]); d = load_detector(here / 'detector')\n"
+        "np.save(here / 'scores.npy', d.score(np.load(here / 'images.npy')))\n"
+        "if hasattr(d, 'score_map'): np.save(here / 'maps.npy', d.score_map(np.load(here / 'images.npy')))\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True)
+    assert (np.load(tmp_path / "scores.npy") == fitted.score(images)).all()
+    if hasattr(fitted, "score_map"):
+        assert (np.load(tmp_path / "maps.npy") == fitted.score_map(images)).all()
+
+
+def test_maps(fitted: Detector) -> None:
+    """Where the method localises: a finite value for each pixel of the image as it came."""
+    if not hasattr(fitted, "score_map"):
+        pytest.skip("this method does not localise")
+    maps = fitted.score_map(pictures(3, seed=7, size=48))
+    assert maps.shape == (3, 48, 48) and np.isfinite(maps).all() and maps.std() > 0
+
+
+def test_damaged_weights_are_refused(fitted: Detector, tmp_path: Path) -> None:
+    """A folder whose parts were mixed must not load in part."""
+    from safetensors.torch import load_file, save_file
+
+    fitted.save(tmp_path)
+    weights = next(tmp_path.glob("*.safetensors"))
+    tensors = load_file(weights)
+    tensors.pop(sorted(name for name in tensors if tensors[name].is_floating_point() and tensors[name].ndim > 1)[0])
+    save_file(tensors, weights)
+    with pytest.raises(UserError, match="do not fit"):
+        load_detector(tmp_path)
+
+
+def test_the_exported_graph_is_the_score(fitted: Detector) -> None:
+    """`graph()` is what goes to the edge: from pixels to the same numbers."""
+    import torch
+
+    images = pictures(5, seed=8, size=72)
+    with torch.no_grad():
+        scores = fitted.graph()(torch.from_numpy(images)).numpy()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(scores, fitted.score(images), rtol=1e-5, atol=1e-6)
