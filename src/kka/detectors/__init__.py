@@ -82,7 +82,7 @@ def configure_detector(
         raise unknown(f"preset of {name}", preset, kind.PRESETS)
     settings = kind.PRESETS[preset] if preset is not None else base if base is not None else kind.SETTINGS()
     if overrides:
-        settings = dataclasses.replace(settings, **_parsed(name, settings, overrides))
+        settings = dataclasses.replace(settings, **parse_settings(name, settings, overrides))
     if "backbone" in inspect.signature(kind).parameters:
         options["backbone"] = backbone
     elif backbone is not None:
@@ -90,7 +90,7 @@ def configure_detector(
     return build_detector(name, settings=settings, **options)
 
 
-def _parsed(name: str, settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
+def parse_settings(name: str, settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """ "setting=value" by the type of the setting's present value."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
     values: dict[str, Any] = {}

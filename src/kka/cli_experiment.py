@@ -1,0 +1,170 @@
+"""`kka experiment`: list, run, show. The parser is light; what a command needs is imported when it runs."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from kka.errors import UserError
+
+if TYPE_CHECKING:
+    from kka.experiments.cells import Cell, Results, Row
+    from kka.experiments.compute import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The paper's experiments, each one command; results are stored as they come and a killed run goes on."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """list, show, or an experiment: table2, table3, table4."""
+    dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
+    tasks: tuple[str, ...] = ()
+    """Normal classes; several that make one normal are joined by +. Default: the reported tasks of each data set."""
+    seeds: int = 3
+    """How many, from 0."""
+    scale: Literal["full", "cpu", "smoke"] = "cpu"
+    """full: the published settings. cpu: the detectors' cpu presets. smoke: every path, in minutes; no figures."""
+    protocol: Literal["withheld", "paper"] = "withheld"
+    """withheld: half of the anomaly classes are unknown to language model and bank. paper: all may be known."""
+    data: Path = Path("data")
+    """The folder that holds the data sets' folders."""
+    work: Path = Path("runs/experiments")
+    """Language models and pools."""
+    results: Path = Path("benchmarks/results/experiments.jsonl")
+    only: tuple[str, ...] = ()
+    """Detectors; default: all of the experiment's."""
+    jobs: int = 1
+    """Processes at once; they share the machine's cores."""
+    dry_run: bool = False
+    """Say what would be run and how long it would take."""
+    backbone: str = "wide_resnet50_2.tv_in1k"
+    backbone_weights: str = "hub"
+    """hub, random, or a .safetensors file."""
+    backbone_padding: Literal["same"] | None = None
+    backbone_mean: tuple[float, ...] | None = None
+    backbone_std: tuple[float, ...] | None = None
+
+
+def run_experiment(command: Experiment) -> int:
+    """What `kka experiment` does; returns the exit status."""
+    from kka.experiments import EXPERIMENTS, experiment
+    from kka.experiments.cells import Results
+    from kka.experiments.tasks import dataset
+
+    for name in command.dataset:
+        dataset(name)
+    results = Results(command.results)
+    if command.name == "list":
+        for name, title in EXPERIMENTS.items():
+            print(f"{name:8}  {title}")
+        return 0
+    if command.name == "show":
+        print("\n".join(_shown(command, results.rows())))
+        return 0
+    cells = _cells(command, experiment(command.name))
+    if command.dry_run:
+        return _dry_run(cells, results)
+    if command.jobs > 1:
+        return _in_processes(command)
+    _run(cells, _place(command), results)
+    print("\n".join(_shown(command, results.rows(), command.name)))
+    return 0
+
+
+def _cells(command: Experiment, module: object) -> "list[Cell]":
+    from kka.experiments.plan import Plan
+
+    plan = Plan(
+        datasets=command.dataset, chosen=command.tasks, seeds=range(command.seeds), scale=command.scale,
+        protocol=command.protocol, backbone=command.backbone.partition(".")[0],
+    )  # fmt: skip
+    cells: list[Cell] = module.cells(plan)  # type: ignore[attr-defined]
+    if command.tasks and len(command.dataset) > 1:
+        raise UserError("--tasks: expected one --dataset with them; got several")
+    return [cell for cell in cells if not command.only or cell.detector in command.only]
+
+
+def _place(command: Experiment) -> "Place":
+    from kka.detectors.backbones import BackboneOptions
+    from kka.experiments.compute import Place
+
+    backbone = BackboneOptions(
+        name=command.backbone, weights=command.backbone_weights, padding=command.backbone_padding,
+        mean=command.backbone_mean, std=command.backbone_std,
+    )  # fmt: skip
+    return Place(data=command.data, work=command.work, backbone=backbone)
+
+
+def _dry_run(cells: "list[Cell]", results: "Results") -> int:
+    from kka.experiments.runner import seconds_left
+
+    rows = results.rows()
+    done = {row["id"] for row in rows}
+    left = [cell for cell in cells if cell.id not in done]
+    print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {results.path}.")
+    print(f"Estimated time for the rest, on one process like those stored: {_time(seconds_left(left, rows))}")
+    print("(pools and language models not included: a few minutes for each task and seed where they are not there yet)")
+    for cell in left[:10]:
+        print(f"  {cell.id}")
+    if len(left) > 10:
+        print(f"  and {len(left) - 10} more")
+    return 0
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
+
+
+def _in_processes(command: Experiment) -> int:
+    """The same command several times: each takes the cells that no other has claimed."""
+    arguments = [*sys.argv[1:], "--jobs", "1"]
+    threads = max(1, (os.cpu_count() or 1) // command.jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    processes = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-m", "kka.cli", *arguments], env=environment)
+        for _ in range(command.jobs)
+    ]
+    try:
+        return max(process.wait() for process in processes)
+    except KeyboardInterrupt:
+        for process in processes:
+            process.wait()
+        raise
+
+
+def _run(cells: "list[Cell]", place: "Place", results: "Results") -> None:
+    from rich.console import Console
+
+    from kka.experiments.runner import run_cells
+
+    console = Console(stderr=True)
+
+    def told(cell: "Cell", row: "Row | None", done: int, total: int, left: float | None) -> None:
+        if row is None:
+            estimate = "" if left is None else f", about {_time(left)} left"
+            console.print(f"[{done}/{total}{estimate}] {cell.id} …", markup=False, highlight=False)
+        else:
+            figures = f"AUROC {100 * row['auroc']:.1f}, {row['fit_seconds']:.0f} s"
+            console.print(f"[{done}/{total}] {cell.id}: {figures}", markup=False, highlight=False)
+
+    run_cells(cells, place, results, told)
+
+
+def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> list[str]:
+    from kka.experiments import EXPERIMENTS, experiment
+    from kka.experiments.tasks import DATASETS
+
+    lines = []
+    chosen = [r for r in rows if r["scale"] == command.scale and r["protocol"] == command.protocol and not r["variant"]]
+    for name, title in EXPERIMENTS.items():
+        if only not in (None, name):
+            continue
+        for data in command.dataset if name != "table4" else ("cifar100",):
+            lines += ["", f"{title}: {DATASETS[data].title} (scale {command.scale})", ""]
+            lines += experiment(name).table(chosen, data)
+    return lines

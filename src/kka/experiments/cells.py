@@ -1,0 +1,125 @@
+"""One cell of a table: a task, a seed, a detector and what it is trained with; and the file that cells are kept in.
+
+A result is one JSON line, appended under a lock as soon as it is there, so several processes share one file and a
+killed one loses the cell it was at. A cell is claimed by a lock on a file of its own, which the system frees when
+its process ends.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kka.errors import UserError
+from kka.experiments.tasks import Protocol, Scale
+
+Row = dict[str, Any]
+
+BACKBONED = ("simplenet", "recontrast", "recontrast-random")
+ARM_TITLES = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one figure is a figure of."""
+
+    dataset: str
+    normal: str
+    """Normal classes, joined by "+"."""
+    detector: str
+    """A detector's name; "recontrast-random" is ReContrast without pre-training."""
+    arm: str
+    """none, noise, real (random real images of known classes), or rep-<r>, add-<r>: the pool after round r."""
+    seed: int
+    protocol: Protocol = "withheld"
+    scale: Scale = "cpu"
+    variant: str = ""
+    """Settings of the loop other than the data set's: "max_hard_share=0.3,quantile=1"."""
+    backbone: str = ""
+    """For detectors that have one."""
+
+    @property
+    def id(self) -> str:
+        parts = [self.dataset, self.normal, self.detector, self.arm, str(self.seed), self.protocol, self.scale]
+        return "/".join([*parts, *filter(None, (self.variant, self.backbone))])
+
+    @property
+    def round(self) -> int | None:
+        """The round of its pool; None for the controls."""
+        mode, _, number = self.arm.partition("-")
+        return int(number) if mode in ("rep", "add") and number.isdigit() else None
+
+    @property
+    def mode(self) -> str:
+        """rep or add. Before any round the two are one."""
+        return self.arm.partition("-")[0] if self.round else "rep"
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARM_TITLES and self.round is None:
+            raise UserError(f"arm: expected {', '.join(ARM_TITLES)}, rep-<round> or add-<round>; got {self.arm!r}")
+
+
+def arm_title(arm: str) -> str:
+    """An arm as people read it."""
+    mode, _, number = arm.partition("-")
+    return ARM_TITLES.get(arm) or f"KKA ({number}), {mode}"
+
+
+class Results:
+    """The file of results."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[Row]:
+        """Every stored result; of two with one id, the later."""
+        if not self.path.is_file():
+            return []
+        found = {}
+        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{self.path}, line {number}: expected a result as JSON; remove the line ({error})"
+                ) from error
+            found[row["id"]] = row
+        return list(found.values())
+
+    def done(self) -> set[str]:
+        return {row["id"] for row in self.rows()}
+
+    def append(self, cell: Cell, figures: Row) -> None:
+        """One line, whole, whatever other processes append at the time."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"id": cell.id, **asdict(cell), **figures}, ensure_ascii=False) + "\n"
+        with self.path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.tell() and not _ends_whole(file):  # a process was killed within its line
+                line = "\n" + line
+            file.write(line.encode("utf-8"))
+
+
+def _ends_whole(file: Any) -> bool:
+    file.seek(-1, 2)
+    return bool(file.read(1) == b"\n")
+
+
+@contextlib.contextmanager
+def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
+    """Whether `name` is this process's own while the block runs. With `wait`, it will be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+    with (folder / f"{digest}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

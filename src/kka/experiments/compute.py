@@ -1,0 +1,130 @@
+"""From a cell to its figures: the task, its anomalies, the leak check, a detector to its last epoch, the metrics."""
+
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka import __version__
+from kka.detectors import configure_detector, fit_detector
+from kka.detectors.backbones import RANDOM, BackboneOptions
+from kka.experiments.cells import BACKBONED, Cell
+from kka.experiments.leaks import check_images
+from kka.experiments.pools import ensure_pool, generated_by, open_cell_task, pool_of
+from kka.experiments.tasks import SCALES, dataset
+from kka.metrics import evaluate
+from kka.protocols import Detector, Images
+from kka.seeding import derive_seed
+from kka.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an experiment finds and keeps things."""
+
+    data: Path
+    """The folder that holds the data sets' folders."""
+    work: Path
+    """Language models, pools and claims."""
+    backbone: BackboneOptions
+    """Of the detectors that have one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anomalies:
+    """What an arm trains with."""
+
+    images: Images | None
+    hard: np.ndarray | None = None
+    generated: int = 0
+    """Images generated to get them."""
+
+
+@lru_cache(maxsize=1)  # cells are worked through task by task
+def _task(dataset_name: str, normal: str, protocol: Any, data: Path) -> Task:
+    cell = Cell(dataset=dataset_name, normal=normal, protocol=protocol, detector="sad", arm="none", seed=0)
+    return open_cell_task(cell, data)
+
+
+def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
+    """The anomalies of a cell's arm. Noise and real ones are as many as the first generation.
+
+    Raises:
+        BusyError: another process is making the pool.
+    """
+    count = dataset(cell.dataset).initial
+    rng = np.random.default_rng(derive_seed(cell.seed, "controls"))
+    if cell.arm == "none":
+        return Anomalies(images=None)
+    if cell.arm == "noise":
+        return Anomalies(images=rng.integers(0, 256, (count, *task.normals.shape[1:]), dtype=np.uint8))
+    assert task.knowledge is not None
+    if cell.arm == "real":
+        return Anomalies(images=task.knowledge.images[np.sort(rng.permutation(len(task.knowledge.images))[:count])])
+    assert cell.round is not None
+    out = ensure_pool(cell, task, place.data, place.work)
+    pool, hard = pool_of(out, cell.round)
+    return Anomalies(images=pool.images, hard=hard, generated=generated_by(out, cell.round))
+
+
+def build(cell: Cell, place: Place) -> Detector:
+    """The cell's detector, by its scale, untrained."""
+    scale = SCALES[cell.scale]
+    name, settings = cell.detector.removesuffix("-random"), list(scale.settings(cell.detector, cell.dataset))
+    if name == "sad":
+        settings.append(f"epochs={scale.sad_epochs or dataset(cell.dataset).epochs}")
+    backbone = None
+    if cell.detector in BACKBONED:
+        backbone = place.backbone
+        if cell.detector.endswith("-random"):
+            backbone = BackboneOptions(
+                name=backbone.name, weights=RANDOM, padding=backbone.padding, mean=backbone.mean, std=backbone.std
+            )
+    preset = scale.preset if name != "sad" or cell.scale == "full" else "small"
+    return configure_detector(
+        name, preset=preset, overrides=settings, backbone=backbone, seed=derive_seed(cell.seed, "detector")
+    )
+
+
+def compute(cell: Cell, place: Place) -> dict[str, Any]:
+    """The row of one cell.
+
+    Raises:
+        BusyError: another process is making its pool.
+        UserError: a leak; data that is not there.
+    """
+    task = _task(cell.dataset, cell.normal, cell.protocol, place.data)
+    assert task.test is not None
+    anomalies = anomalies_of(cell, task, place)
+    check_images(task, {f"the anomalies ({cell.arm})": anomalies.images})
+    detector = build(cell, place)
+    started = time.perf_counter()
+    fit_detector(detector, task.normals, anomalies.images, captions=task.captions, hard=anomalies.hard)
+    trained = time.perf_counter()
+    scores = detector.score(task.test.images)
+    scored = time.perf_counter()
+    return {
+        **evaluate(scores, task.test.is_anomaly, task.test.seen),
+        "normals": len(task.normals),
+        "anomalies": 0 if anomalies.images is None else len(anomalies.images),
+        "hard": None if anomalies.hard is None else int(anomalies.hard.sum()),
+        "generated": anomalies.generated,
+        "noise_draws": int(getattr(detector, "noise_draws_", 0)),
+        "fit_seconds": round(trained - started, 2),
+        "score_seconds": round(scored - trained, 2),
+        "machine": machine(),
+        "version": __version__,
+    }
+
+
+def machine() -> str:
+    """What it ran on, in a few words."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"

@@ -1,0 +1,31 @@
+"""What is asked of an experiment: data sets, tasks, seeds, scale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kka.experiments.cells import BACKBONED, Cell
+from kka.experiments.tasks import Protocol, Scale, dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The cells of an experiment are a function of this."""
+
+    datasets: tuple[str, ...]
+    chosen: tuple[str, ...] = ()
+    """Tasks; none given: the reported ones."""
+    seeds: Sequence[int]
+    scale: Scale
+    protocol: Protocol
+    backbone: str
+    """The name of the backbone, for the detectors that have one."""
+
+    def tasks(self) -> list[tuple[str, str]]:
+        """(data set, task)."""
+        return [(name, task) for name in self.datasets for task in self.chosen or dataset(name).reported]
+
+    def cell(self, name: str, task: str, detector: str, arm: str, seed: int) -> Cell:
+        return Cell(
+            dataset=name, normal=task, detector=detector, arm=arm, seed=seed, protocol=self.protocol, scale=self.scale,
+            backbone=self.backbone if detector in BACKBONED else "",
+        )  # fmt: skip

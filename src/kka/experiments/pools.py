@@ -1,0 +1,189 @@
+"""The anomalies of an experiment: Algorithm 1 on a task, once for each seed and mode, kept in a run directory.
+
+The modes of one seed part at the pool of round 1: what comes before is made once.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka.cache import ImageCache
+from kka.config import RunConfig
+from kka.data import open_task
+from kka.detectors import parse_settings
+from kka.errors import UserError
+from kka.experiments.cells import Cell, claim
+from kka.experiments.leaks import check_captions
+from kka.experiments.tasks import DataSet, classes, dataset
+from kka.loop import rounds
+from kka.models import build_images, build_language, corpus, train_corpus_model
+from kka.pool import AnomalyPool
+from kka.store import Store, write_atomically
+from kka.task import Knowledge, Task
+
+ROUNDS = 3
+UNSEEN = {"withheld": 0.5, "paper": 0.0}
+SHARED = ("rounds/0", *(f"rounds/1/{stage}" for stage in ("evaluator", "dpo", "captions", "images", "scores")))
+SMOKE: dict[str, Any] = {
+    "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
+}  # fmt: skip
+
+
+class BusyError(Exception):
+    """Another process is making this pool."""
+
+
+def open_cell_task(cell: Cell, data: Path) -> Task:
+    """The task of a cell; `data` is the folder that holds the data sets."""
+    folder = data / cell.dataset
+    if not (folder / "train.parquet").is_file():
+        raise UserError(
+            f"data set {cell.dataset}: expected {folder}/train.parquet; found none. Bring it into that form with "
+            f"kka data prepare {cell.dataset} --out {folder}, or name its parent folder: --data DIR."
+        )
+    return open_task(str(folder), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol])
+
+
+def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
+    """The run behind a pool: the defaults, but for the data set's sizes and the cell's variant."""
+    known = dataset(cell.dataset)
+    sizes: dict[str, Any] = {"rounds": ROUNDS, "initial": known.initial, "fresh": known.fresh}
+    sizes["per_round"] = known.per_round
+    config = RunConfig(
+        data=str(data / cell.dataset), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol],
+        lm=f"hf:{_language_folder(cell, known, work)}", mode=cell.mode,  # type: ignore[arg-type]
+        seed=cell.seed, seeds=1, **sizes,
+    )  # fmt: skip
+    if cell.scale == "smoke":
+        config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1))
+    if cell.variant:
+        config = dataclasses.replace(config, **parse_settings("the loop", config, cell.variant.split(",")))
+    return config
+
+
+def _key(cell: Cell, mode: str) -> str:
+    parts = [cell.dataset, cell.normal.replace(":", "_"), str(cell.seed), mode]
+    return "-".join([*parts, *(mark for mark, holds in _marks(cell) if holds), *filter(None, [cell.variant])])
+
+
+def _marks(cell: Cell) -> tuple[tuple[str, bool], ...]:
+    """What makes a cell's models other than the usual ones."""
+    return (("paper", cell.protocol == "paper"), ("smoke", cell.scale == "smoke"))
+
+
+def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
+    """The name of the language model of a cell's task, and the tasks that it serves."""
+    if known.common_language_model:
+        for suffix, group in (("", known.reported), ("-single", known.single), ("-tuning", known.tuning)):
+            if cell.normal in group:
+                return known.name + suffix, group
+    return f"{known.name}-{cell.normal}".replace(":", "_"), (cell.normal,)
+
+
+def _language_folder(cell: Cell, known: DataSet, work: Path) -> Path:
+    name = _language_group(cell, known)[0]
+    extra = [mark for mark, holds in _marks(cell) if holds]
+    return work / "lm" / "-".join([name, *extra])
+
+
+def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
+    """Train the language model of a cell's task, unless it is there.
+
+    It knows no normal class and no withheld class of any task that it serves.
+    """
+    known = dataset(cell.dataset)
+    folder = _language_folder(cell, known, work)
+    with claim(work / "claims", str(folder), wait=True):
+        if (folder / "config.json").is_file():
+            return
+        tasks = [
+            open_cell_task(dataclasses.replace(cell, normal=name), data) for name in _language_group(cell, known)[1]
+        ]
+        task = _common(tasks)
+        check_captions(
+            [caption for _, caption in corpus(task)],
+            test=_captions(data / cell.dataset / "test.parquet"),
+            training=_captions(data / cell.dataset / "train.parquet"),
+        )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        train_corpus_model(task, folder, seed=0, steps=5 if cell.scale == "smoke" else known.language_steps)
+
+
+def _captions(file: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    if "captions" not in pq.read_schema(file).names:
+        return []
+    return [text for texts in pq.read_table(file, columns=["captions"])["captions"].to_pylist() for text in texts or ()]
+
+
+def _common(tasks: list[Task]) -> Task:
+    """The first task, with the classes alone that all of them may know."""
+    first = tasks[0].knowledge
+    assert first is not None
+    kinds = set.intersection(*(set(task.knowledge.kinds) for task in tasks if task.knowledge is not None))
+    keep = [i for i, kind in enumerate(first.kinds) if kind in kinds]
+    shared = Knowledge(
+        images=first.images[keep],
+        captions=tuple(first.captions[i] for i in keep),
+        kinds=tuple(first.kinds[i] for i in keep),
+    )
+    return dataclasses.replace(tasks[0], knowledge=shared)
+
+
+def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
+    """The run directory that holds the cell's pool with all its rounds, made now if need be.
+
+    Raises:
+        BusyError: another process is at it.
+    """
+    config = pool_config(cell, data, work)
+    out = work / "pools" / _key(cell, config.mode)
+    if (out / "done").is_file():
+        return out
+    ensure_language_model(cell, data, work)
+    with claim(work / "claims", str(out)) as mine:
+        if not mine:
+            raise BusyError(str(out))
+        if config.mode == "add" and not (out / "config.yaml").is_file():
+            first = ensure_pool(dataclasses.replace(cell, arm=cell.arm.replace("add", "rep")), task, data, work)
+            for stage in SHARED:
+                if (first / stage).is_dir():
+                    shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
+            _adopt(out, config)
+        with Store(out, config.as_dict(), resume=(out / "config.yaml").is_file()) as store:
+            model, writer = build_images("bank:train", config, task), build_language(config.lm, config, task)
+            facts = [r.facts for r in rounds(task, writer, model, config=config, store=store, cache=ImageCache())]
+        write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
+        write_atomically(out / "done", "")
+    return out
+
+
+def _adopt(out: Path, config: RunConfig) -> None:
+    import yaml
+
+    write_atomically(out / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True))
+
+
+def pool_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
+    """The pool after round `number`, and which of its images are hard by the last judgement.
+
+    Round 0's are judged by round 1's evaluator. None where nothing has judged them.
+    """
+    if number:
+        pool = AnomalyPool.load(out / f"rounds/{number}/pool/pool.parquet")
+        return pool, pool.hard
+    pool, judged = AnomalyPool.load(out / "rounds/0/images/images.parquet"), out / "rounds/1/evaluator/scores.jsonl"
+    if not judged.is_file():
+        return pool, None
+    rows = [json.loads(line) for line in judged.read_text(encoding="utf-8").splitlines()]
+    return pool, np.array([row["hard"] for row in rows], dtype=bool)
+
+
+def generated_by(out: Path, number: int) -> int:
+    """Images made up to and in round `number`, whether they entered the pool or not."""
+    return sum(json.loads((out / f"rounds/{r}/images/stage.json").read_text())["images"] for r in range(number + 1))

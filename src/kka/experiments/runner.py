@@ -1,0 +1,72 @@
+"""Works through cells: those that are stored are skipped, those that another process has claimed are left to it."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kka.experiments.cells import Cell, Results, Row, claim
+from kka.experiments.compute import Place, compute
+from kka.experiments.pools import BusyError
+
+Told = Callable[[Cell, Row | None, int, int, float | None], None]
+"""Called with (cell, its row once it is there, cells done, cells in all, estimated seconds left)."""
+
+FALLBACK_SECONDS = {
+    "sad": 30.0, "ssd": 120.0, "cmda": 150.0, "simplenet": 60.0, "recontrast": 150.0, "recontrast-random": 150.0,
+}  # fmt: skip
+"""Of a cell of Oxford-102 at scale cpu on one core; used where nothing like it has been measured."""
+
+
+def run_cells(cells: Sequence[Cell], place: Place, results: Results, told: Told | None = None) -> None:
+    """Compute and store every cell that is not stored, in order; several processes may do so at once.
+
+    Raises:
+        UserError: what a cell's computation says, such as a leak.
+    """
+    tell = told or (lambda *_: None)
+    left = list(cells)
+    while left:
+        done = results.done()
+        left = [cell for cell in left if cell.id not in done]
+        tried = False
+        for cell in left:
+            with claim(place.work / "claims", cell.id) as mine:
+                if not mine or cell.id in results.done():
+                    continue
+                tried = True
+                tell(cell, None, len(cells) - len(left), len(cells), seconds_left(left, results.rows()))
+                try:
+                    row = compute(cell, place)
+                except BusyError:
+                    continue
+                results.append(cell, row)
+            tell(cell, row, len(cells) - len(left) + 1, len(cells), None)
+            break  # read again what others have done meanwhile
+        else:
+            if not tried:
+                return  # all that is left is in other processes' hands
+            time.sleep(2)  # waiting for a pool that another process makes
+
+
+def seconds_left(cells: Sequence[Cell], rows: Sequence[Row]) -> float:
+    """How long the cells take on one process, by the mean of stored ones that are like them.
+
+    Like: the same data set, detector and scale; else the same detector on any data set; else a rule of thumb.
+    """
+    exact: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        seconds = row["fit_seconds"] + row["score_seconds"]
+        for key in ((row["dataset"], row["detector"], row["scale"]), (row["detector"], row["scale"])):
+            exact.setdefault(key, []).append(seconds)
+    total = 0.0
+    for cell in cells:
+        near = exact.get((cell.dataset, cell.detector, cell.scale)) or exact.get((cell.detector, cell.scale))
+        total += float(np.mean(near)) if near else FALLBACK_SECONDS.get(cell.detector, 60.0)
+    return total
+
+
+def default_results() -> Path:
+    """Where results are kept when nothing else is said."""
+    return Path("benchmarks/results/experiments.jsonl")

@@ -1,0 +1,62 @@
+"""From rows to a table's figures: the mean over tasks of the mean over seeds, and paired gains."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kka.experiments.cells import Row
+from kka.metrics import mean_ci95
+
+Figure = tuple[float, float | None]
+"""Mean and half-width of the 95 % interval, in %; None with one task alone."""
+
+
+def by_task(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc") -> dict[str, dict[int, float]]:
+    """Task -> seed -> the figure in %."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["detector"] == detector and row["arm"] == arm and figure in row:
+            found.setdefault(row["normal"], {})[row["seed"]] = 100 * row[figure]
+    return found
+
+
+def mean_over_tasks(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc") -> Figure | None:
+    """The figure over tasks; None where nothing is stored."""
+    means = [float(np.mean(list(seeds.values()))) for seeds in by_task(rows, detector, arm, figure).values()]
+    return mean_ci95(means) if means else None
+
+
+def gain(
+    rows: Sequence[Row], detector: str, arm: str, base: str, figure: str = "auroc", *, base_detector: str | None = None
+) -> Figure | None:
+    """The gain of an arm over another in points: paired by task and seed, then the mean over tasks.
+
+    Only (task, seed) pairs that both have count. The interval is over tasks.
+    """
+    with_it, without = by_task(rows, detector, arm, figure), by_task(rows, base_detector or detector, base, figure)
+    means = []
+    for task in with_it.keys() & without.keys():
+        both = with_it[task].keys() & without[task].keys()
+        if both:
+            means.append(float(np.mean([with_it[task][seed] - without[task][seed] for seed in both])))
+    return mean_ci95(means) if means else None
+
+
+def written(figure: Figure | None, *, signed: bool = False) -> str:
+    """ "71.3 ± 2.0"; "–" where there is none."""
+    if figure is None:
+        return "–"
+    mean, half = figure
+    return (f"{mean:+.1f}" if signed else f"{mean:.1f}") + ("" if half is None else f" ± {half:.1f}")
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """ "5 tasks × 3 seeds", or what there is of each."""
+    seeds: dict[str, set[int]] = {}
+    for row in rows:
+        seeds.setdefault(row["normal"], set()).add(row["seed"])
+    if not seeds:
+        return "nothing yet"
+    counts = sorted({len(s) for s in seeds.values()})
+    several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{len(seeds)} task{'s' * (len(seeds) > 1)} × {several} seed{'s' * (several != '1')}"

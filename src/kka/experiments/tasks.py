@@ -1,0 +1,106 @@
+"""The data sets of the paper, the tasks made of them, and what each scale of an experiment means."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kka.errors import UserError, unknown
+
+Scale = Literal["full", "cpu", "smoke"]
+Protocol = Literal["withheld", "paper"]
+"""withheld: half of the anomaly classes are unknown to language model and image bank (seen and unseen AUROC apart).
+paper: every anomaly class may be known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """One data set and its tasks. A task is written as its normal classes, joined by "+"."""
+
+    name: str
+    title: str
+    reported: tuple[str, ...]
+    """The tasks of the tables. The published one stands first where labels allow."""
+    tuning: tuple[str, ...]
+    """Tasks apart from those reported: settings are chosen on these alone."""
+    single: tuple[str, ...] = ()
+    """Table IV: one class normal, all others anomalous."""
+    rounds: int
+    """Rounds of the paper's Table II."""
+    initial: int
+    fresh: int
+    per_round: int
+    language_steps: int = 400
+    """Training steps of the small language model."""
+    common_language_model: bool
+    """One language model for all tasks, trained on the captions of the classes that every one of them may know; or
+    one for each task, where the classes in common would be too few."""
+    epochs: int
+    """Of SAD, as published."""
+
+
+DATASETS = {
+    "oxford102": DataSet(
+        name="oxford102", title="Oxford-102", reported=("26", "10", "46", "51", "77", "89", "17", "73"),
+        tuning=("12", "60", "82", "94"), rounds=2, initial=200, fresh=200, per_round=60,
+        common_language_model=True, epochs=200,
+    ),
+    "ucm_caption": DataSet(
+        name="ucm_caption", title="UCM-Caption", reported=("19+20", "3+16", "8+17", "6+12", "1+10"),
+        tuning=("5+7", "4+15"), rounds=2, initial=200, fresh=100, per_round=60,
+        common_language_model=False, epochs=300,
+    ),
+    "cifar100": DataSet(
+        name="cifar100", title="CIFAR-100",
+        reported=("coarse:household_furniture", "coarse:trees", "coarse:vehicles_1"), tuning=("coarse:flowers",),
+        single=("5", "47", "8", "3"), rounds=3, initial=1000, fresh=400, per_round=200,
+        common_language_model=True, language_steps=200, epochs=150,
+    ),
+}  # fmt: skip
+
+
+def dataset(name: str) -> DataSet:
+    """The data set called `name`.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    return DATASETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleSettings:
+    """What a scale does to the detectors: their preset, and settings on top of it."""
+
+    preset: str
+    sad_epochs: int | None = None
+    """None: as published for the data set."""
+    overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """"setting=value" by detector, or by detector:dataset, which goes before it."""
+
+    def settings(self, detector: str, name: str) -> tuple[str, ...]:
+        return self.overrides.get(f"{detector}:{name}", self.overrides.get(detector, ()))
+
+
+SCALES: dict[str, ScaleSettings] = {
+    "full": ScaleSettings(preset="published"),
+    "cpu": ScaleSettings(preset="cpu", sad_epochs=40),
+    "smoke": ScaleSettings(
+        preset="cpu",
+        sad_epochs=1,
+        overrides={
+            "ssd": ("epochs=1",),
+            "cmda": ("image_epochs=1", "generation_epochs=1"),
+            "simplenet": ("epochs=1",),
+            "recontrast": ("iterations=3",),
+        },
+    ),
+}
+
+
+def classes(normal: str) -> tuple[str, ...]:
+    """The normal classes of a task: "19+20" -> ("19", "20")."""
+    parts = tuple(part.strip() for part in normal.split("+"))
+    if not all(parts):
+        raise UserError(f"task: expected normal classes joined by +, such as 19+20; got {normal!r}")
+    return parts
