@@ -91,7 +91,7 @@ def load_backbone(options: BackboneOptions, *, strides: Sequence[int], seed: int
     config = timm.get_pretrained_cfg(options.name.removeprefix("timm/"), allow_unregistered=True)
     mean = options.mean or (tuple(config.mean) if config else (0.485, 0.456, 0.406))
     std = options.std or (tuple(config.std) if config else (0.229, 0.224, 0.225))
-    return Backbone(network.eval(), info.channels(), info.reduction(), _three(mean), _three(std))
+    return Backbone(network, info.channels(), info.reduction(), _three(mean), _three(std)).eval()
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -59,7 +59,9 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         seed=cell.seed, seeds=1, **sizes,
     )  # fmt: skip
     if cell.scale == "smoke":
-        config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1))
+        language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
+        quick = {"sad": dataclasses.replace(config.sad, epochs=1)}
+        config = dataclasses.replace(config, **SMOKE, **quick, language=language)
     if cell.variant:
         config = dataclasses.replace(config, **parse_settings("the loop", config, cell.variant.split(",")))
     return config

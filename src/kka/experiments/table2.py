@@ -33,7 +33,7 @@ def cells(plan: Plan) -> list[Cell]:
         for seed in plan.seeds
         for name, task in plan.tasks()
         for detector in DETECTORS
-        for arm in arms(name)
+        for arm in (arms(name) if detector != "recontrast-random" else ("none",))
     ]
 
 

@@ -1,0 +1,266 @@
+"""The experiments' machinery: cells, leaks, pools, concurrency, tables. A tiny data set in the Parquet form."""
+
+import io
+import json
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from kka.detectors.backbones import BackboneOptions
+from kka.errors import UserError
+from kka.experiments import EXPERIMENTS, experiment, runner
+from kka.experiments.cells import Cell, Results, arm_title, claim
+from kka.experiments.compute import Place, anomalies_of, build, compute
+from kka.experiments.leaks import check_captions, check_images
+from kka.experiments.plan import Plan
+from kka.experiments.pools import SMOKE, BusyError, ensure_pool, open_cell_task, pool_config
+from kka.experiments.summary import by_task, counted, gain, mean_over_tasks, written
+from kka.experiments.tasks import DATASETS, SCALES, DataSet, classes
+
+BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
+TINY = DataSet(
+    name="tiny", title="Tiny", reported=("3", "1"), tuning=("2",), rounds=1, initial=12, fresh=8, per_round=4,
+    common_language_model=True, epochs=2,
+)  # fmt: skip
+NAMES = ["red", "blue", "green", "white", "black", "pink", "yellow", "orange", "purple", "grey"]
+COLOURS = dict(enumerate(NAMES, start=1))
+
+
+def _write(path: Path, rng: np.random.Generator, per_class: int) -> None:
+    rows = []
+    for label, colour in COLOURS.items():
+        for k in range(per_class):
+            pixels = rng.integers(0, 90, (16, 16, 3)).astype(np.uint8)
+            pixels[4:12, 4:12, label % 3] = 200
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, format="PNG")
+            words = [f"a {size} {colour} flower with {n} petals before a wall" for size in ("small", "large")
+                     for n in ("four", "five", "six")]  # fmt: skip
+            rows.append(
+                {"image": {"bytes": buffer.getvalue(), "path": f"{label}-{k}.png"}, "label": label,
+                 "label_name": f"{colour} flower", "captions": words}
+            )  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    root = tmp_path_factory.mktemp("experiments")
+    (root / "data/tiny").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    _write(root / "data/tiny/train.parquet", rng, 18)
+    _write(root / "data/tiny/test.parquet", rng, 5)
+    with mock.patch.dict(DATASETS, {"tiny": TINY}), mock.patch.dict(SMOKE, {"rounds": 1}):
+        yield Place(data=root / "data", work=root / "work", backbone=BACKBONE)
+
+
+def cell(**given: Any) -> Cell:
+    usual = {"dataset": "tiny", "normal": "3", "detector": "sad", "arm": "none", "seed": 0, "scale": "smoke"}
+    return Cell(**usual | given)
+
+
+def row(**given: Any) -> dict[str, Any]:
+    return {"detector": "sad", "arm": "none", "normal": "1", "seed": 0, "auroc": 0.5, "dataset": "tiny", "scale": "cpu",
+            "fit_seconds": 1.0, "score_seconds": 1.0} | given  # fmt: skip
+
+
+def test_cells_say_what_they_are() -> None:
+    """Two different cells under one id would share a figure; an unknown arm would be a silent "no anomalies"."""
+    cells = [cell(), cell(arm="rep-1"), cell(arm="add-1"), cell(seed=1), cell(variant="quantile=1"), cell(backbone="x")]
+    assert len({c.id for c in cells}) == 6
+    assert (cell(arm="rep-2").round, cell(arm="rep-2").mode, cell(arm="add-2").mode) == (2, "rep", "add")
+    assert cell(arm="add-0").mode == "rep" and cell().round is None
+    assert arm_title("rep-2") == "KKA (2), rep" and arm_title("none") == "no anomalies"
+    for wrong in ("reb-1", "rep", "rep-x"):
+        with pytest.raises(UserError, match=f"arm: expected none.*got '{wrong}'"):
+            cell(arm=wrong)
+
+
+def test_results_survive_a_killed_process(tmp_path: Path) -> None:
+    """Half a line at the end of the file must cost that line alone, and be told."""
+    results = Results(tmp_path / "r.jsonl")
+    assert results.rows() == []
+    results.append(cell(), {"auroc": 0.5})
+    results.append(cell(), {"auroc": 0.6})
+    assert [r["auroc"] for r in results.rows()] == [0.6]
+    with results.path.open("a") as file:
+        file.write('{"id": "ha')
+    results.append(cell(seed=1), {"auroc": 0.7})
+    assert json.loads(results.path.read_text().splitlines()[-1])["auroc"] == 0.7
+    with pytest.raises(UserError, match="line 3"):
+        results.rows()
+
+
+def _take(folder: Path, ready: Any, release: Any) -> None:
+    with claim(folder, "a") as mine:
+        assert mine
+        ready.set()
+        release.wait(20)
+
+
+def test_a_claim_is_one_process_s_own(tmp_path: Path) -> None:
+    """Two processes on one cell would do the work twice; a dead one's claim must be free again."""
+    context = multiprocessing.get_context("fork")
+    ready, release = context.Event(), context.Event()
+    other = context.Process(target=_take, args=(tmp_path, ready, release))
+    other.start()
+    assert ready.wait(20)
+    with claim(tmp_path, "a") as mine, claim(tmp_path, "b") as second:
+        assert not mine and second
+    other.kill()
+    other.join()
+    with claim(tmp_path, "a") as mine:
+        assert mine
+
+
+def test_the_whole_of_a_table(place: Place, tmp_path: Path) -> None:
+    """Every arm from data to figure, stored; a second run computes nothing."""
+    results = Results(tmp_path / "r.jsonl")
+    plan = Plan(datasets=("tiny",), chosen=("3",), seeds=[0], scale="smoke", protocol="withheld", backbone="")
+    cells = [c for c in experiment("table3").cells(plan) if c.arm in ("none", "noise", "rep-0", "rep-1", "real")]
+    told: list[Any] = []
+    runner.run_cells(cells, place, results, lambda *said: told.append(said))
+    rows = {r["arm"]: r for r in results.rows()}
+    assert rows.keys() == {"none", "noise", "rep-0", "rep-1", "real"} and len(told) == 10
+    assert rows["none"]["anomalies"] == rows["none"]["generated"] == 0 and rows["none"]["hard"] is None
+    first = rows["rep-0"]["anomalies"]
+    assert 12 <= first == rows["rep-0"]["generated"] <= 24  # a barely trained language model may write fewer
+    assert rows["rep-1"]["anomalies"] == first and first + 8 <= rows["rep-1"]["generated"] <= first + 16
+    assert all(0 <= r["auroc"] <= 1 and {"seen", "unseen"} <= r.keys() for r in rows.values())
+    assert rows["none"]["normals"] == 18
+    before = results.path.read_text()
+    assert before.count("\n") == 5
+    with mock.patch.object(runner, "compute", side_effect=AssertionError):
+        runner.run_cells(cells, place, results)
+    assert results.path.read_text() == before
+
+
+def test_modes_part_after_the_first_images_of_round_one(place: Place) -> None:
+    """Add and rep share what comes before, so that their difference is the mode's alone; and each resumes."""
+    task = open_cell_task(cell(), place.data)
+    rep, add = (anomalies_of(cell(arm=arm), task, place) for arm in ("rep-1", "add-1"))
+    assert rep.images is not None and add.images is not None and add.hard is not None
+    assert 12 <= len(rep.images) <= len(add.images) and len(add.hard) == len(add.images)
+    folders = [ensure_pool(cell(arm=arm), task, place.data, place.work) for arm in ("rep-1", "add-1")]
+    scores = [(folder / "rounds/1/scores/scores.jsonl").read_bytes() for folder in folders]
+    assert folders[0] != folders[1] and scores[0] == scores[1]
+    assert "mode: add" in (folders[1] / "config.yaml").read_text()
+
+
+def test_a_pool_in_other_hands_is_busy(place: Place) -> None:
+    """Waiting for another process's pool would idle a core that has other cells to compute."""
+    task = open_cell_task(cell(), place.data)
+    out = place.work / "pools" / "tiny-3-7-rep-smoke"
+    with claim(place.work / "claims", str(out)) as mine, pytest.raises(BusyError):
+        assert mine
+        # another open file of the same process counts as another holder
+        ensure_pool(cell(arm="rep-1", seed=7), task, place.data, place.work)
+
+
+def test_variants_change_the_loop(place: Place) -> None:
+    """The ablation of a setting would otherwise measure the default against itself."""
+    config = pool_config(cell(arm="rep-1", variant="max_hard_share=0.3,folds=1"), place.data, place.work)
+    assert config.max_hard_share == 0.3 and config.folds == 1
+    with pytest.raises(UserError, match="unknown setting of the loop"):
+        pool_config(cell(arm="rep-1", variant="hardness=1"), place.data, place.work)
+
+
+def test_leaks_of_images_are_caught(place: Place) -> None:
+    """One test image among the anomalies, one in the bank, one among the normals: each stops the experiment."""
+    task = open_cell_task(cell(), place.data)
+    assert task.test is not None and task.knowledge is not None
+    clean = np.random.default_rng(9).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    own = len(task.normals) + len(task.knowledge.images)
+    assert check_images(task, {"the pool": clean, "nothing": None}) == 4 + own
+    planted = np.concatenate([clean, task.test.images[5:6]])
+    with pytest.raises(UserError, match=r"leak: 1 of the 5 images of the pool .* place 4"):
+        check_images(task, {"the pool": planted})
+    task.knowledge.images[2] = task.test.images[0]
+    with pytest.raises(UserError, match="images of the image bank"):
+        check_images(task, {})
+
+
+def test_a_planted_leak_stops_a_cell(place: Place) -> None:
+    """The check must stand before the training, not beside it."""
+    from kka.experiments import compute as module
+
+    task = open_cell_task(cell(), place.data)
+    assert task.test is not None
+    leaking = module.Anomalies(images=task.test.images[:3])
+    with (
+        mock.patch.object(module, "anomalies_of", return_value=leaking),
+        mock.patch.object(module, "fit_detector", side_effect=AssertionError("trained on a leak")),
+        pytest.raises(UserError, match="leak: 3 of the 3"),
+    ):
+        compute(cell(arm="real"), place)
+
+
+def test_leaks_of_captions_are_caught() -> None:
+    """A caption that only test images have; one that training images share tells nothing."""
+    test, training = ["A secret bloom of gold.", "a red flower"], ["a red flower", "a blue flower"]
+    assert check_captions(["a red flower", "a blue flower"], test, training) == 2
+    with pytest.raises(UserError, match=r"leak: 1 captions .* 'a secret bloom of gold'"):
+        check_captions(["a blue flower", "a secret bloom of gold"], test, training)
+
+
+def test_missing_data_says_what_to_do(tmp_path: Path, place: Place) -> None:
+    """A newcomer's first error."""
+    with pytest.raises(UserError, match="kka data prepare tiny --out"):
+        open_cell_task(cell(), tmp_path)
+    with pytest.raises(UserError, match="joined by"):
+        classes("1++2")
+
+
+def test_figures_are_means_over_tasks() -> None:
+    """Two seeds of one task and one of another: the tasks count alike, and gains are paired."""
+    rows = [
+        row(auroc=0.6), row(auroc=0.8, seed=1), row(auroc=0.9, normal="2"),
+        row(auroc=0.7, arm="rep-0"), row(auroc=0.95, arm="rep-0", normal="2"), row(auroc=0.1, arm="rep-0", normal="9"),
+    ]  # fmt: skip
+    assert by_task(rows, "sad", "none") == {"1": {0: 60.0, 1: 80.0}, "2": {0: 90.0}}
+    mean, half = mean_over_tasks(rows, "sad", "none") or (0, 0)
+    assert mean == pytest.approx(80) and half == pytest.approx(12.706 * 10, rel=1e-3)  # t(0.975, 1) * sd / sqrt(2)
+    mean, _ = gain(rows, "sad", "rep-0", "none") or (0, 0)
+    assert mean == pytest.approx((10 + 5) / 2)
+    assert mean_over_tasks(rows, "ssd", "none") is None and written(None) == "–"
+    assert written((71.26, 2.04)) == "71.3 ± 2.0" and written((1.2, None), signed=True) == "+1.2"
+    assert counted([row(), row(seed=1), row(normal="2")]) == "2 tasks × 1 to 2 seeds"
+
+
+def test_the_estimate_learns_from_what_is_stored() -> None:
+    """Seconds a cell, by what is most like it."""
+    rows = [row(fit_seconds=8.0, score_seconds=2.0), row(fit_seconds=28.0, score_seconds=2.0, dataset="other")]
+    assert runner.seconds_left([cell(scale="cpu"), cell(scale="cpu", dataset="third")], rows) == 10 + 20
+    assert runner.seconds_left([cell(detector="ssd")], rows) == runner.FALLBACK_SECONDS["ssd"]
+
+
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
+def test_every_experiment_gives_cells_and_a_table(name: str) -> None:
+    """A table from no results at all, with the paper's column; and cells that all differ."""
+    plan = Plan(datasets=tuple(DATASETS), seeds=[0, 1], scale="cpu", protocol="withheld", backbone="b")
+    module = experiment(name)
+    cells = module.cells(plan)
+    assert len({c.id for c in cells}) == len(cells) > 10
+    lines = module.table([], "cifar100")
+    assert lines[0].startswith("|") and len(lines) > 5 and any("±" in line for line in lines)
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_scales_fit_every_detector() -> None:
+    """A setting that a detector does not have would show hours later."""
+    place = Place(data=Path(), work=Path(), backbone=BACKBONE)
+    built = 0
+    for scale in SCALES:
+        for name in DATASETS:
+            for detector in experiment("table2").DETECTORS:
+                build(cell(dataset=name, detector=detector, scale=scale), place)
+                built += 1
+    assert built == 3 * 3 * 6
