@@ -78,6 +78,7 @@ def test_cells_say_what_they_are() -> None:
     assert len({c.id for c in cells}) == 6
     assert (cell(arm="rep-2").round, cell(arm="rep-2").mode, cell(arm="add-2").mode) == (2, "rep", "add")
     assert cell(arm="add-0").mode == "rep" and cell().round is None
+    assert (cell(arm="first-50").first, cell(arm="first-50").round, cell(arm="rep-2").first) == (50, 0, None)
     assert arm_title("rep-2") == "KKA (2), rep" and arm_title("none") == "no anomalies"
     for wrong in ("reb-1", "rep", "rep-x"):
         with pytest.raises(UserError, match=f"arm: expected none.*got '{wrong}'"):
@@ -248,9 +249,13 @@ def test_every_experiment_gives_cells_and_a_table(name: str) -> None:
     plan = Plan(datasets=tuple(DATASETS), seeds=[0, 1], scale="cpu", protocol="withheld", backbone="b")
     module = experiment(name)
     cells = module.cells(plan)
+    if name in ("figure3", "figure5", "figure6"):  # pictures and curves, of no table
+        assert cells == module.table([], "cifar100") == [] and callable(module.draw)
+        return
     assert len({c.id for c in cells}) == len(cells) > 10
     lines = module.table([], "cifar100")
-    assert lines[0].startswith("|") and len(lines) > 5 and any("±" in line for line in lines)
+    assert lines[0].startswith("|") and len(lines) > 5
+    assert any("±" in line for line in lines) or name == "figure4"
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -14,6 +14,7 @@ from kka.errors import UserError
 if TYPE_CHECKING:
     from kka.experiments.cells import Cell, Results, Row
     from kka.experiments.compute import Place
+    from kka.experiments.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Experiment:
     """The paper's experiments, each one command; results are stored as they come and a killed run goes on."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """list, show, or an experiment: table2, table3, table4."""
+    """list, show (the tables from what is stored), plot (the figures), or an experiment: table2, table3, table4, \
+figure3, figure4, figure5, figure6."""
     dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
     tasks: tuple[str, ...] = ()
     """Normal classes; several that make one normal are joined by +. Default: the reported tasks of each data set."""
@@ -36,6 +38,7 @@ class Experiment:
     work: Path = Path("runs/experiments")
     """Language models and pools."""
     results: Path = Path("benchmarks/results/experiments.jsonl")
+    figures: Path = Path("docs/figures")
     only: tuple[str, ...] = ()
     """Detectors; default: all of the experiment's."""
     jobs: int = 1
@@ -66,6 +69,8 @@ def run_experiment(command: Experiment) -> int:
     if command.name == "show":
         print("\n".join(_shown(command, results.rows())))
         return 0
+    if command.name == "plot":
+        return _plot(command, list(EXPERIMENTS), results)
     cells = _cells(command, experiment(command.name))
     if command.dry_run:
         return _dry_run(cells, results)
@@ -73,17 +78,32 @@ def run_experiment(command: Experiment) -> int:
         return _in_processes(command)
     _run(cells, _place(command), results)
     print("\n".join(_shown(command, results.rows(), command.name)))
+    return _plot(command, [command.name], results)
+
+
+def _plan(command: Experiment) -> "Plan":
+    from kka.experiments.plan import Plan
+
+    return Plan(
+        datasets=command.dataset, chosen=command.tasks, seeds=range(command.seeds), scale=command.scale,
+        protocol=command.protocol, backbone=command.backbone.partition(".")[0],
+    )  # fmt: skip
+
+
+def _plot(command: Experiment, names: list[str], results: "Results") -> int:
+    """The figures among the experiments of these names."""
+    from kka.experiments import experiment
+
+    rows = [r for r in results.rows() if r["scale"] == command.scale and r["protocol"] == command.protocol]
+    for module in map(experiment, names):
+        if hasattr(module, "draw"):
+            for path in module.draw(_plan(command), _place(command), rows, command.figures):
+                print(f"Figure: {path}")
     return 0
 
 
 def _cells(command: Experiment, module: object) -> "list[Cell]":
-    from kka.experiments.plan import Plan
-
-    plan = Plan(
-        datasets=command.dataset, chosen=command.tasks, seeds=range(command.seeds), scale=command.scale,
-        protocol=command.protocol, backbone=command.backbone.partition(".")[0],
-    )  # fmt: skip
-    cells: list[Cell] = module.cells(plan)  # type: ignore[attr-defined]
+    cells: list[Cell] = module.cells(_plan(command))  # type: ignore[attr-defined]
     if command.tasks and len(command.dataset) > 1:
         raise UserError("--tasks: expected one --dataset with them; got several")
     return [cell for cell in cells if not command.only or cell.detector in command.only]
@@ -164,7 +184,8 @@ def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> l
     for name, title in EXPERIMENTS.items():
         if only not in (None, name):
             continue
-        for data in command.dataset if name != "table4" else ("cifar100",):
-            lines += ["", f"{title}: {DATASETS[data].title} (scale {command.scale})", ""]
-            lines += experiment(name).table(chosen, data)
+        module = experiment(name)
+        for data in (module.NAME,) if hasattr(module, "NAME") else command.dataset:  # some are of one data set alone
+            if table := module.table(chosen, data):
+                lines += ["", f"{title}: {DATASETS[data].title} (scale {command.scale})", "", *table]
     return lines

@@ -9,8 +9,13 @@ EXPERIMENTS = {
     "table2": "Table II: five detectors, alone, with noise, with KKA",
     "table3": "Table III: SAD + KKA (rep), round by round",
     "table4": "Table IV: CIFAR-100, one class against 99",
+    "figure3": "Figure 3: generated anomalies by iteration",
+    "figure4": "Figure 4: number of anomalies against hard anomalies, Oxford-102",
+    "figure5": "Figure 5: latent space by t-SNE, SSD and SAD + KKA",
+    "figure6": "Figure 6: convergence of ReContrast with and without KKA",
 }
-"""Name -> what it shows. Each is the module of that name, with `cells(plan)` and `table(rows, dataset)`."""
+"""Name -> what it shows. Each is the module of that name, with `cells(plan)`, `table(rows, dataset)`
+and, for a figure, `draw(plan, place, rows, folder)`."""
 
 
 def experiment(name: str) -> Any:

@@ -33,7 +33,8 @@ class Cell:
     detector: str
     """A detector's name; "recontrast-random" is ReContrast without pre-training."""
     arm: str
-    """none, noise, real (random real images of known classes), or rep-<r>, add-<r>: the pool after round r."""
+    """none, noise, real (random real images of known classes), rep-<r> or add-<r> (the pool after round r), or
+    first-<n> (the first n images of round 0)."""
     seed: int
     protocol: Protocol = "withheld"
     scale: Scale = "cpu"
@@ -51,7 +52,15 @@ class Cell:
     def round(self) -> int | None:
         """The round of its pool; None for the controls."""
         mode, _, number = self.arm.partition("-")
-        return int(number) if mode in ("rep", "add") and number.isdigit() else None
+        if not number.isdigit() or mode not in ("rep", "add", "first"):
+            return None
+        return 0 if mode == "first" else int(number)
+
+    @property
+    def first(self) -> int | None:
+        """How many images of its pool count; None: all."""
+        mode, _, number = self.arm.partition("-")
+        return int(number) if mode == "first" else None
 
     @property
     def mode(self) -> str:
@@ -60,12 +69,15 @@ class Cell:
 
     def __post_init__(self) -> None:
         if self.arm not in ARM_TITLES and self.round is None:
-            raise UserError(f"arm: expected {', '.join(ARM_TITLES)}, rep-<round> or add-<round>; got {self.arm!r}")
+            controls = ", ".join(ARM_TITLES)
+            raise UserError(f"arm: expected {controls}, rep-<round>, add-<round> or first-<n>; got {self.arm!r}")
 
 
 def arm_title(arm: str) -> str:
     """An arm as people read it."""
     mode, _, number = arm.partition("-")
+    if mode == "first":
+        return f"first generation, {number}"
     return ARM_TITLES.get(arm) or f"KKA ({number}), {mode}"
 
 

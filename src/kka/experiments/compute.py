@@ -68,7 +68,10 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
     assert cell.round is not None
     out = ensure_pool(cell, task, place.data, place.work)
     pool, hard = pool_of(out, cell.round)
-    return Anomalies(images=pool.images, hard=hard, generated=generated_by(out, cell.round))
+    kept = slice(cell.first)  # all, or the first so many: captions come in the order of the prompts, so shuffled
+    order = rng.permutation(len(pool))[kept] if cell.first else np.arange(len(pool))
+    generated = len(order) if cell.first else generated_by(out, cell.round)
+    return Anomalies(images=pool.images[order], hard=None if hard is None else hard[order], generated=generated)
 
 
 def build(cell: Cell, place: Place) -> Detector:

@@ -24,8 +24,8 @@ class Plan:
         """(data set, task)."""
         return [(name, task) for name in self.datasets for task in self.chosen or dataset(name).reported]
 
-    def cell(self, name: str, task: str, detector: str, arm: str, seed: int) -> Cell:
+    def cell(self, name: str, task: str, detector: str, arm: str, seed: int, variant: str = "") -> Cell:
         return Cell(
             dataset=name, normal=task, detector=detector, arm=arm, seed=seed, protocol=self.protocol, scale=self.scale,
-            backbone=self.backbone if detector in BACKBONED else "",
+            backbone=self.backbone if detector in BACKBONED else "", variant=variant,
         )  # fmt: skip

@@ -60,8 +60,7 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     )  # fmt: skip
     if cell.scale == "smoke":
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
-        quick = {"sad": dataclasses.replace(config.sad, epochs=1)}
-        config = dataclasses.replace(config, **SMOKE, **quick, language=language)
+        config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if cell.variant:
         config = dataclasses.replace(config, **parse_settings("the loop", config, cell.variant.split(",")))
     return config

@@ -1,0 +1,71 @@
+"""Figure 4: how many anomalies, against how many hard ones; SAD on Oxford-102.
+
+    kka experiment figure4
+
+About three minutes a task and seed on one core at scale `cpu`, plus one pool of 800 images a task. Expected: beyond
+some 400 anomalies more of the first generation do not help; the paper's harder pools of 200 lie above them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kka.experiments.cells import Cell, Row, arm_title
+from kka.experiments.compute import Place
+from kka.experiments.drawing import COLOURS, figure
+from kka.experiments.plan import Plan
+from kka.experiments.summary import counted, mean_over_tasks, written
+
+NAME = "oxford102"
+LARGE = "initial=800,rounds=0"
+"""The loop's settings for one large first generation, of which the first N serve."""
+SIZES = (50, 100, 200, 400, 800)
+ROUNDS = ("rep-0", "rep-1", "rep-2", "rep-3")
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """The first N anomalies of a large generation, and the pools of 200 round by round."""
+    tasks = plan.chosen or tuple(task for name, task in plan.tasks() if name == NAME)
+    return [
+        cell
+        for seed in plan.seeds
+        for task in tasks
+        for cell in (
+            *(plan.cell(NAME, task, "sad", f"first-{size}", seed, LARGE) for size in SIZES),
+            *(plan.cell(NAME, task, "sad", arm, seed) for arm in ROUNDS),
+        )
+    ]
+
+
+def table(rows: Sequence[Row], name: str = NAME) -> list[str]:
+    """Markdown: AUROC by the number of anomalies."""
+    mine = [row for row in rows if row["dataset"] == NAME and row["detector"] == "sad"]
+    lines = ["| anomalies | number | AUROC | tasks × seeds |", "|---|---:|---:|---:|"]
+    for arm in (*(f"first-{size}" for size in SIZES), *ROUNDS):
+        here = [row for row in mine if row["arm"] == arm]
+        number = sum(row["anomalies"] for row in here) / len(here) if here else 0
+        figures = f"{number:,.0f} | {written(mean_over_tasks(mine, 'sad', arm))} | {counted(here)}"
+        lines.append(f"| {arm_title(arm)} | {figures} |")
+    return lines
+
+
+def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """AUROC over the number of anomalies."""
+    mine = [row for row in rows if row["dataset"] == NAME]
+    with figure(folder / "figure4.png", width=5, height=3.2) as (_, axes):
+        axis = axes[0][0]
+        for label, arms, colour in (
+            ("first generation", [f"first-{size}" for size in SIZES], COLOURS["first"]),
+            ("KKA (rep), rounds 0 to 3", list(ROUNDS), COLOURS["kka"]),
+        ):
+            points = []
+            for arm in arms:
+                found = mean_over_tasks(mine, "sad", arm)
+                numbers = [row["anomalies"] for row in mine if row["arm"] == arm]
+                if found is not None:
+                    points.append((sum(numbers) / len(numbers), *found))
+            if points:
+                x, y, _half = zip(*points, strict=True)
+                axis.plot(x, y, "o-" if "first" in label else "s", color=colour, label=label)
+        axis.set(xlabel="anomalies in training", ylabel="AUROC, %", xscale="log")
+        axis.legend()
+    return [folder / "figure4.png"]

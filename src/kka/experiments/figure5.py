@@ -1,0 +1,69 @@
+"""Figure 5: the latent space of the test images by t-SNE, SSD (no anomalies) beside SAD + KKA.
+
+    kka experiment figure5 --dataset oxford102
+
+Two detectors on the first task of each data set, seed 0: minutes at scale `cpu`. Expected: SSD mixes normals and
+anomalies; KKA draws the normals together. The picture decides nothing; AUROC stands in each title.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kka.detectors import fit_detector
+from kka.experiments.cells import Cell, Row
+from kka.experiments.compute import Place, anomalies_of, build
+from kka.experiments.drawing import COLOURS, figure
+from kka.experiments.plan import Plan
+from kka.experiments.pools import open_cell_task
+from kka.experiments.tasks import dataset
+from kka.metrics import auroc
+from kka.task import Task
+
+MOST = 300
+"""Test images of each side that are shown."""
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """None: the figure shows embeddings of its own."""
+    return []
+
+
+def table(rows: Sequence[Row], name: str) -> list[str]:
+    return []
+
+
+def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """One PNG for each data set."""
+    paths = []
+    for name in plan.datasets:
+        task_name = next(task for data, task in plan.tasks() if data == name)
+        arms = (("SSD", "ssd", "none"), ("SAD + KKA (rep)", "sad", f"rep-{dataset(name).rounds}"))
+        task = open_cell_task(plan.cell(name, task_name, "sad", "none", 0), place.data)
+        paths.append(folder / f"figure5-{name}.png")
+        with figure(paths[-1], width=8, height=3.8, columns=2) as (_, axes):
+            for axis, (title, detector, arm) in zip(axes[0], arms, strict=True):
+                cell = plan.cell(name, task_name, detector, arm, 0)
+                points, is_anomaly, score = _embedded(cell, task, place)
+                for side, label, colour in ((~is_anomaly, "normal", "normal"), (is_anomaly, "anomaly", "hard")):
+                    axis.scatter(*points[side].T, s=7, color=COLOURS[colour], label=label, alpha=0.7, linewidths=0)
+                axis.set(title=f"{title}: AUROC {100 * score:.1f} %", xticks=[], yticks=[])
+            axes[0][0].legend(markerscale=2)
+    return paths
+
+
+def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndarray, float]:
+    """2-D points (n, 2) of a sample of the test images, whether each is an anomaly, and the AUROC over all."""
+    from sklearn.manifold import TSNE
+
+    assert task.test is not None
+    anomalies = anomalies_of(cell, task, place)
+    detector = fit_detector(build(cell, place), task.normals, anomalies.images, hard=anomalies.hard)
+    rng = np.random.default_rng(0)
+    sides = [np.flatnonzero(task.test.is_anomaly == side) for side in (False, True)]
+    chosen = np.sort(np.concatenate([rng.permutation(side)[:MOST] for side in sides]))
+    features = detector.model_.embed(task.test.images[chosen])  # type: ignore[attr-defined]
+    points = TSNE(perplexity=min(30, (len(chosen) - 1) / 3), random_state=0, init="pca").fit_transform(features)
+    scores = detector.score(task.test.images)
+    return points, task.test.is_anomaly[chosen], auroc(scores, task.test.is_anomaly)

@@ -1,0 +1,73 @@
+"""Figure 6: how ReContrast converges with and without KKA: loss and AUROC by epoch.
+
+    kka experiment figure6 --dataset oxford102 --backbone mobilenetv2_100 …
+
+Two trainings on the first task, seed 0; the test set is scored at each epoch for this figure alone, and never chooses
+a model. Expected (the paper): with KKA the AUROC rises faster and higher.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kka.detectors import fit_detector
+from kka.experiments.cells import Cell, Row
+from kka.experiments.compute import Place, anomalies_of, build
+from kka.experiments.drawing import COLOURS, figure
+from kka.experiments.plan import Plan
+from kka.experiments.pools import open_cell_task
+from kka.experiments.tasks import dataset
+from kka.metrics import auroc
+from kka.store import write_atomically
+from kka.task import Task
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """None: the figure's curves are stored apart."""
+    return []
+
+
+def table(rows: Sequence[Row], name: str) -> list[str]:
+    return []
+
+
+def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """One PNG, of the first data set; its curves are stored as JSON beside it and serve again."""
+    name, task_name = plan.tasks()[0]
+    stored = folder / f"figure6-{name}.json"
+    curves = json.loads(stored.read_text()) if stored.is_file() else {}
+    for arm in ("none", f"rep-{dataset(name).rounds}"):
+        cell = plan.cell(name, task_name, "recontrast", arm, 0)
+        if cell.id not in curves:
+            task = open_cell_task(cell, place.data)
+            curves[cell.id] = {"arm": arm, **_curve(cell, task, place)}
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(stored, json.dumps(curves, indent=1))
+    path = folder / f"figure6-{name}.png"
+    with figure(path, width=8, height=3, columns=2) as (_, axes):
+        for curve in curves.values():
+            label = "ReContrast" if curve["arm"] == "none" else "ReContrast + KKA (rep)"
+            colour = COLOURS["none" if curve["arm"] == "none" else "kka"]
+            axes[0][0].plot(curve["losses"], color=colour, label=label, linewidth=1)
+            axes[0][1].plot(curve["epochs"], [100 * v for v in curve["auroc"]], "o-", color=colour, markersize=3)
+        axes[0][0].set(xlabel="iteration", ylabel="reconstruction loss of the normals")
+        axes[0][1].set(xlabel="epoch", ylabel="AUROC, %")
+        axes[0][0].legend()
+    return [path]
+
+
+def _curve(cell: Cell, task: Task, place: Place) -> dict[str, list[float]]:
+    """The loss of each iteration, and the AUROC of the test set at each epoch."""
+    assert task.test is not None
+    test = task.test
+    anomalies, detector = anomalies_of(cell, task, place), build(cell, place)
+    epochs: list[float] = []
+    figures: list[float] = []
+
+    def on_epoch(epoch: int) -> None:
+        epochs.append(epoch)
+        figures.append(auroc(detector.score(test.images), test.is_anomaly))
+
+    detector.on_epoch = on_epoch  # type: ignore[attr-defined]
+    fit_detector(detector, task.normals, anomalies.images)
+    return {"losses": detector.losses_, "epochs": epochs, "auroc": figures}  # type: ignore[attr-defined]
