@@ -43,13 +43,19 @@ def open_task(
     from kka.data.assemble import Request
 
     request = Request(source=data, normal=names, unseen=unseen, describe=describe, domain=domain, size=size, seed=seed)
-    if any((folder / name).is_file() for name in ("train.parquet", "test.parquet")):
+    if not is_photos(folder):
         from kka.data.parquet import load_parquet
 
         return load_parquet(folder, request)
     from kka.data.folder import load_folder
 
     return load_folder(folder, request)
+
+
+def is_photos(data: Path) -> bool:
+    """Whether it is a folder, and one of image files."""
+    folder = data.expanduser()
+    return folder.is_dir() and not any((folder / name).is_file() for name in ("train.parquet", "test.parquet"))
 
 
 def _open_garden(

@@ -1,17 +1,42 @@
 """From raw pixels to a score as one module: what `score` runs is what is exported."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kka.protocols import Images
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@lru_cache(maxsize=64)
+def resize_matrix(source: int, target: int) -> Float32[np.ndarray, "t s"]:
+    """The antialiased bilinear resize of one side as a matrix: row i weighs the `source` pixels of output pixel i.
+
+    A triangle around the centre (i + 0.5) source / target, as wide as a pixel of the coarser grid, normalised. In
+    fp32 throughout, as `F.interpolate(antialias=True)` works its weights out.
+    """
+    one, half = np.float32(1), np.float32(0.5)
+    scale = np.float32(source) / np.float32(target)
+    centre = (np.arange(target, dtype=np.float32)[:, None] + half) * scale
+    distance = np.abs(np.arange(source, dtype=np.float32)[None, :] - centre + half) / max(scale, one)
+    weights = np.maximum(one - distance, np.float32(0))
+    matrix: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return matrix
+
+
+def resized(x: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c s s"]:
+    """Antialiased bilinear resize by two constant matrices, which an exported graph computes as this one does.
+
+    ONNX Runtime's own antialiased Resize rounds its weights otherwise.
+    """
+    rows, columns = (torch.from_numpy(resize_matrix(int(side), size)).to(x) for side in x.shape[2:])
+    return rows @ x @ columns.T
 
 
 class Preprocess(nn.Module):
@@ -38,9 +63,10 @@ class Preprocess(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 c c"]:
-        x = pixels.permute(0, 3, 1, 2).float() / 255
+        x = pixels.permute(0, 3, 1, 2).float()
         if (x.shape[2], x.shape[3]) != (self.size, self.size):
-            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+            x = resized(x, self.size)
+        x = x / 255
         if self.crop < self.size:
             top = (self.size - self.crop) // 2
             x = x[:, :, top : top + self.crop, top : top + self.crop]

@@ -17,7 +17,7 @@ from kka.deep_sad import (
     squared_distance,
     train_deep_sad,
 )
-from kka.detectors.graph import Preprocess
+from kka.detectors.graph import Preprocess, resized
 from kka.detectors.inputs import checked
 from kka.detectors.saving import read_card, settings_from, write_card
 from kka.protocols import Images, Scores
@@ -94,11 +94,11 @@ class _Graph(nn.Module):
 
     def __init__(self, model: DeepSAD) -> None:
         super().__init__()
-        self.limit, self.prepare = Preprocess(LIMIT, mean=(0, 0, 0), std=(1, 1, 1)), Preprocess(INPUT_SIZE)
+        self.prepare = Preprocess(INPUT_SIZE)
         self.network = model.network
         self.register_buffer("centre", model.centre)
 
     def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b"]:
         if max(pixels.shape[1:3]) > LIMIT:
-            pixels = (self.limit(pixels) * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
+            pixels = resized(pixels.permute(0, 3, 1, 2).float(), LIMIT).round().clamp(0, 255).permute(0, 2, 3, 1)
         return squared_distance(self.network(self.prepare(pixels)), self.centre)

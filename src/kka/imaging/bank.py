@@ -16,6 +16,7 @@ from kka.errors import UserError
 from kka.pictures import unusable
 from kka.protocols import Images
 from kka.task import Knowledge
+from kka.texts import SentenceEncoder
 
 CHUNK_BYTES = 32_000_000
 """Similarities are computed for as many captions at a time as fit in this: memory stays flat."""
@@ -57,31 +58,9 @@ class Embeddings:
     """Cosine of sentence embeddings. `name`: `hf:<hub id or folder>` of a Sentence Transformers model."""
 
     def __init__(self, texts: Sequence[str], name: str, *, device: str | None = None) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise UserError(
-                f"embedding={name!r} needs the package sentence-transformers: pip install 'kka[sentence]', "
-                "or leave it out to compare captions by TF-IDF"
-            ) from error
         self.identity = name
-        try:
-            self._model = SentenceTransformer(
-                name.removeprefix("hf:"),
-                device=device,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"embedding: expected hf:<hub id or folder> of a Sentence Transformers model with safetensors "
-                f"weights; got {name!r} ({error})"
-            ) from error
+        self._embed = SentenceEncoder(name, device=device, name="embedding")
         self._texts = self._embed(texts)
-
-    def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(vectors, np.float32)
 
     def __call__(self, captions: Sequence[str]) -> Similarities:
         # Batches of another shape differ in the last bits; rounding keeps equal captions equally near.

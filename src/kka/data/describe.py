@@ -1,0 +1,233 @@
+"""What a data set holds, picture by picture: counts, classes, sizes, captions, duplicates, and a few samples.
+
+Of Parquet folders, and of folders of images as `kka.data.folder` takes them. Every picture is decoded once; only the
+samples stay in memory.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kka.cache import pixel_hash
+from kka.data.decode import ImageError, decode
+from kka.errors import UserError
+from kka.task import SetAside
+
+SAMPLE_CLASSES, SAMPLES_EACH = 12, 6
+SAMPLE_SIDE = 128
+"""Pixels: larger samples are reduced to this."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One picture to show."""
+
+    kind: str
+    caption: str
+    pixels: np.ndarray
+
+
+@dataclass(kw_only=True)
+class Part:
+    """The facts of one side: training, test, or all photos of a flat folder."""
+
+    images: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """(width, height) -> pictures."""
+    captions: Counter[int] = field(default_factory=Counter)
+    """Captions of an image -> images with so many."""
+    shortest: str | None = None
+    longest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What `describe` found."""
+
+    folder: Path
+    form: str
+    """"Parquet" or "images"."""
+    parts: dict[str, Part]
+    duplicates: tuple[tuple[str, ...], ...]
+    """Groups of pictures with equal pixels, as part/name."""
+    samples: tuple[Sample, ...]
+    set_aside: tuple[SetAside, ...]
+    origin: dict[str, Any] | None
+    """dataset.json of a folder that `kka data prepare` wrote."""
+    changed: tuple[str, ...]
+    """Files that are no longer as dataset.json says."""
+
+    @property
+    def across(self) -> int:
+        """Groups of equal pictures that lie in more than one part: they would leak from training into the test."""
+        return sum(len({name.partition("/")[0] for name in group}) > 1 for group in self.duplicates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One picture of a source, not yet decoded."""
+
+    part: str
+    name: str
+    kind: str
+    captions: tuple[str, ...]
+    content: bytes | Path
+
+
+def describe(folder: Path, progress: Progress | None = None) -> Description:
+    """The facts of the data set in `folder`. Raises UserError where there is none."""
+    if not folder.is_dir():
+        raise UserError(f"describe: expected a folder with train.parquet, or a folder of images; {folder} is none")
+    parquet = [name for name in ("train", "test") if (folder / f"{name}.parquet").is_file()]
+    total, items, problems = _from_parquet(folder, parquet) if parquet else _from_images(folder)
+    parts: dict[str, Part] = defaultdict(Part)
+    groups: dict[str, list[str]] = defaultdict(list)
+    samples: list[Sample] = []
+    set_aside = list(problems)
+    shown: Counter[str] = Counter()
+    for done, item in enumerate(items, start=1):
+        if progress is not None and (done % 64 == 0 or done == total):
+            progress(done, total)
+        try:
+            pixels = decode(item.content)
+        except ImageError as error:
+            set_aside.append(SetAside(path=f"{item.part}/{item.name}", reason=str(error)))
+            continue
+        _count(parts[item.part], item, (pixels.shape[1], pixels.shape[0]))
+        groups[pixel_hash(pixels)].append(f"{item.part}/{item.name}")
+        if shown[item.kind] < SAMPLES_EACH:
+            shown[item.kind] += 1
+            samples.append(Sample(kind=item.kind, caption=next(iter(item.captions), ""), pixels=_small(pixels)))
+    if not parts:
+        raise UserError(f"describe: no picture in {folder} can be read; {len(set_aside)} were set aside")
+    origin, changed = _origin(folder)
+    return Description(
+        folder=folder,
+        form="Parquet" if parquet else "images",
+        parts=dict(parts),
+        duplicates=tuple(tuple(names) for names in groups.values() if len(names) > 1),
+        samples=_choose(samples),
+        set_aside=tuple(set_aside),
+        origin=origin,
+        changed=changed,
+    )
+
+
+def _count(part: Part, item: Item, size: tuple[int, int]) -> None:
+    part.images += 1
+    part.classes[item.kind] += 1
+    part.sizes[size] += 1
+    part.captions[len(item.captions)] += 1
+    for caption in item.captions:
+        if part.shortest is None or len(caption) < len(part.shortest):
+            part.shortest = caption
+        if part.longest is None or len(caption) > len(part.longest):
+            part.longest = caption
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    if max(pixels.shape[:2]) <= SAMPLE_SIDE:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
+    return np.asarray(image)
+
+
+def _choose(samples: list[Sample]) -> tuple[Sample, ...]:
+    """The samples of a few classes, spread evenly over all of them."""
+    kinds = sorted({sample.kind for sample in samples})
+    step = max(1, len(kinds) / SAMPLE_CLASSES)
+    chosen = [kinds[int(i * step)] for i in range(min(SAMPLE_CLASSES, len(kinds)))]
+    return tuple(sample for kind in chosen for sample in samples if sample.kind == kind)
+
+
+def _from_parquet(folder: Path, names: list[str]) -> tuple[int, Iterator[Item], list[SetAside]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def items() -> Iterator[Item]:
+        for name in names:
+            with pq.ParquetFile(folder / f"{name}.parquet") as file:
+                text = [c for c in ("label", "label_name", "captions") if c in file.schema_arrow.names]
+                at = 0
+                for batch in file.iter_batches(batch_size=256, columns=["image", *text]):
+                    for row in batch.to_pylist():
+                        yield _item(name, at, row)
+                        at += 1
+
+    try:
+        total = 0
+        for name in names:
+            with pq.ParquetFile(folder / f"{name}.parquet") as file:
+                total += file.metadata.num_rows
+                if "image" not in file.schema_arrow.names:
+                    got = ", ".join(file.schema_arrow.names)
+                    raise UserError(f"describe: expected a column image in {folder / name}.parquet; got {got}")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"describe: {folder} cannot be read as Parquet: {error}") from error
+    return total, items(), []
+
+
+def _item(part: str, at: int, row: dict[str, Any]) -> Item:
+    image = row["image"] or {}
+    label = row.get("label")
+    kind = row.get("label_name") or ("no class" if label is None else f"class {label}")
+    captions = tuple(c.strip() for c in row.get("captions") or () if c and c.strip())
+    name = image.get("path") or f"row {at}"
+    return Item(part=part, name=name, kind=str(kind), captions=captions, content=image.get("bytes") or b"")
+
+
+def _from_images(folder: Path) -> tuple[int, Iterator[Item], list[SetAside]]:
+    """Parts and classes as `kka.data.folder` reads them: train/<class>, test/<class>, else all are photos."""
+    from kka.data.folder import SUFFIXES
+    from kka.data.metadata import METADATA, read_captions
+
+    def visible(path: Path) -> bool:
+        return not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and visible(path)]
+    images = {path.relative_to(folder).as_posix(): path for path in files if path.suffix.lower() in SUFFIXES}
+    if not images:
+        raise UserError(f"describe: expected train.parquet or images in {folder}; got {len(files)} other files")
+    captions, problems = read_captions(folder, [path for path in files if path.name == METADATA], images)
+    sorted_by_side = (folder / "train").is_dir()
+
+    def items() -> Iterator[Item]:
+        for name, path in images.items():
+            side, *inner = name.split("/")
+            known = sorted_by_side and side in ("train", "test") and inner
+            part = side if known else "elsewhere" if sorted_by_side else "photos"
+            kind = inner[0] if known and len(inner) > 1 else "good" if known else "photos"
+            shown = "/".join(inner) if known else name
+            yield Item(part=part, name=shown, kind=kind, captions=captions.get(name, ()), content=path)
+
+    return len(images), items(), problems
+
+
+def _origin(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return None, ()
+    try:
+        origin = json.loads(file.read_text(encoding="utf-8"))
+        sums = dict(origin["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, (file.name,)  # it is of something else, or damaged
+    return origin, tuple(name for name, expected in sums.items() if _sha256(folder / name) != expected)
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

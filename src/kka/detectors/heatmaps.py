@@ -1,0 +1,34 @@
+"""From a small grid of anomaly scores to one value a pixel: bilinear, then a Gaussian."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+TRUNCATE = 4.0
+"""The kernel ends this many sigmas from its centre, as scipy.ndimage.gaussian_filter's does."""
+
+
+def smooth_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int], sigma: float = 4.0) -> Float[Tensor, "b H W"]:
+    """Score maps at `size` (H, W): bilinear, then a Gaussian of `sigma` pixels.
+
+    Beyond the border a map goes on with its nearest value, so a constant map stays constant at any size.
+    """
+    x = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)
+    if sigma <= 0:
+        return x[:, 0]
+    kernel = gaussian_kernel(sigma).to(x)
+    r = len(kernel) // 2
+    x = F.conv2d(F.pad(x, (0, 0, r, r), mode="replicate"), kernel.view(1, 1, -1, 1))
+    x = F.conv2d(F.pad(x, (r, r, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+    return x[:, 0]
+
+
+def gaussian_kernel(sigma: float) -> Float[Tensor, "k"]:
+    """Samples of a Gaussian at whole pixels, out to `TRUNCATE` sigmas; their sum is 1."""
+    r = max(1, math.floor(TRUNCATE * sigma + 0.5))
+    x = torch.arange(-r, r + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    return (kernel / kernel.sum()).float()

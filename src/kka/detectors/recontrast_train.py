@@ -1,0 +1,139 @@
+"""How ReContrast is trained: iterations of normals, with anomalies beside them."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from kka.deep_sad import Progress
+from kka.detectors.graph import Preprocess
+from kka.detectors.recontrast_loss import alpha_at, cross_reconstruction, discrepancy, margin_loss
+from kka.detectors.recontrast_net import ReContrastNet
+from kka.device import resident
+from kka.protocols import Images
+from kka.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from kka.detectors.recontrast import ReContrastSettings
+
+Pixels = UInt8[Tensor, "n 3 h w"]
+
+
+def train_recontrast(
+    network: ReContrastNet,
+    prepare: Preprocess,
+    normals: Images,
+    anomalies: Images | None,
+    settings: "ReContrastSettings",
+    *,
+    seed: int,
+    settle: bool,
+    progress: Progress | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Train `network` in place; the reconstruction loss of the normals at each iteration.
+
+    `settle`: first take the encoders' BatchNorm statistics from the normals.
+    """
+    s, device = settings, next(network.parameters()).device
+    pixels = resident(normals, device, limit=s.size)
+    others = None if anomalies is None else resident(anomalies, device, limit=s.size, like=pixels)
+    if settle:
+        for encoder in (network.encoder, network.frozen):
+            settle_batchnorm(encoder, [prepare(part.permute(0, 2, 3, 1)) for part in pixels.split(64)])
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": network.encoder.parameters(), "lr": s.encoder_learning_rate},
+            {"params": [*network.bottleneck.parameters(), *network.decoder.parameters()], "lr": s.learning_rate},
+        ],
+        betas=(0.9, 0.999), weight_decay=s.weight_decay,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(derive_seed(seed, "train"))
+    batches = _batches(len(pixels), s.batch_size, generator)
+    negatives = None if others is None else _batches(len(others), s.anomalies_per_batch, generator)
+    epoch_length = max(1, round(len(pixels) / s.batch_size))
+    losses = []
+    _train_mode(network, s.encoder_batchnorm)
+    for step in range(s.iterations):
+        batch = pixels[next(batches).to(device)]
+        n = len(batch)
+        if others is not None and negatives is not None:
+            batch = torch.cat([batch, others[next(negatives).to(device)]])
+        loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), n, alpha_at(step, s.iterations), s)
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if progress is not None:
+            progress(step + 1, s.iterations)
+        if on_epoch is not None and (step + 1) % epoch_length == 0:
+            network.eval()
+            on_epoch((step + 1) // epoch_length)
+            _train_mode(network, s.encoder_batchnorm)
+    network.eval()
+    return losses
+
+
+def _losses(
+    network: ReContrastNet, x: Float[Tensor, "b 3 h w"], n: int, alpha: float, s: "ReContrastSettings"
+) -> tuple[Tensor, Tensor]:
+    """The reconstruction loss of the first `n` images, the normals, and with the margin of the rest added to it."""
+    targets, decoded = network(x)
+    loss = cross_reconstruction([t[:n] for t in targets], [d[:n] for d in decoded], alpha)
+    if n == len(x):
+        return loss, loss
+    if not s.anomaly_encoder:  # a second pass, through an encoder that the term cannot reach
+        with _held(network.encoder):
+            targets, decoded = network(x)
+    distance = discrepancy([t[n:] for t in targets], [d[n:] for d in decoded], top=s.anomaly_top)
+    return loss, loss + s.anomaly_weight * margin_loss(distance, s.margin)
+
+
+class _held:  # noqa: N801  # reads as a statement
+    """The module's parameters get no gradient from what is computed inside the block."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for p in self.parameters:
+            p.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for p in self.parameters:
+            p.requires_grad_(True)
+
+
+def _train_mode(network: ReContrastNet, encoder_batchnorm: str) -> None:
+    network.train()
+    network.frozen.eval()
+    network.encoder.train(encoder_batchnorm == "train")
+
+
+@torch.no_grad()
+def settle_batchnorm(module: nn.Module, batches: list[Tensor]) -> None:
+    """Set every BatchNorm's running statistics to those of `batches`, layer upon layer in one pass."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean over the batches
+    module.train()
+    for batch in batches:
+        module(batch)
+    module.eval()
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+
+
+def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless batches of `size` places among `n`, or of all of them: each pass is a new order."""
+    size = min(size, n)
+    order = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(order) < size:
+            order = torch.cat([order, torch.randperm(n, generator=generator)])
+        yield order[:size]
+        order = order[size:]
