@@ -191,7 +191,7 @@ class ThreeWords:
 
 
 def test_a_caption_may_have_several_pictures() -> None:
-    """Where class names are all there is, 12 images need each of three captions four times, those of before included."""
+    """Where class names are all there is, a caption serves several times, those of earlier rounds included."""
     known = ["a photo of a bear"] * 2
     batch = write_captions(ThreeWords(), ["p"], 10, seed=0, known=known, repeats=4)
     assert sorted(Counter(batch.captions).values()) == [2, 4, 4] and batch.captions.count("a photo of a bear") == 2

@@ -31,8 +31,11 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--detector", "sda"], "unknown detector: expected one of sad; got 'sda'"),
+        (["--detector", "sda"], "unknown detector: expected one of cmda, recontrast, sad, simplenet, ssd; got 'sda'"),
         (["--data", "gardn"], "expected 'garden' (the embedded world)"),
+        (["--preset", "gpu"], "unknown preset of sad: expected one of cpu, published, small; got 'gpu'"),
+        (["--set", "epoch=3"], "unknown setting of sad"),
+        (["--backbone", "resnet18"], "sad has none of its own choice"),
         (["--lm", "hg:./x"], "unknown language model: expected one of fake"),
         (["--images", "difusers:x"], "expected one of bank, diffusers, fake, garden, openai"),
     ],

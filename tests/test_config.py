@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kka.config import LanguageOptions, RunConfig, SADOptions
+from kka.config import DetectorOptions, LanguageOptions, RunConfig, SADOptions
 from kka.deep_sad import DeepSADSettings
 from kka.errors import UserError
 from kka.loop import sad_settings
@@ -15,6 +15,7 @@ OTHER = RunConfig(
     data="./my photos/ä", normal=("077", "no"), unseen=0.5, describe="a photo of: a bracket", domain=None, size=96,
     rounds=0, mode="add", max_hard_share=1.0, quantile=1.0, folds=1, representatives=3, seed=2**31,
     language=LanguageOptions(dpo_learning_rate=1e-5, top_p=1.0), sad=SADOptions(milestones=(), weight_decay=5e-7),
+    detector_options=DetectorOptions(set=("epochs=3",), backbone="resnet18", backbone_mean=(0.5,)),
 )  # fmt: skip
 
 
@@ -71,12 +72,26 @@ def test_values_that_only_a_file_can_hold() -> None:
         ({"sad": {"epoch": 1}}, "sad.epoch"),
         ({"language": {"beta": 1}}, "language.beta"),
         ({"drawing": {"step": 1}}, "drawing.step"),
+        ({"detector_options": {"presets": "cpu"}}, "detector_options.presets"),
     ],
 )
 def test_unknown_names(values: dict, named: str) -> None:
     """A misspelt setting must not be dropped in silence, nor end in a TypeError; nested ones neither."""
     with pytest.raises(UserError, match=rf"expected only .*; got {named}$"):
         RunConfig.from_dict(values)
+
+
+def test_a_configuration_from_before_the_detectors_options() -> None:
+    """A run that was started by an older version must go on."""
+    plain = RunConfig().as_dict()
+    del plain["detector_options"]
+    assert RunConfig.from_dict(plain) == RunConfig()
+
+
+def test_a_setting_needs_a_value() -> None:
+    """`--set epochs` has nothing to set."""
+    with pytest.raises(UserError, match="expected name=value"):
+        DetectorOptions(set=("epochs",))
 
 
 def test_deep_sad_settings_take_all_options() -> None:

@@ -11,7 +11,7 @@ from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, r
 from kka.comparison import arms
 from kka.config import RunConfig
 from kka.errors import UserError
-from kka.loop import rounds
+from kka.loop import rounds, sad_settings
 from kka.pool import AnomalyPool
 from kka.protocols import ImageModel, LanguageModel, TunableLanguageModel
 from kka.store import Store
@@ -240,3 +240,45 @@ def test_controls_are_as_many_as_the_first_pool() -> None:
     assert made["noise"].std() > 60 and len(np.unique(made["real"], axis=0)) == 20
     assert len(arms(task, [np.zeros((99, 16, 16, 3), np.uint8)], seed=0)["real"]) == 30
     assert "real" not in arms(small_task(knowledge=False), pools, seed=0)
+
+
+def test_detectors_get_what_they_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions of the normals, and of each pool which anomalies are hard: round 0's by round 1's evaluator.
+
+    Flags in another order than the images, or those of the renewed pool for the first one, would weigh the wrong ones.
+    """
+    from kka.detectors import DETECTORS
+    from kka.detectors.sad import SAD
+
+    calls: list[tuple[int, tuple[str, ...], list[bool] | None]] = []
+
+    class Curious(SAD):
+        takes = frozenset({"captions", "hard"})
+
+        def fit(self, normals, anomalies=None, *, captions=None, hard=None):
+            count = 0 if anomalies is None else len(anomalies)
+            calls.append((count, tuple(captions), None if hard is None else hard.tolist()))
+            return super().fit(normals, anomalies)
+
+    monkeypatch.setitem(DETECTORS, "curious", lambda **options: Curious(settings=sad_settings(QUICK), **options))
+    run_fake(replace(QUICK, detector="curious", quantile=0.1), tmp_path / "run")
+    assert {captions for _, captions, _ in calls} == {small_task().captions}
+    none, noise, first, last, real = (hard for _, _, hard in calls)
+    assert none is None and noise is None and real is None
+    judged = {row["id"]: row["hard"] for row in read(tmp_path / "run", "rounds/1/evaluator/scores.jsonl")}
+    drawn = AnomalyPool.load(tmp_path / "run/rounds/0/images/images.parquet")
+    assert first == [judged[entry.id] for entry in drawn.entries] and len(set(first)) == 2
+    assert last == AnomalyPool.load(tmp_path / "run/pool.parquet").hard.tolist()
+
+
+def test_a_run_with_another_detector(tmp_path: Path) -> None:
+    """Its preset and settings arrive, and what is kept can be loaded by its card."""
+    from kka.config import DetectorOptions
+    from kka.detectors.saving import read_card
+
+    options = DetectorOptions(preset="cpu", set=("epochs=2", "milestones=", "precision=fp32"))
+    run_fake(replace(QUICK, rounds=0, detector_options=options), tmp_path / "run")
+    card = read_card(tmp_path / "run/arms/kka-0/seed-0/detector")
+    assert card["settings"]["epochs"] == 2 and card["image_size"] == [16, 16] and "calibration" not in card
+    with pytest.raises(UserError, match="unknown preset of sad"):
+        run_fake(replace(QUICK, detector_options=DetectorOptions(preset="gpu")), tmp_path / "other")

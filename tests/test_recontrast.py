@@ -127,7 +127,8 @@ def test_pooling() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"size": 100}, "multiple of 32; got 100"), ({"pooling": "median"}, "max or mean"),
-     ({"iterations": 0}, "at least 1"), ({"encoder_batchnorm": "off"}, "eval or train"), ({"anomaly_top": 0.0}, "share above 0")],
+     ({"iterations": 0}, "at least 1"), ({"encoder_batchnorm": "off"}, "eval or train"),
+     ({"anomaly_top": 0.0}, "share above 0")],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong: dict[str, object], said: str) -> None:
     """In words, before anything is trained."""

@@ -97,6 +97,20 @@ def test_a_finished_run_can_be_resumed(tmp_path: Path, finished: Path) -> None:
     assert outcome(tmp_path / "run") == outcome(finished)
 
 
+def test_a_run_of_an_older_version_can_be_resumed(tmp_path: Path, finished: Path) -> None:
+    """Its config.yaml lacks the settings that came later: they have their defaults, and are no difference."""
+    import shutil
+
+    import yaml
+
+    shutil.copytree(finished, tmp_path / "run")
+    file = tmp_path / "run/config.yaml"
+    stored = yaml.safe_load(file.read_text())
+    del stored["detector_options"]
+    file.write_text(yaml.safe_dump(stored))
+    run_fake(FAST, tmp_path / "run", resume=True)
+
+
 # --- by other processes ----------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,13 @@
-"""The command line: `kka run`, `kka report`, `kka lm train`. Nothing heavy is imported until a command needs it."""
+"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `data`.
+
+Nothing heavy is imported until a command needs it.
+"""
 
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +15,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kka.config import RunConfig
+from kka.cli_data import Data, run_data
+from kka.cli_detector import Export, Score, Train, run_export, run_score, run_train
+from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 
 
@@ -21,6 +26,7 @@ class Run(RunConfig):
     """Algorithm 1 whole: imagine anomalies, draw them, find the hard ones, tune, repeat; then train and compare
     detectors. Without options it runs on the embedded world."""
 
+    detector_options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
     out: Path | None = None
     """The run directory. Default: runs/<data>-<date>-<time>."""
     resume: bool = False
@@ -63,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         command = _parse(arguments)
-        if isinstance(command, Run):
-            return _run(command)
-        return _report(command) if isinstance(command, Report) else _lm(command)
+        return _COMMANDS[type(command)](command)
     except UserError as error:
         print(f"kka: {error}", file=sys.stderr)
         return 2
@@ -74,17 +78,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(arguments: list[str]) -> Run | Report | LM:
-    run = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
-    commands = run | Annotated[Report, tyro.conf.subcommand("report")] | Annotated[LM, tyro.conf.subcommand("lm")]
-    parsed: Run | Report | LM = tyro.cli(
+def _parse(arguments: list[str]) -> Any:
+    """The command, of one of the classes in `_COMMANDS`."""
+    kinds = {"report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data}
+    commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
+    for name, kind in kinds.items():
+        commands |= Annotated[kind, tyro.conf.subcommand(name)]
+    return tyro.cli(
         commands,
         args=arguments,
         prog="kka",
         description="Key Knowledge Augmentation: anomalies that a language model imagines, for sharper detectors.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    return parsed
 
 
 def _stored(arguments: list[str]) -> Run:
@@ -159,6 +165,14 @@ def _lm(command: LM) -> int:
     return 0
 
 
+def _quietly(run: Callable[[Any], int]) -> Callable[[Any], int]:
+    def quiet(command: Any) -> int:
+        _quiet()
+        return run(command)
+
+    return quiet
+
+
 def _quiet() -> None:
     """Libraries that talk about themselves would break the progress display."""
     import warnings
@@ -167,6 +181,17 @@ def _quiet() -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|diffusers|accelerate)\b")
+
+
+_COMMANDS: dict[type, Callable[[Any], int]] = {
+    Run: _run,
+    Report: _report,
+    Train: _quietly(run_train),
+    Score: _quietly(run_score),
+    Export: _quietly(run_export),
+    LM: _lm,
+    Data: run_data,
+}
 
 
 if __name__ == "__main__":

@@ -7,19 +7,23 @@ test labels reach `kka.metrics` and nothing else.
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kka.detectors import build_detector
+from kka.detectors import fit_detector
 from kka.metrics import evaluate, mean_ci95
 from kka.protocols import Detector, Images
 from kka.seeding import derive_seed
 from kka.store import Store
 from kka.task import Task
+from kka.trained import annotate
 
 Progress = Callable[[str, int, int], None]
+Build = Callable[[int], Detector]
+"""From a seed to an untrained detector."""
 FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 
 
@@ -40,8 +44,8 @@ def compare(
     task: Task,
     pools: Sequence[Images],
     *,
-    detector: str,
-    options: dict[str, Any],
+    build: Build,
+    hard: Sequence[np.ndarray | None],
     seeds: int,
     seed: int,
     store: Store,
@@ -49,9 +53,11 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
-    Without a test set only the last pool's detectors are trained, and there are no figures.
+    `hard`: for each pool, which of its anomalies are hard (Eq. 6); None where none was judged. Of the controls it is
+    not known. Without a test set only the last pool's detectors are trained, and there are no figures.
     """
     trained = arms(task, pools, seed=seed)
+    known = {f"kka-{number}": flags for number, flags in enumerate(hard)}
     last = f"kka-{len(pools) - 1}"
     if task.test is None:
         trained = {last: trained[last]}
@@ -63,7 +69,10 @@ def compare(
             if progress is not None:
                 progress("detectors", done, total)
             keep = name == last and k == 0
-            folder = _train_arm(task, name, anomalies, k, detector, options, seed, starts, store, keep=keep)
+            folder = _train_arm(
+                task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
+                hard=known.get(name), keep=keep,
+            )  # fmt: skip
             runs.append(json.loads((folder / "metrics.json").read_text()))
             done += 1
         if task.test is not None:
@@ -78,24 +87,23 @@ def _train_arm(
     name: str,
     anomalies: Images | None,
     k: int,
-    detector: str,
-    options: dict[str, Any],
-    seed: int,
+    build: Callable[[], Detector],
     starts: dict[int, Any],
     store: Store,
     *,
+    hard: np.ndarray | None,
     keep: bool,
 ) -> Path:
     """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        model = build_detector(detector, seed=derive_seed(seed, "detector", k), **options)
+        model: Any = build()
         # One pretraining serves all arms of a seed, which start from the same weights.
         if hasattr(model, "pretrain") and hasattr(model, "pretrained"):
             if k not in starts:
                 starts[k] = model.pretrain(task.normals)
             model = model.pretrained(starts[k])
-        model = model.fit(task.normals, anomalies)
+        model = fit_detector(model, task.normals, anomalies, captions=task.captions, hard=hard)
         metrics: dict[str, float] = {}
         if task.test is not None:
             scores = model.score(task.test.images)
@@ -103,6 +111,7 @@ def _train_arm(
             metrics = evaluate(scores, task.test.is_anomaly, task.test.seen)
         if keep:
             model.save(folder / "detector")
+            annotate(folder / "detector", task.normals)
         if k == 0:
             _save_latent(model, task, folder)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))

@@ -83,6 +83,47 @@ class SADOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """How the detector is set up."""
+
+    preset: str | None = None
+    """published, small (few images, any machine) or cpu (minutes on two cores). Default: published; of sad small, \
+in a run the settings under --sad."""
+    set: tuple[str, ...] = ()
+    """Single settings on top, as name=value."""
+    backbone: str | None = None
+    """Of simplenet and recontrast: a timm architecture. Default: wide_resnet50_2.tv_in1k."""
+    backbone_weights: str = "hub"
+    """hub (downloaded), random, or a .safetensors file of the whole model."""
+    backbone_padding: Literal["same"] | None = None
+    """For weights that were trained with TensorFlow's padding."""
+    backbone_mean: tuple[float, ...] | None = None
+    """Of the backbone's input in 0 to 1; one number or three. Default: the architecture's."""
+    backbone_std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for text in self.set:
+            if "=" not in text:
+                raise UserError(f"set: expected name=value, as in --set epochs=20; got {text!r}")
+        if self.backbone_padding not in (None, "same"):
+            raise UserError(f"backbone padding: expected same or none; got {self.backbone_padding!r}")
+
+    @property
+    def names_backbone(self) -> bool:
+        """Whether anything is said of a backbone."""
+        plain = DetectorOptions()
+        names = [field.name for field in dataclasses.fields(self) if field.name.startswith("backbone")]
+        return any(getattr(self, name) != getattr(plain, name) for name in names)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DetectorOptions":
+        """Read what `config.yaml` holds; raises UserError for a name that is no option."""
+        _require_known(cls, values, "detector_options.")
+        tuples: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values | tuples)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run of Algorithm 1 and the detectors that compare its rounds."""
 
@@ -97,7 +138,8 @@ class RunConfig:
     domain: str | None = None
     """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data."""
     size: int | None = None
-    """Side in pixels at which images are kept. Default: the data's own, 64 for photos."""
+    """Side in pixels at which images are kept. Default: the data's own; for photos as many as the detector makes use \
+of, 64 to 256."""
 
     lm: str = "auto"
     """garden, hf:<hub id or folder>, openai:<model>. auto: garden's own; trained on the known classes' captions; or \
@@ -106,7 +148,7 @@ hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
     """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>. auto: garden's own; the known classes' \
 pictures; or diffusers:stabilityai/sd-turbo for photos."""
     detector: str = "sad"
-    """The detector to train and to compare."""
+    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast."""
     prompt: str | None = None
     """Name of a prompt template (style, defect) or a text with {caption}. Default: style; defect with --describe."""
 
@@ -146,6 +188,7 @@ for, such as class names."""
     language: LanguageOptions = field(default_factory=LanguageOptions)
     drawing: DrawingOptions = field(default_factory=DrawingOptions)
     sad: SADOptions = field(default_factory=SADOptions)
+    detector_options: DetectorOptions = field(default_factory=DetectorOptions)
 
     def __post_init__(self) -> None:
         rules = {
@@ -189,6 +232,7 @@ for, such as class names."""
                 "language": LanguageOptions(**values.get("language", {})),
                 "drawing": DrawingOptions(**values.get("drawing", {})),
                 "sad": SADOptions(**sad),
+                "detector_options": DetectorOptions.from_dict(values.get("detector_options", {})),
             }
         )
 

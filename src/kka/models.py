@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PHOTO_LM = "hf:Qwen/Qwen3-4B-Instruct-2507"
 PHOTO_IMAGES = "diffusers:stabilityai/sd-turbo"
 LM_STEPS = 800
-LM_VERSION = 1
+LM_VERSION = 2
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
 
 Progress = Callable[[str, int, int], None]

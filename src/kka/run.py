@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
+from kka.building import build_detector, try_detector, working_size
 from kka.cache import ImageCache
 from kka.comparison import compare
 from kka.config import RunConfig
 from kka.data import open_task
-from kka.detectors import DETECTORS
-from kka.errors import UserError, unknown
+from kka.errors import UserError
 from kka.loop import Round, rounds, sad_settings
 from kka.models import build_images, build_language, resolve
-from kka.protocols import ImageModel, LanguageModel
+from kka.protocols import Detector, ImageModel, LanguageModel
 from kka.store import Store
 from kka.task import Task
 
@@ -40,7 +40,10 @@ def run(
     Raises:
         UserError: bad data, an unknown name, no permission, a full disk, another process in `out`.
     """
-    with Store(out, config.as_dict(), resume=resume) as store:
+    def complete(stored: dict[str, Any]) -> dict[str, Any]:
+        return RunConfig.from_dict(stored).as_dict()
+
+    with Store(out, config.as_dict(), resume=resume, complete=complete) as store:
         started = time.perf_counter()
         try:
             task, specs, image_model, language_model = _prepare(config, progress, on_task)
@@ -65,8 +68,8 @@ def run(
         arms = compare(
             task,
             [r.pool.images for r in done],
-            detector=config.detector,
-            options={"settings": sad_settings(config)} if config.detector == "sad" else {},
+            build=lambda seed: _detector(config, seed),
+            hard=[hard_flags(r, store) for r in done],
             seeds=config.seeds,
             seed=config.seed,
             store=store,
@@ -87,15 +90,15 @@ def _prepare(
     config: RunConfig, progress: Progress | None, on_task: Callable[[Task], None] | None
 ) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
     """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
-    if config.detector not in DETECTORS:
-        raise unknown("detector", config.detector, DETECTORS)
+    detector = _detector(config, config.seed)
+    try_detector(detector)
     task = open_task(
         config.data,
         normal=config.normal,
         unseen=config.unseen,
         describe=config.describe,
         domain=config.domain,
-        size=config.size,
+        size=working_size(config.data, config.size, detector),
         seed=config.split_seed,
     )
     if on_task is not None:
@@ -103,6 +106,25 @@ def _prepare(
     specs = resolve(config, task)
     image_model = build_images(specs[1], config, task)
     return task, specs, image_model, build_language(specs[0], config, task, progress)
+
+
+def _detector(config: RunConfig, seed: int) -> Detector:
+    """The run's detector, untrained."""
+    base = sad_settings(config) if config.detector == "sad" else None
+    return build_detector(config.detector, config.detector_options, base=base, seed=seed)
+
+
+def hard_flags(made: Round, store: Store) -> np.ndarray | None:
+    """Which anomalies of a round's pool are hard (Eq. 6), by their last judgement; None where there was none.
+
+    Round 0's images are first judged in round 1, before its pool changes.
+    """
+    judged = store.root / "rounds/1/evaluator/scores.jsonl"
+    if made.number == 0 and judged.is_file():
+        rows = [json.loads(line) for line in judged.read_text(encoding="utf-8").splitlines()]
+        flags = {row["id"]: row["hard"] for row in rows}
+        return np.array([flags[entry.id] for entry in made.pool.entries], dtype=bool)
+    return made.pool.hard if all(entry.history for entry in made.pool.entries) else None
 
 
 def summarise(

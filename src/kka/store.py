@@ -28,8 +28,17 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
 class Store:
     """A run directory that one process holds. Use it as a context manager."""
 
-    def __init__(self, root: Path, config: dict[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: dict[str, Any],
+        *,
+        resume: bool = False,
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
         """Create `root` with `config.yaml`, or take up the run in it.
+
+        `complete` adds to a stored configuration the settings that there were none of when it was written.
 
         Raises:
             UserError: no permission to write; a run that is there already without `resume`; nothing to resume;
@@ -37,6 +46,7 @@ class Store:
         """
         self.root = root
         self.config = config
+        self._complete = complete
         self._lock: Any = None
         with self.guarded():
             if resume and not (root / "config.yaml").is_file():
@@ -61,7 +71,7 @@ class Store:
                 f"or choose another --out."
             )
         if exists:
-            require_same(read_config(self.root), self.config, self.root)
+            require_same(self._complete(read_config(self.root)), self.config, self.root)
         else:
             text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
             write_atomically(self.root / "config.yaml", text)

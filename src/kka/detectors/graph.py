@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Real
 from torch import Tensor, nn
 
 from kka.protocols import Images
@@ -40,7 +40,7 @@ def resized(x: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c s s"]:
 
 
 class Preprocess(nn.Module):
-    """RGB pixels (b, h, w, 3) of any size -> normalised (b, 3, crop, crop).
+    """RGB pixels (b, h, w, 3), 0 to 255, of any size -> normalised (b, 3, crop, crop).
 
     Antialiased bilinear resize to `size` x `size`, the centre `crop` of it, (x - mean) / std. The sides are resized
     alone: pictures are square by then (`kka.data.decode`).
@@ -62,7 +62,7 @@ class Preprocess(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
-    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 c c"]:
+    def forward(self, pixels: Real[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 c c"]:
         x = pixels.permute(0, 3, 1, 2).float()
         if (x.shape[2], x.shape[3]) != (self.size, self.size):
             x = resized(x, self.size)

@@ -19,7 +19,7 @@ from kka.deep_sad import (
 )
 from kka.detectors.graph import Preprocess, resized
 from kka.detectors.inputs import checked
-from kka.detectors.saving import read_card, settings_from, write_card
+from kka.detectors.saving import does_not_fit, read_card, settings_from, write_card
 from kka.protocols import Images, Scores
 
 
@@ -80,10 +80,17 @@ class SAD:
 
     @classmethod
     def load(cls, path: Path) -> "SAD":
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: weights that do not fit the card.
+        """
         card = read_card(path)
         detector = cls(settings=settings_from(DeepSADSettings, card["settings"]), seed=card["seed"])
-        detector.model_ = DeepSAD.load(path, device=detector.settings.device)
+        try:
+            detector.model_ = DeepSAD.load(path, device=detector.settings.device)
+        except (KeyError, RuntimeError) as error:
+            raise does_not_fit(path, error) from error
         return detector
 
 

@@ -56,9 +56,12 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
     try:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise UserError(
-            f"detector: the weights in {path} do not fit its {CARD}; were the files mixed? {error}"
-        ) from error
+        raise does_not_fit(path, error) from error
+
+
+def does_not_fit(path: Path, error: Exception) -> UserError:
+    """The error for weights that are not those that the card beside them describes."""
+    return UserError(f"detector: the weights in {path} do not fit its {CARD}; were the files mixed? {error}")
 
 
 def settings_from(kind: type[S], stored: Mapping[str, Any]) -> S:

@@ -58,6 +58,11 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         lm=f"hf:{_language_folder(cell, known, work)}", mode=cell.mode,  # type: ignore[arg-type]
         seed=cell.seed, seeds=1, **sizes,
     )  # fmt: skip
+    if cell.scale == "cpu":
+        epochs = known.cpu_epochs
+        config = dataclasses.replace(
+            config, sad=dataclasses.replace(config.sad, epochs=epochs, milestones=(epochs * 3 // 4,))
+        )
     if cell.scale == "smoke":
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)

@@ -32,6 +32,8 @@ CHAT_TEMPLATE = (
 )
 SAME_OPENING = 0.5
 """Share of the examples whose answer opens with the same two words as the prompt's caption: the style to keep."""
+SPELLED = 0.15
+"""Share of the examples whose prompt is spelled in smaller tokens than usual."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +187,25 @@ def _config(tokenizer: Any, layers: int, hidden: int, heads: int, kv_heads: int,
     )
 
 
+def _spelled(ids: list[int], tokenizer: Any, seed: int) -> list[int]:
+    """The same prompt with some words cut into smaller tokens, as BPE-dropout does it (Provilkov et al. 2020).
+
+    A prompt names a normal, whose words no caption of the corpus may hold: the tokens that spell them out must have
+    been met in training, or the answer derails.
+    """
+    rng, model = np.random.default_rng(seed), tokenizer.backend_tokenizer.model
+    fixed = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    found: list[int] = []
+    for token_id, cut in zip(ids, rng.random(len(ids)), strict=True):
+        token = tokenizer.convert_ids_to_tokens(token_id)
+        if token_id in fixed or len(token) < 2 or cut > 0.5:
+            found.append(token_id)
+            continue
+        place = int(rng.integers(1, len(token)))
+        found += [piece.id for half in (token[:place], token[place:]) for piece in model.tokenize(half)]
+    return found
+
+
 class _Pairs:
     """The captions as tokens, and random pairs of them."""
 
@@ -195,10 +216,12 @@ class _Pairs:
             tokenizer.apply_chat_template([{"role": "user", "content": prompt_of(c)}], tokenize=False) for c in captions
         ]
         self.prompts: list[list[int]] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        spelling = derive_seed(seed, "spelling")
+        self.spelled = [_spelled(ids, tokenizer, derive_seed(spelling, i)) for i, ids in enumerate(self.prompts)]
         bare = tokenizer(captions, add_special_tokens=False)["input_ids"]
         self.answers: list[list[int]] = [[*ids, tokenizer.eos_token_id] for ids in bare]
         self.pad: int = tokenizer.pad_token_id
-        self.longest = max(map(len, self.prompts)) + max(map(len, self.answers))
+        self.longest = max(map(len, [*self.prompts, *self.spelled])) + max(map(len, self.answers))
         self.kind = np.unique(kinds, return_inverse=True)[1]
         opening = np.unique([" ".join(c.lower().split()[:2]) for c in captions], return_inverse=True)[1]
         # Held out by text: a fiftieth of the different captions, at most 500 of them.
@@ -237,7 +260,12 @@ class _Pairs:
             while len(order) < 16 * size:
                 order += rng.permutation(self.train).tolist()
             chunk, order = order[: 16 * size], order[16 * size :]
-            rows = [(self.prompts[self.partner(i, rng)], self.answers[i]) for i in chunk]
+            partners = [self.partner(i, rng) for i in chunk]
+            odd = rng.random(len(chunk)) < SPELLED
+            rows = [
+                ((self.spelled if spell else self.prompts)[j], self.answers[i])
+                for i, j, spell in zip(chunk, partners, odd, strict=True)
+            ]
             rows.sort(key=lambda row: len(row[0]) + len(row[1]))
             for k in rng.permutation(16):
                 yield self.collate(rows[k * size : (k + 1) * size])

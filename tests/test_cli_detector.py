@@ -1,0 +1,227 @@
+"""`kka train`, `kka score` and `kka export`, as a person uses them, on photos and on the garden."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fakes import small_task
+from kka.building import build_detector
+from kka.calibration import calibrate
+from kka.cli import main
+from kka.config import DetectorOptions
+from kka.data.decode import decode
+from kka.detectors import load_detector
+from kka.errors import UserError
+from kka.pool import AnomalyPool
+from kka.scoring import heat_limits, overlay
+from kka.trained import Anomalies, hold_out, read_anomalies, train_detector
+
+SAD = ["--detector", "sad", "--preset", "cpu", "--set", "epochs=2", "milestones=", "precision=fp32"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 JPEGs without captions, with one damaged file."""
+    folder = tmp_path_factory.mktemp("photos") / "möhren und co"
+    folder.mkdir()
+    for i, image in enumerate(small_task().normals):
+        Image.fromarray(image).resize((80, 72)).save(folder / f"teil {i:02}.jpg", quality=95)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`kka train` on the photos with the pool of a run."""
+    out = tmp_path_factory.mktemp("trained") / "detector"
+    command = ["train", *SAD, "--data", str(photos), "--anomalies", str(finished), "--out", str(out)]
+    assert main([*command, "--fpr", "0.2", "--held-out", "0.25", "--seed", "3"]) == 0
+    return out
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    text = " ".join(capsys.readouterr().err.split())
+    assert code == 2 and "Traceback" not in text, text
+    return text
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def test_the_card(trained: Path) -> None:
+    """Scoring and export know nothing but the folder: sizes, threshold and a few held-out normals must lie in it."""
+    card = json.loads((trained / "detector.json").read_text())
+    assert card["image_size"] == [16, 16], "that of the run whose pool it trained with"
+    assert card["trained_with"] == {"normals": 18, "held_out": 6, "anomalies": 24}
+    assert card["settings"]["epochs"] == 2
+    found = card["calibration"]
+    assert (found["fpr"], found["held_out"]) == (0.2, 6)
+    images = np.stack([decode(f) for f in sorted((trained / "check").glob("*.png"))])
+    assert images.shape == (6, 16, 16, 3)
+    assert found["threshold"] == calibrate(load_detector(trained).score(images), 0.2).threshold
+
+
+def test_score(trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every file by name, its score as the library gives it, the verdict by the threshold, the bad one set aside."""
+    out = tmp_path / "new" / "scores.csv"
+    one = tmp_path / "one.png"
+    Image.fromarray(np.full((40, 40, 3), (0, 255, 0), np.uint8)).save(one)
+    assert main(["score", "--detector-dir", str(trained), str(photos), str(one), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "broken.jpg: not an image" in told.err and "25 images" in told.out and "one.png" in told.out
+    rows = read(out)
+    assert len(rows) == 25 and list(rows[0]) == ["file", "score", "anomalous"]
+    assert rows[-1]["file"] == str(one)
+    threshold = json.loads((trained / "detector.json").read_text())["calibration"]["threshold"]
+    assert all((float(row["score"]) > threshold) == (row["anomalous"] == "true") for row in rows)
+    green = np.full((1, 16, 16, 3), (0, 255, 0), np.uint8)
+    assert float(rows[-1]["score"]) == pytest.approx(load_detector(trained).score(green)[0], rel=1e-5)
+
+
+def test_score_says_what_is_wrong(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No detector, no images, only bad images, maps of a detector that has none."""
+    (tmp_path / "bad.png").write_bytes(b"no")
+    (tmp_path / "empty").mkdir()
+    where = ["score", "--detector-dir", str(trained)]
+    assert "detector.json" in refused(["score", "--detector-dir", str(tmp_path), str(tmp_path)], capsys)
+    assert "does not exist" in refused([*where, str(tmp_path / "none.png")], capsys)
+    assert "found none in" in refused([*where, str(tmp_path / "empty")], capsys)
+    assert "none of the 1 files could be read" in refused([*where, str(tmp_path)], capsys)
+    assert "leave --maps out" in refused([*where, str(trained / "check"), "--maps", str(tmp_path / "m")], capsys)
+
+
+def test_export(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without further options: the model beside the detector, checked on the normals kept there."""
+    assert main(["export", "--detector-dir", str(trained), "--format", "onnx"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ms an image on one CPU thread, anomalous above" in told
+    assert "on 6 images (normals kept with the detector)" in told
+    assert (trained / "model.onnx").is_file() and (trained / "model.json").is_file()
+
+
+def test_a_runs_detector_scores_and_exports(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run keeps is of use at once; without a threshold both say how to get one."""
+    folder = tmp_path / "detector"
+    shutil.copytree(finished / "arms/kka-2/seed-0/detector", folder)
+    assert json.loads((folder / "detector.json").read_text())["image_size"] == [16, 16]
+    out = tmp_path / "scores.csv"
+    assert main(["score", "--detector-dir", str(folder), str(folder / "check"), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "kka train --anomalies RUN" in told.err and "verdict" not in told.out
+    assert {row["anomalous"] for row in read(out)} == {""}
+    assert main(["export", "--detector-dir", str(folder)]) == 0
+    assert "a score and no verdict" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_garden_with_a_backbone_and_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Test labels give AUROC; a detector that localises gives one overlay an image; the backbone's flags arrive."""
+    pytest.importorskip("kka.detectors.simplenet")
+    out = tmp_path / "detector"
+    command = ["train", "--detector", "simplenet", "--preset", "cpu", "--out", str(out), "--held-out", "0.5"]
+    command += ["--set", "epochs=1", "size=32", "crop=32", "--backbone", "mobilenetv2_035"]
+    command += ["--backbone-weights", "random", "--backbone-mean", ".5", "--backbone-std", ".5"]
+    assert main([*command, "--backbone-padding", "same"]) == 0
+    told = capsys.readouterr().out
+    assert "AUROC" in told and "AUPR" in told
+    card = json.loads((out / "detector.json").read_text())
+    assert card["backbone"]["name"] == "mobilenetv2_035" and card["backbone"]["padding"] == "same"
+    assert card["backbone"]["mean"] == [0.5] and card["calibration"]["threshold"]
+    where = ["score", "--detector-dir", str(out), str(out / "check")]
+    assert main([*where, "--maps", str(tmp_path / "maps")]) == 0
+    maps = sorted((tmp_path / "maps").glob("*.png"))
+    assert len(maps) == 16 and decode(maps[0]).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--detector", "sda"], "unknown detector: expected one of cmda, recontrast, sad"),
+        (["--preset", "gpu"], "unknown preset of sad: expected one of cpu, published, small"),
+        (["--set", "epoch=3"], "unknown setting of sad"),
+        (["--set", "epochs"], "expected name=value"),
+        (["--set", "epochs=0"], "epochs: expected at least 1; got 0"),
+        (["--backbone", "resnet18"], "leave --backbone out"),
+        (["--detector", "simplenet", "--backbone", "mobilenetv2_035", "--backbone-weights", "no.safetensors"],
+         "which does not exist"),
+        (["--anomalies", "nowhere"], "nowhere, which does not exist"),
+        (["--held-out", "1"], "held-out: expected a share"),
+        (["--held-out", "0.99"], "at least 8 normals must remain"),
+        (["--fpr", "0"], "false-positive rate: expected"),
+        (["--data", "no such folder"], "does not exist"),
+    ],
+)  # fmt: skip
+def test_train_says_what_is_wrong(
+    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before any training, in words, and without leaving a folder behind."""
+    assert told in refused(["train", "--out", str(tmp_path / "d"), *options], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trained detector is hours of work."""
+    before = (trained / "detector.json").read_bytes()
+    assert "holds a detector already" in refused(["train", *SAD, "--out", str(trained)], capsys)
+    assert (trained / "detector.json").read_bytes() == before
+
+
+def test_held_out_copies() -> None:
+    """A picture that is in the folder three times is on one side: a memorised one would promise too low a threshold."""
+    normals = small_task().normals
+    copies = np.concatenate([normals, normals[:6], normals[:6]])
+    for seed in range(5):
+        kept, held = hold_out(copies, 0.3, seed=seed)
+        assert sorted([*kept, *held]) == list(range(36)) and len(held) >= 7
+        assert not {copies[i].tobytes() for i in kept} & {copies[i].tobytes() for i in held}
+    again = hold_out(copies, 0.3, seed=4)
+    assert again[0].tolist() == kept.tolist() != hold_out(copies, 0.3, seed=5)[0].tolist()
+    assert len(hold_out(normals, 0.0, seed=0)[1]) == 0
+
+
+def test_anomalies_from_a_run_a_file_or_a_folder(finished: Path, tmp_path: Path, photos: Path) -> None:
+    """The pool with its hard flags, at another size too; a folder's images; an unfinished run is named as one."""
+    pool = AnomalyPool.load(finished / "pool.parquet")
+    found = read_anomalies(finished, 16)
+    assert (found.images == pool.images).all() and found.hard is not None and (found.hard == pool.hard).all()
+    assert read_anomalies(finished / "pool.parquet", 32).images.shape == (len(pool), 32, 32, 3)
+    plain = read_anomalies(photos, 24)
+    assert plain.images.shape == (24, 24, 24, 3) and plain.hard is None and len(plain.set_aside) == 1
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(UserError, match="a run without a pool yet"):
+        read_anomalies(tmp_path, 16)
+
+
+def test_overlay() -> None:
+    """Where nothing is hot the picture stays, in grey; where it is hottest it is red."""
+    image = np.full((4, 4, 3), (10, 20, 30), np.uint8)
+    limits = heat_limits(np.array([[[0.0, 1.0], [1.0, 2.0]]]))
+    assert limits == (1.0, 3.0)
+    heat = np.zeros((4, 4))
+    heat[0, 0] = 9
+    made = overlay(image, heat, limits)
+    assert (made[1:] == 20).all() and made[0, 0, 0] > 60 and made[0, 0, 0] > 2 * made[0, 0, 1]
+
+
+def test_test_images_are_no_anomalies(tmp_path: Path) -> None:
+    """A folder of anomalies that holds test images too would make the figures of that test set worthless."""
+    task = small_task()
+    assert task.test is not None
+    images = np.concatenate([task.test.images[20:23], task.normals[:2] // 2])
+    detector = build_detector("sad", DetectorOptions(preset="cpu", set=("epochs=1", "milestones=")))
+    with pytest.warns(UserWarning, match="3 of 5 anomalies are test images"):
+        facts = train_detector(
+            detector, task, Anomalies(images=images), tmp_path / "d", held_out=0.5, fpr=0.2, seed=0
+        )
+    assert facts["anomalies"] == 2 and 0 <= facts["figures"]["auroc"] <= 1
