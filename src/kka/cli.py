@@ -1,4 +1,4 @@
-"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `data`.
+"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `data`, `experiment`.
 
 Nothing heavy is imported until a command needs it.
 """
@@ -17,6 +17,7 @@ import tyro
 
 from kka.cli_data import Data, run_data
 from kka.cli_detector import Export, Score, Train, run_export, run_score, run_train
+from kka.cli_experiment import Experiment, run_experiment
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 
@@ -80,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> Any:
     """The command, of one of the classes in `_COMMANDS`."""
-    kinds = {"report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data}
+    kinds: dict[str, type] = {
+        "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data,
+        "experiment": Experiment,
+    }  # fmt: skip
     commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
     for name, kind in kinds.items():
         commands |= Annotated[kind, tyro.conf.subcommand(name)]
@@ -191,6 +195,7 @@ _COMMANDS: dict[type, Callable[[Any], int]] = {
     Export: _quietly(run_export),
     LM: _lm,
     Data: run_data,
+    Experiment: _quietly(run_experiment),
 }
 
 

@@ -34,7 +34,7 @@ _PIXELS = 64 * 128**2
 class SimpleNet:
     """Patches of a frozen backbone, judged by a small discriminator. Score: higher = more anomalous.
 
-    `fit` sets `graph_`.
+    `fit` sets `graph_` and `noise_draws_`: how many normals had noise added to their features, each pass anew.
     """
 
     SETTINGS = SimpleNetSettings
@@ -87,6 +87,7 @@ class SimpleNet:
                 seed=self.seed, device=device, progress=self.progress,
             )  # fmt: skip
         self.graph_ = _Graph(extract, heads, self.settings).eval()
+        self.noise_draws_ = self.settings.epochs * len(normals)
         return self
 
     def score(self, images: Images) -> Scores:

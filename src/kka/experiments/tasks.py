@@ -85,7 +85,13 @@ class ScaleSettings:
 
 SCALES: dict[str, ScaleSettings] = {
     "full": ScaleSettings(preset="published"),
-    "cpu": ScaleSettings(preset="cpu"),
+    "cpu": ScaleSettings(
+        preset="cpu",
+        overrides={
+            "simplenet:cifar100": ("size=64", "crop=64", "epochs=20"),  # 32-pixel pictures, 12,500 of them a task
+            "recontrast-random": ("encoder_learning_rate=0.001",),  # a rate for fine-tuning would leave it random
+        },
+    ),
     "smoke": ScaleSettings(
         preset="cpu",
         overrides={
