@@ -50,6 +50,14 @@ def pixels(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
+@torch.no_grad()
+def deviation(model: Any, normals: np.ndarray) -> float:
+    """Of the normals' features, the mean over channels: the noise of kka's preset, 1 after standardising."""
+    extract = model.model.feature_extractor
+    parts = [extract(model.pre_processor(pixels(normals[i : i + BATCH]))) for i in range(0, len(normals), BATCH)]
+    return float(torch.cat(parts).std(dim=(0, 2, 3)).mean())
+
+
 def method(name: str, row: dict[str, Any], backbone: BackboneOptions, epochs: int) -> tuple[Fit, dict[str, Any]]:
     """The fit of anomalib's method of that name, and what is to be known of its settings."""
     warnings.filterwarnings("ignore")
@@ -71,6 +79,8 @@ def method(name: str, row: dict[str, Any], backbone: BackboneOptions, epochs: in
 
     def fit(normals: np.ndarray, anomalies: np.ndarray | None, count: int | None) -> Score:
         model = build()
+        if row["noise"] == "features":
+            model.model.anomaly_generator.noise_std = deviation(model, normals)
         data = DataLoader(
             InMemory(normals), batch_size=TRAIN_BATCH, shuffle=True, num_workers=0, collate_fn=ImageBatch.collate
         )
@@ -89,4 +99,5 @@ def method(name: str, row: dict[str, Any], backbone: BackboneOptions, epochs: in
         return score
 
     settings = {"anomalib": anomalib.__version__, "batch_size": TRAIN_BATCH, "strides": strides, "epochs": epochs}
+    settings |= {"noise": row["noise"]} if row["noise"] else {}
     return fit, settings

@@ -180,6 +180,14 @@ def test_maps(fitted: Detector) -> None:
     assert maps.shape == (3, 48, 48) and np.isfinite(maps).all() and maps.std() > 0
 
 
+def test_embeddings(fitted: Detector) -> None:
+    """Where the method has a latent space: a run stores it for its report, and a crash there would lose the run."""
+    if not hasattr(fitted, "embed"):
+        pytest.skip("this method has no latent space of images")
+    latent = fitted.embed(pictures(3, seed=7, size=48))
+    assert latent.shape[0] == 3 and latent.ndim == 2 and np.isfinite(latent).all() and latent.std() > 0
+
+
 def test_damaged_weights_are_refused(fitted: Detector, tmp_path: Path) -> None:
     """A folder whose parts were mixed must not load in part."""
     from safetensors.torch import load_file, save_file

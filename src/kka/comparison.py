@@ -122,9 +122,8 @@ def _train_arm(
 
 def _save_latent(model: Detector, task: Task, folder: Path) -> None:
     """The latent space of the test set, for detectors that have one: the report's t-SNE."""
-    fitted = getattr(model, "model_", None)
-    if task.test is not None and fitted is not None and hasattr(fitted, "embed"):
-        np.save(folder / "latent.npy", fitted.embed(task.test.images).astype(np.float16))
+    if task.test is not None and hasattr(model, "embed"):
+        np.save(folder / "latent.npy", model.embed(task.test.images).astype(np.float16))
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, Any]:

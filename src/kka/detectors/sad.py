@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kka.deep_sad import (
@@ -68,6 +68,10 @@ class SAD:
     def score(self, images: Images) -> Scores:
         """(n,): higher = more anomalous."""
         return self.model_.score(images)
+
+    def embed(self, images: Images) -> Float32[np.ndarray, "n d"]:
+        """phi of each image."""
+        return self.model_.embed(images)
 
     def graph(self) -> nn.Module:
         """From pixels (b, h, w, 3) to the scores (b,), for export."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kka.deep_sad import Progress
@@ -102,6 +104,10 @@ class SSD:
     def score(self, images: Images) -> Scores:
         """(n,): higher = more anomalous."""
         return in_batches(self.model_, images, self.model_.mean.device)
+
+    def embed(self, images: Images) -> Float32[np.ndarray, "n d"]:
+        """The encoder's features, of length 1."""
+        return in_batches(self.model_.embed, images, self.model_.mean.device)
 
     def graph(self) -> nn.Module:
         """From pixels (b, h, w, 3) to the scores (b,), for export."""

@@ -63,7 +63,7 @@ def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng(0)
     sides = [np.flatnonzero(task.test.is_anomaly == side) for side in (False, True)]
     chosen = np.sort(np.concatenate([rng.permutation(side)[:MOST] for side in sides]))
-    features = detector.model_.embed(task.test.images[chosen])  # type: ignore[attr-defined]
+    features = detector.embed(task.test.images[chosen])  # type: ignore[attr-defined]
     points = TSNE(perplexity=min(30, (len(chosen) - 1) / 3), random_state=0, init="pca").fit_transform(features)
     scores = detector.score(task.test.images)
     return points, task.test.is_anomaly[chosen], auroc(scores, task.test.is_anomaly)

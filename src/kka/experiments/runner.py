@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -65,8 +64,3 @@ def seconds_left(cells: Sequence[Cell], rows: Sequence[Row]) -> float:
         near = exact.get((cell.dataset, cell.detector, cell.scale)) or exact.get((cell.detector, cell.scale))
         total += float(np.mean(near)) if near else FALLBACK_SECONDS.get(cell.detector, 60.0)
     return total
-
-
-def default_results() -> Path:
-    """Where results are kept when nothing else is said."""
-    return Path("benchmarks/results/experiments.jsonl")
