@@ -10,8 +10,8 @@ normals alone and with real images of other, known classes as anomalies; anomali
 
 What is alike, and what is not:
 - Passes: SuperSimpleNet makes as many epochs as kka's SimpleNet; anomalib recommends 300, and the table gives what
-  those would take. Its AUROC after so few says little: `--only supersimplenet-300 supersimplenet-noise-300` is all. Reverse
-  Distillation sees as many images as kka's ReContrast. PatchCore makes its one pass.
+  those would take. Its AUROC after so few says little: `--only supersimplenet-300 supersimplenet-noise-300` is all.
+  Reverse Distillation sees as many images as kka's ReContrast. PatchCore makes its one pass.
 - Noise: SuperSimpleNet's default, 0.015, is made for backbones whose features are small. Where they deviate by several
   units, as MobileNetV2's do, its heads cannot see it and learn nothing: its AUROC is then that of random heads, below
   50 as easily as above. A second row gives it the noise of kka's preset, one deviation of the normals' features.
