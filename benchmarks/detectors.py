@@ -164,8 +164,8 @@ def run(row_spec: dict[str, Any], images: Path, threads: int) -> dict[str, Any]:
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Markdown, one line a row. Memory: the peak, and how much of it the method added to what was loaded."""
     lines = [
-        "| task | method | anomalies | passes | training, s | floor | images/s | floor | peak MB (added) | AUROC |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| task | px | method | anomalies | passes | training, s | floor | images/s | floor | peak MB (own) | AUROC |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         training = f"{row['seconds']:.1f}"
@@ -173,6 +173,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
             training += f" (300 epochs: {row['seconds_at_own_epochs']:.0f})"
         cells = [
             row["task"],
+            str(row["size"]),
             f"{row['title']} ({row['library']})",
             str(row["anomalies"] or "–"),
             f"{row['passes']} {row['pass']}{'s' if row['passes'] != 1 else ''}",

@@ -16,7 +16,8 @@ def detectors(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 ROW = {
-    "task": "birds:1", "title": "SuperSimpleNet", "library": "anomalib", "anomalies": 0, "passes": 20, "pass": "epoch",
+    "task": "birds:1", "size": 128, "title": "SuperSimpleNet", "library": "anomalib",
+    "anomalies": 0, "passes": 20, "pass": "epoch",
     "seconds": 40.04, "seconds_at_own_epochs": 600.6, "floor_seconds": 4.0, "images_per_s": 51.2,
     "floor_images_per_s": 302.7, "peak_mb": 1500.4, "loaded_mb": 900.0, "auroc": 0.87654,
 }  # fmt: skip
@@ -26,7 +27,7 @@ def test_a_row_of_the_table(detectors: Any) -> None:
     """A table that shows the memory of the libraries as the method's, or an AUROC of few epochs as that of all."""
     *_, line = detectors.table([ROW])
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "birds:1", "SuperSimpleNet (anomalib)", "–", "20 epochs", "40.0 (300 epochs: 601)", "4.0", "51", "303",
+        "birds:1", "128", "SuperSimpleNet (anomalib)", "–", "20 epochs", "40.0 (300 epochs: 601)", "4.0", "51", "303",
         "1500 (600)", "87.7",
     ]  # fmt: skip
 
@@ -34,7 +35,7 @@ def test_a_row_of_the_table(detectors: Any) -> None:
 def test_the_table_has_a_heading_for_every_cell(detectors: Any) -> None:
     """A column added to the rows alone would shift all that stands right of it."""
     row = ROW | {"passes": 1, "seconds_at_own_epochs": None, "anomalies": 200}
-    assert {line.count("|") for line in detectors.table([row])} == {11}
+    assert {line.count("|") for line in detectors.table([row])} == {12}
 
 
 def test_a_row_is_measured_again_when_what_shapes_it_changes(detectors: Any) -> None:

@@ -97,10 +97,10 @@ def test_the_text_network_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_anomalies_act_in_training_and_in_the_score() -> None:
-    """As in SSD: negatives of every term, and a Gaussian of their own that the score subtracts."""
+    """As in SSD: negatives of every term and, on request, a Gaussian of their own that the score subtracts."""
     anomalies = pictures(7, seed=3)
-    plain, both = scores(QUICK), scores(QUICK, anomalies=anomalies)
-    negatives = scores(dataclasses.replace(QUICK, outlier_score=False), anomalies=anomalies)
+    plain, negatives = scores(QUICK), scores(QUICK, anomalies=anomalies)
+    both = scores(dataclasses.replace(QUICK, outlier_score=True), anomalies=anomalies)
     assert (negatives != plain).any() and (both < negatives).all()
 
 

@@ -66,8 +66,8 @@ class SSD:
     SETTINGS = SSDSettings
     PRESETS: ClassVar = {
         "published": SSDSettings(),
-        "small": SSDSettings(depth=18, epochs=200, batch_size=64, learning_rate=0.06),
-        "cpu": SSDSettings(depth=18, width=16, epochs=30, batch_size=64, learning_rate=0.06),
+        "small": SSDSettings(depth=18, epochs=200, batch_size=32, learning_rate=0.06),
+        "cpu": SSDSettings(depth=18, width=16, epochs=30, batch_size=32, learning_rate=0.06),
     }
     takes: frozenset[str] = frozenset()
 
