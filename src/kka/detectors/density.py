@@ -49,11 +49,11 @@ class Gaussians(nn.Module):
 
 
 class FeatureScore(nn.Module):
-    """From pixels (b, h, w, 3) to scores (b,): SSD's s(x) (Sehwag et al. 2021, arXiv:2103.12051, Sec. 3.1).
+    """From pixels (b, h, w, 3) to scores (b,): SSD's s(x) (Sehwag et al. 2021, arXiv:2103.12051).
 
     z = the encoder's feature at length 1, standardised by the training normals' mean and deviation; the score is the
     squared Mahalanobis distance to the normals. With a Gaussian of the known anomalies (`outliers`) their distance is
-    subtracted: SSD_k, Sec. 3.3.
+    subtracted: SSD_k.
     """
 
     mean: Tensor
