@@ -40,9 +40,9 @@ def save_tiny_model(path: Path, *, chat: bool = True, seed: int = 0, spread: flo
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from kka.language.examples import train_tokenizer
     from kka.language.loading import no_progress_bars
     from kka.language.rng import own_randomness
-    from kka.language.train import train_tokenizer
 
     tokenizer = train_tokenizer(CAPTIONS, lambda caption: f"Another flower: {caption}", 400)
     if not chat:

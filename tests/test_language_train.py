@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from kka.errors import UserError
+from kka.language.examples import Pairs, train_tokenizer
 from kka.language.hf import HFLanguageModel
-from kka.language.train import LMTrainingReport, _Pairs, answer_loss, train_language_model, train_tokenizer
+from kka.language.train import LMTrainingReport, answer_loss, train_language_model
 from kka.prompts import build_prompt
 from language_fakes import CAPTIONS, COLORS
 
@@ -127,7 +128,7 @@ def test_pairs_are_of_different_kinds_and_keep_the_opening() -> None:
     """The answer's kind differs from the prompt's, always; its opening words agree more often than by chance."""
     captions = [c for _, c in CORPUS] + [c.replace("this flower has", "you can see") for _, c in CORPUS]
     kinds = [kind for kind, _ in CORPUS] * 2
-    data = _Pairs(captions, kinds, _prompt, train_tokenizer(captions, _prompt, 400), 0)
+    data = Pairs(captions, kinds, _prompt, train_tokenizer(captions, _prompt, 400), 0)
     rng = np.random.default_rng(0)
     pairs = [(int(i), data.partner(int(i), rng)) for i in data.train for _ in range(5)]
     assert all(kinds[i] != kinds[j] for i, j in pairs)
@@ -151,7 +152,7 @@ def test_loss_is_that_of_the_answer_alone() -> None:
             initializer_range=0.5,
         )
     ).eval()
-    data = _Pairs(CAPTIONS, [kind for kind, _ in CORPUS], _prompt, tokenizer, 0)
+    data = Pairs(CAPTIONS, [kind for kind, _ in CORPUS], _prompt, tokenizer, 0)
     rows = [(data.prompts[0], data.answers[5]), (data.prompts[1], data.answers[9][:4])]
     with torch.no_grad():
         found = float(answer_loss(model, *data.collate(rows)))
@@ -160,3 +161,17 @@ def test_loss_is_that_of_the_answer_alone() -> None:
             logp = model(input_ids=torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
             literal += [-float(logp[len(prompt) + k - 1, token]) for k, token in enumerate(answer)]
     assert found == pytest.approx(np.mean(literal), rel=1e-4)
+
+
+def test_prompts_are_also_spelled_in_smaller_tokens() -> None:
+    """A normal's name that no caption holds comes as pieces; a model that never met pieces answers with fragments."""
+    tokenizer = train_tokenizer(CAPTIONS, _prompt, 400)
+    data = Pairs(CAPTIONS, [kind for kind, _ in CORPUS], _prompt, tokenizer, 0)
+    for whole, pieces in zip(data.prompts, data.spelled, strict=True):
+        assert tokenizer.decode(pieces) == tokenizer.decode(whole)
+    longer = [len(pieces) > len(whole) for whole, pieces in zip(data.prompts, data.spelled, strict=True)]
+    assert np.mean(longer) > 0.8
+    met = {token for pieces in data.spelled for token in pieces} - {token for ids in data.prompts for token in ids}
+    assert met  # tokens that the usual spelling leaves untrained
+    again = Pairs(CAPTIONS, [kind for kind, _ in CORPUS], _prompt, tokenizer, 0)
+    assert again.spelled == data.spelled

@@ -109,6 +109,8 @@ def test_a_run_of_an_older_version_can_be_resumed(tmp_path: Path, finished: Path
     del stored["detector_options"]
     file.write_text(yaml.safe_dump(stored))
     run_fake(FAST, tmp_path / "run", resume=True)
+    before, after = outcome(finished), outcome(tmp_path / "run")
+    assert {name for name in before if before[name] != after[name]} <= {"config.yaml"}
 
 
 # --- by other processes ----------------------------------------------------------------------------------------

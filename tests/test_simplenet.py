@@ -205,7 +205,10 @@ def test_features_are_computed_once(monkeypatch: pytest.MonkeyPatch, fitted: Sim
 
     monkeypatch.setattr(features, "in_batches", never)
     again = dataclasses.replace(QUICK, epochs=1)
-    SimpleNet(settings=again, backbone=BACKBONE, seed=1).fit(pictures(8), pictures(4, seed=1))
+    detector = SimpleNet(settings=again, backbone=BACKBONE, seed=1).fit(pictures(8), pictures(4, seed=1))
+    assert detector.noise_draws_ == 8
+    with pytest.raises(AssertionError, match="the backbone ran"):
+        detector.fit(pictures(8, seed=9))  # pictures that are in no cache
 
 
 @pytest.mark.parametrize("change", [{"strides": (8, 32)}, {"dimension": 64}, {"size": 72}, {"size": 72, "crop": 72}])

@@ -103,7 +103,7 @@ def _plot(command: Experiment, names: list[str], results: "Results") -> int:
 
 
 def _cells(command: Experiment, module: object) -> "list[Cell]":
-    cells: list[Cell] = module.cells(_plan(command))  # type: ignore[attr-defined]
+    cells: list[Cell] = module.cells(_plan(command)) if hasattr(module, "cells") else []
     if command.tasks and len(command.dataset) > 1:
         raise UserError("--tasks: expected one --dataset with them; got several")
     return [cell for cell in cells if not command.only or cell.detector in command.only]
@@ -185,7 +185,9 @@ def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> l
         if only not in (None, name):
             continue
         module = experiment(name)
+        if not hasattr(module, "table"):
+            continue
         for data in (module.NAME,) if hasattr(module, "NAME") else command.dataset:  # some are of one data set alone
-            if table := module.table(chosen, data):
-                lines += ["", f"{title}: {DATASETS[data].title} (scale {command.scale})", "", *table]
+            heading = f"{title}: {DATASETS[data].title} (scale {command.scale})"
+            lines += ["", heading, "", *module.table(chosen, data)]
     return lines

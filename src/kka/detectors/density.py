@@ -1,7 +1,8 @@
 """The score of SSD and CMDA: how far an encoder's feature of an image lies from the normals' in squared Mahalanobis."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 
 from kka.detectors.encoders import ResNet
 from kka.detectors.graph import Preprocess, in_batches
-from kka.detectors.saving import load_into, read_tensors
-from kka.device import seeded
+from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
+from kka.device import choose_device, seeded
 from kka.mahalanobis import fit_clusters
 from kka.protocols import Images
+
+D = TypeVar("D", bound=Any)
 
 _FLOOR = 1e-5
 """Smallest standard deviation to divide by: features have length 1, and fp32 noise is about 1e-8."""
@@ -110,8 +113,21 @@ def fit_feature_score(
     return model
 
 
-def load_feature_score(path: Path, shape: dict[str, Any], *, outliers: bool, device: torch.device) -> FeatureScore:
-    """A score whose tensors `kka.detectors.saving.write` wrote into the folder `path`."""
-    model = seeded(lambda: FeatureScore(**shape, outliers=outliers), device, seed=0)
+def save_fitted(path: Path, name: str, model: FeatureScore, *, seed: int, settings: Any) -> None:
+    """A fitted score and the settings of its detector into the folder `path`."""
+    write(path, name, model.state_dict(), seed=seed, settings=settings, outliers=model.outliers is not None)
+
+
+def load_fitted(kind: Callable[..., D], settings: type, shape: Callable[[Any], dict[str, Any]], path: Path) -> D:
+    """The detector of class `kind` that `save_fitted` wrote. `shape`: of its settings, as `fit_feature_score` takes it.
+
+    Raises:
+        UserError: tensors that do not fit the card.
+    """
+    card = read_card(path)
+    detector = kind(settings=settings_from(settings, card["settings"]), seed=card["seed"])
+    device, outliers = choose_device(detector.settings.device), card["outliers"]
+    model = seeded(lambda: FeatureScore(**shape(detector.settings), outliers=outliers), device, seed=0)
     load_into(model, read_tensors(path), path)
-    return model.eval()
+    detector.model_ = model.eval()
+    return detector

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from kka.deep_sad import Progress
 from kka.detectors.contrast import nt_xent
-from kka.detectors.density import fit_feature_score, load_feature_score
+from kka.detectors.density import fit_feature_score, load_fitted, save_fitted
 from kka.detectors.encoders import ImageNetwork
 from kka.detectors.graph import in_batches
 from kka.detectors.inputs import checked
 from kka.detectors.pretraining import Stock, check_recipe, counted, steps_of, train_contrastive
-from kka.detectors.saving import read_card, settings_from, write
 from kka.device import choose_device, seeded
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
@@ -115,19 +114,12 @@ class SSD:
 
     def save(self, path: Path) -> None:
         """Encoder and Gaussians (safetensors) and `detector.json` into the folder `path`."""
-        write(
-            path, "ssd", self.model_.state_dict(), seed=self.seed, settings=self.settings,
-            outliers=self.model_.outliers is not None,
-        )  # fmt: skip
+        save_fitted(path, "ssd", self.model_, seed=self.seed, settings=self.settings)
 
     @classmethod
     def load(cls, path: Path) -> "SSD":
         """Read what `save` wrote."""
-        card = read_card(path)
-        detector = cls(settings=settings_from(SSDSettings, card["settings"]), seed=card["seed"])
-        device = choose_device(detector.settings.device)
-        detector.model_ = load_feature_score(path, _shape(detector.settings), outliers=card["outliers"], device=device)
-        return detector
+        return load_fitted(cls, SSDSettings, _shape, path)
 
 
 def _shape(settings: SSDSettings) -> dict[str, Any]:

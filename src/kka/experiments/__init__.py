@@ -14,8 +14,8 @@ EXPERIMENTS = {
     "figure5": "Figure 5: latent space by t-SNE, SSD and SAD + KKA",
     "figure6": "Figure 6: convergence of ReContrast with and without KKA",
 }
-"""Name -> what it shows. Each is the module of that name, with `cells(plan)`, `table(rows, dataset)`
-and, for a figure, `draw(plan, place, rows, folder)`."""
+"""Name -> what it shows. Each is the module of that name, with `cells(plan)` and `table(rows, dataset)` where it has
+figures of detectors, and `draw(plan, place, rows, folder)` where it has a picture."""
 
 
 def experiment(name: str) -> Any:

@@ -6,12 +6,13 @@ Needs the pool of one task (seed 0), made if it is not there (minutes at scale `
 rounds are more like the normals, and more of them are hard.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kka.experiments.cells import Cell, Row
+from kka.experiments.cells import Row
 from kka.experiments.compute import Place
 from kka.experiments.drawing import COLOURS, figure
 from kka.experiments.plan import Plan
@@ -22,25 +23,17 @@ from kka.protocols import Images
 SHOWN = 12
 
 
-def cells(plan: Plan) -> list[Cell]:
-    """None: the figure shows pictures, not figures."""
-    return []
-
-
-def table(rows: Sequence[Row], name: str) -> list[str]:
-    return []
-
-
 def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
     """One PNG for each data set: its first task, normals above, then what each round generated."""
     paths = []
     for name in plan.datasets:
-        task_name = next(task for data, task in plan.tasks() if data == name)
+        task_name = plan.first_task(name)
         cell = plan.cell(name, task_name, "sad", "rep-1", 0)
         task = open_cell_task(cell, place.data)
         out = ensure_pool(cell, task, place.data, place.work)
         lines = [("normals", task.normals, np.zeros(len(task.normals), dtype=bool))]
-        lines += [(f"round {number}", *_generated(out, number)) for number in range(4)]
+        last = len(list(out.glob("rounds/[1-9]/scores")))
+        lines += [(f"round {number}", *_generated(out, number)) for number in range(last + 1)]
         paths.append(folder / f"figure3-{name}.png")
         _grid(paths[-1], lines)
     return paths
@@ -51,15 +44,13 @@ def _generated(out: Path, number: int) -> tuple[Images, np.ndarray]:
     if number == 0:
         pool, hard = pool_of(out, 0)
         return pool.images, np.zeros(len(pool), dtype=bool) if hard is None else hard
-    import json
-
     images = AnomalyPool.load(out / f"rounds/{number}/images/images.parquet").images
     scores = (out / f"rounds/{number}/scores/scores.jsonl").read_text(encoding="utf-8").splitlines()
     return images, np.array([json.loads(line)["hard"] for line in scores], dtype=bool)
 
 
 def _grid(path: Path, lines: list[tuple[str, Images, np.ndarray]]) -> None:
-    with figure(path, width=9, height=0.85 * len(lines), rows=len(lines), columns=SHOWN) as (_, axes):
+    with figure(path, width=9.0, height=0.85 * len(lines), rows=len(lines), columns=SHOWN) as (_, axes):
         for row, (title, images, hard) in enumerate(lines):
             chosen = np.random.default_rng(0).permutation(len(images))[:SHOWN]
             for axis in axes[row]:
@@ -69,7 +60,7 @@ def _grid(path: Path, lines: list[tuple[str, Images, np.ndarray]]) -> None:
                 axis.imshow(images[i])
                 axis.set(xticks=[], yticks=[])
                 for spine in axis.spines.values():
-                    spine.set(visible=bool(hard[i]), color=COLOURS["hard"], linewidth=2)
+                    spine.set(visible=bool(hard[i]), color=COLOURS["hard"], linewidth=2.0)
             share = "" if title == "normals" else f"\n{100 * hard.mean():.0f} % hard"
             axes[row][0].set_axis_on()
             axes[row][0].set_ylabel(title + share, rotation=0, ha="right", va="center", fontsize=8)

@@ -51,7 +51,7 @@ def table(rows: Sequence[Row], name: str = NAME) -> list[str]:
 def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
     """AUROC over the number of anomalies."""
     mine = [row for row in rows if row["dataset"] == NAME]
-    with figure(folder / "figure4.png", width=5, height=3.2) as (_, axes):
+    with figure(folder / "figure4.png", width=5.0, height=3.2) as (_, axes):
         axis = axes[0][0]
         for label, arms, colour in (
             ("first generation", [f"first-{size}" for size in SIZES], COLOURS["first"]),

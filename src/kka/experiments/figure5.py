@@ -25,24 +25,15 @@ MOST = 300
 """Test images of each side that are shown."""
 
 
-def cells(plan: Plan) -> list[Cell]:
-    """None: the figure shows embeddings of its own."""
-    return []
-
-
-def table(rows: Sequence[Row], name: str) -> list[str]:
-    return []
-
-
 def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
     """One PNG for each data set."""
     paths = []
     for name in plan.datasets:
-        task_name = next(task for data, task in plan.tasks() if data == name)
+        task_name = plan.first_task(name)
         arms = (("SSD", "ssd", "none"), ("SAD + KKA (rep)", "sad", f"rep-{dataset(name).rounds}"))
         task = open_cell_task(plan.cell(name, task_name, "sad", "none", 0), place.data)
         paths.append(folder / f"figure5-{name}.png")
-        with figure(paths[-1], width=8, height=3.8, columns=2) as (_, axes):
+        with figure(paths[-1], width=8.0, height=3.8, columns=2) as (_, axes):
             for axis, (title, detector, arm) in zip(axes[0], arms, strict=True):
                 cell = plan.cell(name, task_name, detector, arm, 0)
                 points, is_anomaly, score = _embedded(cell, task, place)

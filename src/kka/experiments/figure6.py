@@ -25,15 +25,6 @@ POINTS = 20
 """Of the AUROC's curve: few normals make for many epochs, and each point scores the whole test set."""
 
 
-def cells(plan: Plan) -> list[Cell]:
-    """None: the figure's curves are stored apart."""
-    return []
-
-
-def table(rows: Sequence[Row], name: str) -> list[str]:
-    return []
-
-
 def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Path]:
     """One PNG, of the first data set; its curves are stored as JSON beside it and serve again."""
     name, task_name = plan.tasks()[0]
@@ -47,11 +38,11 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(stored, json.dumps(curves, indent=1))
     path = folder / f"figure6-{name}.png"
-    with figure(path, width=8, height=3, columns=2) as (_, axes):
+    with figure(path, width=8.0, height=3.0, columns=2) as (_, axes):
         for curve in curves.values():
             label = "ReContrast" if curve["arm"] == "none" else "ReContrast + KKA (rep)"
             colour = COLOURS["none" if curve["arm"] == "none" else "kka"]
-            axes[0][0].plot(curve["losses"], color=colour, label=label, linewidth=1)
+            axes[0][0].plot(curve["losses"], color=colour, label=label, linewidth=1.0)
             axes[0][1].plot(curve["epochs"], [100 * v for v in curve["auroc"]], "o-", color=colour, markersize=3)
         axes[0][0].set(xlabel="iteration", ylabel="reconstruction loss of the normals")
         axes[0][1].set(xlabel="epoch", ylabel="AUROC, %")

@@ -24,6 +24,10 @@ class Plan:
         """(data set, task)."""
         return [(name, task) for name in self.datasets for task in self.chosen or dataset(name).reported]
 
+    def first_task(self, name: str) -> str:
+        """The task of a data set that a figure of one task shows."""
+        return (self.chosen or dataset(name).reported)[0]
+
     def cell(self, name: str, task: str, detector: str, arm: str, seed: int, variant: str = "") -> Cell:
         return Cell(
             dataset=name, normal=task, detector=detector, arm=arm, seed=seed, protocol=self.protocol, scale=self.scale,
