@@ -17,6 +17,7 @@ from kka.deep_sad import (
     centre_of,
     deep_sad_loss,
     embed_with,
+    epoch_order,
     pretrain,
     squared_distance,
     train_deep_sad,
@@ -326,3 +327,19 @@ def test_errors_are_for_people() -> None:
 
     with pytest.raises(UserError, match=r"sad\.epochs"):
         SADOptions(epochs=0)
+
+
+def test_an_epoch_with_few_normals() -> None:
+    """All normals and twice as many anomalies, other ones each time; all of them without a bound; never none."""
+    generator = torch.Generator().manual_seed(0)
+    whole = epoch_order(5, 100, None, generator)
+    assert sorted(whole.tolist()) == list(range(105))
+    seen = set()
+    for _ in range(100):
+        order = epoch_order(5, 100, 2.0, generator).tolist()
+        assert sorted(i for i in order if i < 5) == list(range(5)) and len(order) == 15
+        seen |= set(order)
+    assert seen == set(range(105))
+    places = [epoch_order(5, 100, 2.0, generator).tolist().index(0) for _ in range(200)]
+    assert set(places) == set(range(15))  # normals stand anywhere among them
+    assert len(epoch_order(5, 100, 0.01, generator)) == 6 and len(epoch_order(5, 0, 0.01, generator)) == 5

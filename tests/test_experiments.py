@@ -22,7 +22,7 @@ from kka.experiments.compute import Place, anomalies_of, build, compute
 from kka.experiments.leaks import check_captions, check_images
 from kka.experiments.plan import Plan
 from kka.experiments.pools import SMOKE, BusyError, ensure_pool, open_cell_task, pool_config
-from kka.experiments.summary import by_task, counted, gain, mean_over_tasks, written
+from kka.experiments.summary import belonging, by_task, counted, gain, mean_over_tasks, written
 from kka.experiments.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
 
 BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
@@ -176,6 +176,35 @@ def test_variants_change_the_loop(place: Place) -> None:
         pool_config(cell(arm="rep-1", variant="hardness=1"), place.data, place.work)
 
 
+def test_variants_take_over_what_they_would_make_the_same(place: Place) -> None:
+    """Without preference tuning the first images and their judgement are the default's; what follows is not."""
+    task = open_cell_task(cell(), place.data)
+    usual = ensure_pool(cell(arm="rep-1"), task, place.data, place.work)
+    other = ensure_pool(cell(arm="rep-1", variant="steer=none"), task, place.data, place.work)
+
+    def text(root: Path, name: str) -> str:
+        return (root / "rounds" / name).read_text()
+
+    for name in ("0/captions/captions.jsonl", "1/evaluator/stage.json"):
+        assert text(usual, name) == text(other, name)  # with the seconds that it took: copied, not made again
+    assert json.loads(text(usual, "1/dpo/dpo.json"))["tuned"] and not json.loads(text(other, "1/dpo/dpo.json"))["tuned"]
+    stricter = ensure_pool(cell(arm="rep-1", variant="quantile=0.5"), task, place.data, place.work)
+    assert text(usual, "1/evaluator/scores.jsonl") != text(stricter, "1/evaluator/scores.jsonl")
+
+
+def test_a_table_takes_its_own_rows_alone() -> None:
+    """Tuning tasks and variants of the loop stand in the same file as the reported figures."""
+    plan = Plan(datasets=("oxford102",), seeds=[0], scale="cpu", protocol="withheld", backbone="b")
+    own = {"dataset": "oxford102", "normal": "26", "protocol": "withheld", "variant": ""}
+    rows = [row(**own | given) for given in (
+        {}, {"seed": 5}, {"arm": "rep-3"}, {"normal": "82"}, {"variant": "quantile=1", "arm": "rep-3"},
+        {"scale": "smoke"}, {"protocol": "paper"}, {"variant": "initial=800,rounds=0", "arm": "first-50"},
+    )]  # fmt: skip
+    assert belonging(rows, experiment("table3").cells(plan)) == rows[:3]
+    assert belonging(rows, experiment("figure4").cells(plan)) == [rows[2], rows[7]]
+    assert belonging(rows, experiment("ablation").cells(plan)) == []
+
+
 def test_leaks_of_images_are_caught(place: Place) -> None:
     """One test image among the anomalies, one in the bank, one among the normals: each stops the experiment."""
     task = open_cell_task(cell(), place.data)
@@ -257,7 +286,7 @@ def test_every_experiment_gives_cells_and_a_table(name: str) -> None:
     assert len({c.id for c in cells}) == len(cells) > 10
     lines = module.table([], "cifar100")
     assert lines[0].startswith("|") and len(lines) > 5
-    assert any("±" in line for line in lines) or name == "figure4"
+    assert any("±" in line for line in lines) or name in ("figure4", "ablation")
     assert len({line.count("|") for line in lines}) == 1
 
 

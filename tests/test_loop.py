@@ -134,6 +134,20 @@ def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:
     assert (tmp_path / "run/rounds/1/dpo/pairs.jsonl").is_file()
 
 
+def test_steering_by_examples(tmp_path: Path) -> None:
+    """Round 0 prompts with normals; round 1 with captions of the pool's hard anomalies, and tunes nothing."""
+    config = replace(QUICK, steer="examples", min_preferred=0.5)
+    first, second = last_pool(config, tmp_path / "run")
+    judged = {entry.caption: entry.relative for entry in second.pool.entries if entry.round == 0}
+    dearest = sorted(row["relative_distance"] for row in read(tmp_path / "run", "rounds/1/evaluator/scores.jsonl"))
+    prompts = {entry.prompt for entry in second.fresh.entries}
+    assert not prompts & {entry.prompt for entry in first.pool.entries}
+    named = [caption for caption in judged if any(caption in prompt for prompt in prompts)]
+    assert 1 <= len(named) <= len(prompts) and all(judged[caption] <= dearest[len(dearest) // 2] for caption in named)
+    assert second.facts["dpo"] == {"tuned": False, "why": "steer is examples"}
+    assert not (tmp_path / "run/rounds/1/dpo/adapter").exists()
+
+
 @pytest.mark.parametrize("quantile", [1e-9, 1.0])
 def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantile: float) -> None:
     """Without both kinds there is nothing to prefer: the round tunes nothing, says so, and the run goes on."""

@@ -1,5 +1,6 @@
 """`kka experiment`: list, run, show. The parser is light; what a command needs is imported when it runs."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ class Experiment:
 
     name: Annotated[str, tyro.conf.Positional]
     """list, show (the tables from what is stored), plot (the figures), or an experiment: table2, table3, table4, \
-figure3, figure4, figure5, figure6."""
+figure3, figure4, figure5, figure6, ablation."""
     dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
     tasks: tuple[str, ...] = ()
     """Normal classes; several that make one normal are joined by +. Default: the reported tasks of each data set."""
@@ -94,10 +95,13 @@ def _plot(command: Experiment, names: list[str], results: "Results") -> int:
     """The figures among the experiments of these names."""
     from kka.experiments import experiment
 
-    rows = [r for r in results.rows() if r["scale"] == command.scale and r["protocol"] == command.protocol]
+    from kka.experiments.summary import belonging
+
+    rows, plan = results.rows(), _plan(command)
     for module in map(experiment, names):
         if hasattr(module, "draw"):
-            for path in module.draw(_plan(command), _place(command), rows, command.figures):
+            mine = belonging(rows, module.cells(plan)) if hasattr(module, "cells") else []
+            for path in module.draw(plan, _place(command), mine, command.figures):
                 print(f"Figure: {path}")
     return 0
 
@@ -177,10 +181,10 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results") -> None:
 
 def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> list[str]:
     from kka.experiments import EXPERIMENTS, experiment
+    from kka.experiments.summary import belonging
     from kka.experiments.tasks import DATASETS
 
     lines = []
-    chosen = [r for r in rows if r["scale"] == command.scale and r["protocol"] == command.protocol and not r["variant"]]
     for name, title in EXPERIMENTS.items():
         if only not in (None, name):
             continue
@@ -189,5 +193,6 @@ def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> l
             continue
         for data in (module.NAME,) if hasattr(module, "NAME") else command.dataset:  # some are of one data set alone
             heading = f"{title}: {DATASETS[data].title} (scale {command.scale})"
-            lines += ["", heading, "", *module.table(chosen, data)]
+            plan = _plan(dataclasses.replace(command, dataset=(data,)))
+            lines += ["", heading, "", *module.table(belonging(rows, module.cells(plan)), data)]
     return lines

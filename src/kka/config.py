@@ -169,6 +169,9 @@ for, such as class names."""
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: int | None = None
     """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
+    steer: Literal["dpo", "examples", "none"] = "dpo"
+    """How the language model is led to hard anomalies. dpo: Eq. 7, where it can be tuned. examples: the prompts of \
+later rounds show captions of hard anomalies in the place of normals' (any language model). none: it samples on."""
     min_preferred: float = 0.2
     """Eq. 7: where fewer than this share of the pool is hard, its nearest images stand in as the preferred ones."""
     autoencoder_epochs: int = 20
@@ -205,6 +208,7 @@ for, such as class names."""
             "0 < quantile <= 1": 0 < self.quantile <= 1,
             "seeds >= 1": self.seeds >= 1,
             "mode to be rep or add": self.mode in ("rep", "add"),
+            "steer to be dpo, examples or none": self.steer in ("dpo", "examples", "none"),
         }
         _require(self, rules)
 

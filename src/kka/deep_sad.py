@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from kka.augment import augment, normalise, resize
@@ -49,8 +49,8 @@ class DeepSADSettings:
     hard_weight: float = 1.0
     """Weight of a hard anomaly beside an easy one's 1, where it is known which are hard (Eq. 6)."""
     max_anomaly_ratio: float | None = None
-    """Guard for few normals: the anomalies together weigh at most so many times as much as the normals. None: no \
-bound."""
+    """Guard for few normals: an epoch takes at most so many anomalies for each normal, drawn anew each time. None: \
+all of them, every epoch."""
     pretrain_epochs: int = 0
     """Passes of the autoencoder over the normals; 0 starts from random weights, which measured better."""
     pretrain_learning_rate: float = 1e-3
@@ -125,21 +125,22 @@ def deep_sad_loss(
     return (terms if weight is None else terms * weight).mean()
 
 
-def sample_weights(
-    normals: int, anomalies: int, hard: np.ndarray | None, settings: DeepSADSettings
-) -> Float32[np.ndarray, "n"]:
-    """The weight of each term of Eq. 5, normals first: a normal's is 1.
+def sample_weights(normals: int, hard: np.ndarray, hard_weight: float) -> Float32[np.ndarray, "n"]:
+    """The weight of each term of Eq. 5, normals first: `hard_weight` of a hard anomaly, 1 of all others."""
+    return np.concatenate([np.ones(normals), np.where(hard, hard_weight, 1.0)]).astype(np.float32)
 
-    Hard anomalies weigh `hard_weight`, and all of them are scaled down together where they would weigh more than
-    `max_anomaly_ratio` times the normals: with few normals the anomalies' term would else decide alone.
-    """
-    weights = np.ones(normals + anomalies, dtype=np.float32)
-    if hard is not None:
-        weights[normals:][hard] = settings.hard_weight
-    total = weights[normals:].sum()
-    if settings.max_anomaly_ratio is not None and total > settings.max_anomaly_ratio * normals:
-        weights[normals:] *= settings.max_anomaly_ratio * normals / total
-    return weights
+
+def epoch_order(
+    normals: int, anomalies: int, max_anomaly_ratio: float | None, generator: torch.Generator
+) -> Int[Tensor, "n"]:
+    """What one epoch goes through, in order: all normals (their places come first) and all anomalies, or as many as
+    `max_anomaly_ratio` allows, at random; at least one."""
+    if max_anomaly_ratio is None or not anomalies:
+        return torch.randperm(normals + anomalies, generator=generator)
+    most = max(1, round(max_anomaly_ratio * normals))
+    taken = normals + torch.randperm(anomalies, generator=generator)[:most]
+    both = torch.cat([torch.arange(normals), taken])
+    return both[torch.randperm(len(both), generator=generator)]
 
 
 def centre_of(z: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
@@ -216,17 +217,21 @@ def train_deep_sad(
     if anomalies is not None and n_anomalies:
         pixels = torch.cat([pixels, resident(anomalies, device, limit=LIMIT, like=pixels)])
     is_anomaly = torch.arange(len(pixels), device=device) >= len(normals)
-    weights = sample_weights(len(normals), n_anomalies, hard, settings)
-    weight = None if (weights == 1).all() else torch.from_numpy(weights).to(device)
+    weight = None
+    if hard is not None and settings.hard_weight != 1:
+        weight = torch.from_numpy(sample_weights(len(normals), hard, settings.hard_weight)).to(device)
 
     def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
         distance = squared_distance(network(batch).float(), centre)
         mine = None if weight is None else weight[index]
         return deep_sad_loss(distance, is_anomaly[index], settings.eta, mine)
 
+    def order(generator: torch.Generator) -> Tensor:
+        return epoch_order(len(normals), n_anomalies, settings.max_anomaly_ratio, generator)
+
     losses = _fit(
         network, loss, pixels, settings, settings.epochs, settings.learning_rate, settings.weight_decay,
-        seed=derive_seed(seed, "train"), progress=progress,
+        seed=derive_seed(seed, "train"), order=order, progress=progress,
     )  # fmt: skip
     return DeepSAD(network, centre, losses)
 
@@ -290,20 +295,25 @@ def _fit(
     weight_decay: float,
     *,
     seed: int,
+    order: Callable[[torch.Generator], Tensor] | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Adam over augmented batches of near-equal size; the mean loss of each epoch."""
+    """Adam over augmented batches of near-equal size; the mean loss of each epoch.
+
+    `order` draws what an epoch goes through; None: everything, shuffled.
+    """
     device = pixels.device
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(settings.milestones), gamma=0.1)
     dtype = autocast_dtype(settings.precision, device)
-    steps = max(1, round(len(pixels) / settings.batch_size))
     history = []
     module.train()
     for epoch in range(epochs):
         total = torch.zeros((), device=device)
-        for index in torch.randperm(len(pixels), generator=generator).tensor_split(steps):
+        taken = order(generator) if order else torch.randperm(len(pixels), generator=generator)
+        steps = max(1, round(len(taken) / settings.batch_size))
+        for index in taken.tensor_split(steps):
             index = index.to(device)
             batch = augment(pixels[index], INPUT_SIZE, generator=generator)
             batch = batch.contiguous(memory_format=torch.channels_last)

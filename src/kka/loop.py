@@ -89,6 +89,7 @@ def rounds(
         evaluator, pool = run.evaluate(number, pool)
         before = float(pool.hard.mean())
         dpo = run.tune(number, pool)
+        prompts = run.steered(number, pool, len(prompts)) if config.steer == "examples" else prompts
         known = [entry.caption for past in generated for entry in past.entries]
         taken = [entry.key for past in generated for entry in past.entries]
         captions = run.write(number, prompts, config.fresh, known=known)
@@ -149,6 +150,15 @@ class _Run:
 
         folder = self.store.stage("rounds/0/representatives", compute)
         return list(dict.fromkeys(row["prompt"] for row in _read_rows(folder / "representatives.jsonl")))
+
+    def steered(self, number: int, pool: AnomalyPool, count: int) -> list[str]:
+        """At most `count` prompts that show captions of hard anomalies in the place of normals'."""
+        _, captions, relative = _by_text(pool)
+        hard = np.flatnonzero(preferred(relative, self.config.min_preferred))
+        chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[:count]
+        template = self.config.prompt or ("like-hard" if self.config.describe else None)
+        prompts = [build_prompt(captions[i], domain=self.task.domain, template=template) for i in sorted(chosen)]
+        return list(dict.fromkeys(prompts))
 
     def write(self, number: int, prompts: list[str], count: int, *, known: list[str]) -> list[dict[str, Any]]:
         """Eq. 3 (round 0) and Eq. 8: new captions, unlike each other, unlike earlier ones and unlike the normals'."""
@@ -281,6 +291,8 @@ class _Run:
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
     ) -> dict[str, Any]:
+        if self.config.steer != "dpo":
+            return {"tuned": False, "why": f"steer is {self.config.steer}"}
         if not isinstance(self.language_model, TunableLanguageModel):
             return {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
         if not train:

@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "figure4": "Figure 4: number of anomalies against hard anomalies, Oxford-102",
     "figure5": "Figure 5: latent space by t-SNE, SSD and SAD + KKA",
     "figure6": "Figure 6: convergence of ReContrast with and without KKA",
+    "ablation": "Ablation: what lets later rounds help, on tuning tasks",
 }
 """Name -> what it shows. Each is the module of that name, with `cells(plan)` and `table(rows, dataset)` where it has
 figures of detectors, and `draw(plan, place, rows, folder)` where it has a picture."""

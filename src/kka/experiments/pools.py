@@ -28,6 +28,9 @@ from kka.task import Knowledge, Task
 ROUNDS = 3
 UNSEEN = {"withheld": 0.5, "paper": 0.0}
 SHARED = ("rounds/0", *(f"rounds/1/{stage}" for stage in ("evaluator", "dpo", "captions", "images", "scores")))
+"""What comes before the pool of round 1: the same whatever enters that pool."""
+AFTER = {"mode": len(SHARED), "max_hard_share": len(SHARED), "per_round": len(SHARED), "steer": 2}
+"""Setting -> how many of SHARED do not depend on it. Of any other setting nothing is taken to be independent."""
 SMOKE: dict[str, Any] = {
     "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
 }  # fmt: skip
@@ -69,6 +72,12 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     if cell.variant:
         config = dataclasses.replace(config, **parse_settings("the loop", config, cell.variant.split(",")))
     return config
+
+
+def _shared_with_default(config: RunConfig, default: RunConfig) -> tuple[str, ...]:
+    """The stages of a run with the data set's default settings, mode rep, that this run would make the same."""
+    names = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(default, f.name)]
+    return SHARED[: min((AFTER.get(name, 0) for name in names), default=0)]
 
 
 def _key(cell: Cell, mode: str) -> str:
@@ -155,9 +164,11 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     with claim(work / "claims", str(out)) as mine:
         if not mine:
             raise BusyError(str(out))
-        if config.mode == "add" and not (out / "config.yaml").is_file():
-            first = ensure_pool(dataclasses.replace(cell, arm=cell.arm.replace("add", "rep")), task, data, work)
-            for stage in SHARED:
+        usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="")
+        shared = _shared_with_default(config, pool_config(usual, data, work))
+        if shared and not (out / "config.yaml").is_file():
+            first = ensure_pool(usual, task, data, work)
+            for stage in shared:
                 if (first / stage).is_dir():
                     shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
             _adopt(out, config)

@@ -4,11 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kka.experiments.cells import Row
+from kka.experiments.cells import Cell, Row
 from kka.metrics import mean_ci95
 
 Figure = tuple[float, float | None]
 """Mean and half-width of the 95 % interval, in %; None with one task alone."""
+
+
+_SAME = ("dataset", "normal", "detector", "arm", "protocol", "scale", "variant")
+
+
+def belonging(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
+    """The rows that are of these cells, with any seed and backbone: those of other tasks and variants stay out."""
+    wanted = {tuple(getattr(cell, name) for name in _SAME) for cell in cells}
+    return [row for row in rows if tuple(row[name] for name in _SAME) in wanted]
 
 
 def by_task(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc") -> dict[str, dict[int, float]]:
