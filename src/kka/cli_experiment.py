@@ -1,6 +1,5 @@
 """`kka experiment`: list, run, show. The parser is light; what a command needs is imported when it runs."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -94,7 +93,6 @@ def _plan(command: Experiment) -> "Plan":
 def _plot(command: Experiment, names: list[str], results: "Results") -> int:
     """The figures among the experiments of these names."""
     from kka.experiments import experiment
-
     from kka.experiments.summary import belonging
 
     rows, plan = results.rows(), _plan(command)
@@ -180,19 +178,11 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results") -> None:
 
 
 def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> list[str]:
-    from kka.experiments import EXPERIMENTS, experiment
-    from kka.experiments.summary import belonging
+    from kka.experiments import EXPERIMENTS
+    from kka.experiments.show import tables
     from kka.experiments.tasks import DATASETS
 
     lines = []
-    for name, title in EXPERIMENTS.items():
-        if only not in (None, name):
-            continue
-        module = experiment(name)
-        if not hasattr(module, "table"):
-            continue
-        for data in (module.NAME,) if hasattr(module, "NAME") else command.dataset:  # some are of one data set alone
-            heading = f"{title}: {DATASETS[data].title} (scale {command.scale})"
-            plan = _plan(dataclasses.replace(command, dataset=(data,)))
-            lines += ["", heading, "", *module.table(belonging(rows, module.cells(plan)), data)]
+    for name, data, table in tables(_plan(command), rows, list(EXPERIMENTS) if only is None else [only]):
+        lines += ["", f"{EXPERIMENTS[name]}: {DATASETS[data].title} (scale {command.scale})", "", *table]
     return lines

@@ -57,8 +57,8 @@ class SADOptions:
     """Deep SAD, as evaluator and as detector (Eq. 5)."""
 
     epochs: int = 40
-    """Published: 150 to 300, at a learning rate of 1e-4 that falls at epoch 50."""
-    learning_rate: float = 1e-3
+    """Published: 150 to 300."""
+    learning_rate: float = 3e-4
     milestones: tuple[int, ...] = (30,)
     """Epochs at which the learning rate falls to a tenth."""
     batch_size: int = 32

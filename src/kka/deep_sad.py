@@ -38,7 +38,9 @@ class DeepSADSettings:
 
     epochs: int = 40
     """Passes over normals and anomalies. Published: 150 to 300, at a learning rate of 1e-4."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
+    """Published: 1e-4, which needs more epochs. At 1e-3 the anomalies' term makes AUROC swing by ten points between
+    epochs, and the more so the more anomalies there are."""
     milestones: tuple[int, ...] = (30,)
     """Epochs at which the learning rate falls to a tenth."""
     batch_size: int = 32

@@ -21,8 +21,8 @@ DEFECT = (
 """For a person's own parts, whose captions name one object: what could be wrong with it."""
 
 LIKE_HARD = (
-    "Imagine a photo of {domain} with a defect, damage or an unusual variation that is easily overlooked. Describe what "
-    "is different in one sentence. This one was hard to tell from a normal one; write another as hard: {caption}"
+    "Imagine a photo of {domain} with a defect, damage or an unusual variation that is easily overlooked. Describe "
+    "what is different in one sentence. This one was hard to tell from a normal one; write another as hard: {caption}"
 )
 """For later rounds without preference tuning: `caption` describes an anomaly that was hard. (`STYLE` needs no such
 words: the style of a hard anomaly's caption is its example.)"""

@@ -43,7 +43,7 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
     head = ["the loop with", "rep", "gain over KKA (0)", "add", "gain over KKA (0)", "tasks × seeds"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     first = [row for row in rows if row["arm"] == "rep-0"]
-    lines.append(f"| nothing after the first generation | {written(mean_over_tasks(first, 'sad', 'rep-0'))} |  |  |  |  |")
+    lines.append(f"| no rounds: KKA (0) | {written(mean_over_tasks(first, 'sad', 'rep-0'))} |  |  |  |  |")
     for variant, title in VARIANTS.items():
         mine = [row for row in rows if row["variant"] == variant and row["arm"] != "rep-0"]
         cells = []

@@ -6,7 +6,6 @@ Needs the pool of one task (seed 0), made if it is not there (minutes at scale `
 rounds are more like the normals, and more of them are hard.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from kka.experiments.cells import Row
 from kka.experiments.compute import Place
 from kka.experiments.drawing import COLOURS, figure
 from kka.experiments.plan import Plan
-from kka.experiments.pools import ensure_pool, open_cell_task, pool_of
-from kka.pool import AnomalyPool
+from kka.experiments.pools import ensure_pool, fresh_of, open_cell_task
 from kka.protocols import Images
 
 SHOWN = 12
@@ -41,12 +39,8 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
 
 def _generated(out: Path, number: int) -> tuple[Images, np.ndarray]:
     """What round `number` generated, and which of it is hard."""
-    if number == 0:
-        pool, hard = pool_of(out, 0)
-        return pool.images, np.zeros(len(pool), dtype=bool) if hard is None else hard
-    images = AnomalyPool.load(out / f"rounds/{number}/images/images.parquet").images
-    scores = (out / f"rounds/{number}/scores/scores.jsonl").read_text(encoding="utf-8").splitlines()
-    return images, np.array([json.loads(line)["hard"] for line in scores], dtype=bool)
+    pool, hard = fresh_of(out, number)
+    return pool.images, np.zeros(len(pool), dtype=bool) if hard is None else hard
 
 
 def _grid(path: Path, lines: list[tuple[str, Images, np.ndarray]]) -> None:

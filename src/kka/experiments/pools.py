@@ -201,6 +201,15 @@ def pool_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
     return pool, np.array([row["hard"] for row in rows], dtype=bool)
 
 
+def fresh_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
+    """What round `number` generated, whether it entered the pool or not, and which of it is hard; None: not judged."""
+    if number == 0:
+        return pool_of(out, 0)
+    rows = (out / f"rounds/{number}/scores/scores.jsonl").read_text(encoding="utf-8").splitlines()
+    hard = np.array([json.loads(row)["hard"] for row in rows], dtype=bool)
+    return AnomalyPool.load(out / f"rounds/{number}/images/images.parquet"), hard
+
+
 def generated_by(out: Path, number: int) -> int:
     """Images made up to and in round `number`, whether they entered the pool or not."""
     return sum(json.loads((out / f"rounds/{r}/images/stage.json").read_text())["images"] for r in range(number + 1))

@@ -88,7 +88,10 @@ SCALES: dict[str, ScaleSettings] = {
     "cpu": ScaleSettings(
         preset="cpu",
         overrides={
-            "simplenet:cifar100": ("size=64", "crop=64", "epochs=20"),  # 32-pixel pictures, 12,500 of them a task
+            # 32-pixel pictures, 12,500 of them a task
+            "simplenet:cifar100": ("size=64", "crop=64", "epochs=20"),
+            "ssd:cifar100": ("epochs=5",),
+            "cmda:cifar100": ("image_epochs=4", "generation_epochs=2"),
             "recontrast-random": ("encoder_learning_rate=0.001",),  # a rate for fine-tuning would leave it random
         },
     ),
