@@ -12,6 +12,7 @@ from pathlib import Path
 
 import recontrast_ablation
 import sad_ablation
+import selection
 import simplenet_ablation
 
 from kka.experiments import EXPERIMENTS, table2
@@ -82,12 +83,17 @@ def figures() -> list[str]:
 def ablations() -> list[str]:
     """The detectors' choices, and the benchmark beside other libraries, as far as they are stored."""
     lines = []
-    scripts = {"Deep SAD": sad_ablation, "SimpleNet": simplenet_ablation, "ReContrast": recontrast_ablation}
+    scripts = {
+        "Which anomalies to train with": selection,
+        "Deep SAD: the choices": sad_ablation,
+        "SimpleNet: the choices": simplenet_ablation,
+        "ReContrast: the choices": recontrast_ablation,
+    }
     for title, module in scripts.items():
         if module.OUT.is_file():
             stored = json.loads(module.OUT.read_text())
             names = ", ".join(dict.fromkeys(row["task"] for row in stored["runs"]))
-            lines += [f"## {title}: the choices", "", f"`{stored['command']}`; tuning tasks {names}.", ""]
+            lines += [f"## {title}", "", f"`{stored['command']}`; tuning tasks {names}.", ""]
             lines += [module.table(stored["runs"]), ""]
     path = RESULTS / "detectors.json"
     if path.is_file():

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -48,3 +49,43 @@ def test_a_row_is_measured_again_when_what_shapes_it_changes(detectors: Any) -> 
     assert detectors.key(spec | {"settings": "epochs=40"}, images, place) != key
     assert detectors.key(spec, {"normals": 64}, place) != key
     assert detectors.key(spec, images, {"cores": 8}) != key
+
+
+def test_anomalies_are_drawn_by_their_hardness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of hard ones is what the row says; the nearest are the nearest; too few hard ones are filled up."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from selection import draw
+
+    relative = np.random.default_rng(0).permutation(np.linspace(0.01, 4.0, 400))  # 100 hard, 300 easy
+
+    def drawn(share: float | None, which: str = "random") -> np.ndarray:
+        chosen = draw(relative, share, which, 80, np.random.default_rng(1))
+        assert len(set(chosen.tolist())) == 80
+        return relative[chosen]
+
+    assert [(drawn(share) < 1).sum() for share in (0.0, 0.25, 0.5, 1.0)] == [0, 20, 40, 80]
+    assert (np.sort(drawn(0.5, "nearest"))[:40] == np.sort(relative)[:40]).all()
+    assert not (np.sort(drawn(0.5))[:40] == np.sort(relative)[:40]).all()
+    assert 5 <= (drawn(None) < 1).sum() <= 35
+    few = draw(np.array([0.5, 2.0, 3.0, 4.0]), 1.0, "random", 3, np.random.default_rng(0))
+    assert len(few) == 3 and 0 in few
+
+
+def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each table with the paper's column, and the README's with its gains; nothing is run."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import results
+
+    common = {"dataset": "oxford102", "detector": "sad", "seed": 0, "protocol": "withheld"}
+    common |= {"scale": "cpu", "variant": ""}
+    figures = {"seen": 0.5, "unseen": 0.5, "anomalies": 200, "hard": 20, "generated": 200, "noise_draws": 0}
+    rows = [
+        {**common, **figures, "normal": normal, "arm": arm, "auroc": auroc}
+        for normal in ("26", "10")
+        for arm, auroc in (("none", 0.6), ("rep-0", 0.9), ("rep-3", 0.925))
+    ]
+    page = "\n".join(results.page(rows))
+    assert "| KKA (0), rep | 92.9 ± 1.2 | 90.0 ± 0.0 |" in page and "Normal: 26, 10." in page
+    assert "## Table IV" in page and "## Figure 4" in page and "nothing run yet" in page
+    readme = "\n".join(results.readme(rows))
+    assert "| *KKA (3) over KKA (0), paired* | +2.5 ± 0.0 | – | – |" in readme

@@ -15,42 +15,52 @@ from kka.experiments.summary import counted, gain, mean_over_tasks, written
 from kka.experiments.tasks import dataset
 
 VARIANTS = {
-    "": "the defaults",
     "max_hard_share=0.3": "at most 30 % hard",
     "max_hard_share=1": "no bound on the hard",
     "quantile=1,folds=1": "the paper's rule of hardness, not cross-fitted",
     "steer=none": "no tuning: sample on and keep the hard (rejection)",
+    "steer=none,fresh=600": "the same with three times the pictures, for the time that tuning takes",
     "steer=examples": "no tuning: prompts show hard anomalies",
 }
-"""Settings of the loop -> what they are."""
-ARMS = ("rep-0", f"rep-{ROUNDS}", f"add-{ROUNDS}")
+"""Settings of the loop, mode rep -> what they are."""
+LAST = f"rep-{ROUNDS}"
+ROWS = (
+    ("KKA (0): no rounds", "rep-0", ""),
+    ("the defaults, rep", LAST, ""),
+    ("the defaults, add", f"add-{ROUNDS}", ""),
+)
+"""What stands above the variants: title, arm, variant."""
 
 
 def cells(plan: Plan) -> list[Cell]:
     """Task by task, so that a task's variants can be compared early."""
     return [
-        plan.cell(name, task, "sad", arm, seed, "" if arm == "rep-0" else variant)
+        plan.cell(name, task, "sad", arm, seed, variant)
         for seed in plan.seeds
         for name in plan.datasets
         for task in plan.chosen or dataset(name).tuning
-        for variant in VARIANTS
-        for arm in (ARMS if not variant else ARMS[1:])
+        for _, arm, variant in _rows()
     ]
 
 
+def _rows() -> list[tuple[str, str, str]]:
+    return [*ROWS, *((title, LAST, variant) for variant, title in VARIANTS.items())]
+
+
 def table(rows: Sequence[Row], name: str) -> list[str]:
-    """Markdown: a row a variant; the gain is over the first generation, paired by task and seed."""
-    head = ["the loop with", "rep", "gain over KKA (0)", "add", "gain over KKA (0)", "tasks × seeds"]
+    """Markdown: a row a variant; gains are over the first generation, paired by task and seed."""
+    head = ["the loop with", "AUROC", "seen", "unseen", "gain over KKA (0)", "hard in the pool", "tasks × seeds"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     first = [row for row in rows if row["arm"] == "rep-0"]
-    lines.append(f"| no rounds: KKA (0) | {written(mean_over_tasks(first, 'sad', 'rep-0'))} |  |  |  |  |")
-    for variant, title in VARIANTS.items():
-        mine = [row for row in rows if row["variant"] == variant and row["arm"] != "rep-0"]
-        cells = []
-        for arm in ARMS[1:]:
-            cells += [
-                written(mean_over_tasks(mine, "sad", arm)),
-                written(gain([*first, *mine], "sad", arm, "rep-0"), signed=True),
-            ]
-        lines.append("| " + " | ".join([title, *cells, counted(mine)]) + " |")
+    for title, arm, variant in _rows():
+        mine = [row for row in rows if row["arm"] == arm and row["variant"] == variant]
+        share = [row["hard"] / row["anomalies"] for row in mine if row["hard"] is not None]
+        cells = [
+            title,
+            *(written(mean_over_tasks(mine, "sad", arm, figure)) for figure in ("auroc", "seen", "unseen")),
+            "" if arm == "rep-0" else written(gain([*first, *mine], "sad", arm, "rep-0"), signed=True),
+            f"{100 * sum(share) / len(share):.0f} %" if share else "–",
+            counted(mine),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
