@@ -163,8 +163,9 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
 for, such as class names."""
     per_round: int = 60
     """Hard ones among them that enter the pool, at most."""
-    mode: Literal["rep", "add"] = "rep"
-    """rep: hard ones replace easy ones; add: they join."""
+    mode: Literal["rep", "add", "all"] = "rep"
+    """rep: hard ones replace easy ones; add: they join; all: all new images join, easy ones too (`per_round` does not \
+count)."""
     max_hard_share: float = 0.5
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: int | None = None
@@ -207,7 +208,7 @@ later rounds show captions of hard anomalies in the place of normals' (any langu
             "folds >= 1": self.folds >= 1,
             "0 < quantile <= 1": 0 < self.quantile <= 1,
             "seeds >= 1": self.seeds >= 1,
-            "mode to be rep or add": self.mode in ("rep", "add"),
+            "mode to be rep, add or all": self.mode in ("rep", "add", "all"),
             "steer to be dpo, examples or none": self.steer in ("dpo", "examples", "none"),
         }
         _require(self, rules)
