@@ -15,7 +15,7 @@ import sad_ablation
 import selection
 import simplenet_ablation
 
-from kka.experiments import EXPERIMENTS, table2
+from kka.experiments import EXPERIMENTS, experiment, table2
 from kka.experiments.cells import Results, Row, arm_title
 from kka.experiments.plan import Plan
 from kka.experiments.show import tables
@@ -35,7 +35,7 @@ HOW = {
     "without figures have not been run. KKA joins by adding or by replacing, after the paper's number of rounds; noise "
     "is as many images of uniform noise as the first generation.",
     "figure4": "",
-    "ablation": "Tuning tasks, which no other table holds. Gains are over the first generation, paired.",
+    "ablation": "Tuning tasks, which none of the tables above holds. Gains are over the first generation, paired.",
 }
 """What a reader must know beside each table."""
 
@@ -63,10 +63,7 @@ def page(rows: Sequence[Row]) -> list[str]:
 
 
 def _tasks(rows: Sequence[Row], name: str, data: str) -> str:
-    from kka.experiments import experiment
-
-    mine = belonging(rows, experiment(name).cells(Plan(**vars(PLAN) | {"datasets": (data,)})))
-    found = list(dict.fromkeys(row["normal"] for row in mine if row["dataset"] == data))
+    found = list(dict.fromkeys(row["normal"] for row in _rows_of(rows, experiment(name).cells, data)))
     return f"Normal: {', '.join(found) or 'nothing run yet'}. `kka experiment {name} --dataset {data}`"
 
 
@@ -100,7 +97,7 @@ def ablations() -> list[str]:
         import detectors
 
         stored = json.loads(path.read_text())
-        lines += ["## Beside other libraries", "", "`python benchmarks/detectors.py` on two CPU cores.", ""]
+        lines += ["## Beside other libraries", "", "`python benchmarks/detectors.py`, one thread of two CPU cores.", ""]
         lines += [*detectors.table(stored["rows"]), ""]
     return lines
 

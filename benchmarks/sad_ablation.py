@@ -97,7 +97,10 @@ def table(rows: list[dict]) -> str:
             if not pairs:
                 cells += ["–", ""]
                 continue
-            gains = [value - found[(STANDS, arm, *key)] for key, value in pairs.items()]
+            gains = [  # over tasks, of the mean over seeds
+                float(np.mean([v - found[(STANDS, arm, *key)] for key, v in pairs.items() if key[0] == task]))
+                for task in sorted({task for task, _ in pairs})
+            ]
             cells.append(f"{np.mean(list(pairs.values())):.1f}")
             cells.append("" if variant == STANDS else written(mean_ci95(gains), signed=True))
         lines.append("| " + " | ".join(cells) + " |")

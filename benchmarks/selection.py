@@ -44,15 +44,17 @@ STOPPED, LAST = "round chosen on held-out generated anomalies", "last round"
 
 
 def draw(relative: np.ndarray, share: float | None, which: str, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Places of `number` anomalies by their relative distance (below 1: hard); too few hard ones: as many as are."""
+    """Places of `number` anomalies by their relative distance (below 1: hard); empty where hard ones are too few."""
     everything = rng.permutation(len(relative))
     if share is None:
         return everything[:number]
     hard, easy = (everything[(relative[everything] < 1) == kind] for kind in (True, False))
     if which == "nearest":
         hard = hard[np.argsort(relative[hard], kind="stable")]
-    hard = hard[: round(share * number)]
-    return np.concatenate([hard, easy[: number - len(hard)]])
+    wanted = round(share * number)
+    if min(len(hard) - wanted, len(easy) - (number - wanted)) < 0:
+        return everything[:0]
+    return np.concatenate([hard[:wanted], easy[: number - wanted]])
 
 
 def everything_of(out: Path) -> tuple[Images, np.ndarray]:
@@ -72,8 +74,9 @@ def by_choice(task: Task, out: Path, seed: int) -> dict[str, dict[str, float]]:
     for name, (share, which) in CHOICES.items():
         rng = np.random.default_rng(derive_seed(seed, "selection"))
         chosen = draw(relative, share, which, NUMBER, rng)
-        figures = {"auroc": _auroc(_sad(task.normals, images[chosen], seed), task)}
-        found[name] = {**figures, "hard": int((relative[chosen] < 1).sum())}
+        if len(chosen):  # a share that the task's anomalies cannot give is left out, not rounded down in silence
+            figures = {"auroc": _auroc(_sad(task.normals, images[chosen], seed), task)}
+            found[name] = {**figures, "hard": int((relative[chosen] < 1).sum())}
     return found
 
 
@@ -129,9 +132,9 @@ def run(place: Place, seeds: int, command: str) -> list[dict]:
 
 def table(rows: list[dict]) -> str:
     """Markdown: mean over tasks of the mean over seeds, and the paired gain over what stands first of its kind."""
-    lines = ["| 200 anomalies | AUROC | paired gain over as generated |", "|---|---:|---:|"]
+    lines = ["| 200 anomalies | AUROC | paired gain over as generated | tasks |", "|---|---:|---:|---:|"]
     lines += [_line(rows, choice, "as generated") for choice in CHOICES]
-    return "\n".join([*lines, "", "| pool of | AUROC | over the last round |", "|---|---:|---:|",
+    return "\n".join([*lines, "", "| pool of | AUROC | over the last round | tasks |", "|---|---:|---:|---:|",
                       _line(rows, LAST, LAST), _line(rows, STOPPED, LAST)])  # fmt: skip
 
 
@@ -144,7 +147,8 @@ def _line(rows: list[dict], choice: str, base: str) -> str:
         means.append(float(np.mean([found[choice][key] for key in mine])))
         gains.append(float(np.mean([found[choice][key] - found[base][key] for key in mine])))
     gain = "" if choice == base else written(mean_ci95(gains), signed=True)
-    return f"| {choice} | {written(mean_ci95(means))} | {gain} |"
+    figure = written(mean_ci95(means)) if means else "–"
+    return f"| {choice} | {figure} | {gain if means else ''} | {len(tasks)} |"
 
 
 def main() -> None:

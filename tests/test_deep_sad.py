@@ -1,5 +1,6 @@
 """Eq. 5: the loss, the centre, the network and its training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,25 @@ def test_labelled_anomalies_move_away() -> None:
     normal, odd = with_blue.score(red[16:]), with_blue.score(blue[16:])
     assert odd.min() > 1.5 * normal.max()
     assert with_blue.losses[-1] < with_blue.losses[0]
+
+
+def test_settings_for_anomalies_reach_the_training() -> None:
+    """Weights by hardness, for the right images; and a bound that shortens the epochs."""
+    normals, anomalies = pictures(8), pictures(24, seed=1)
+    hard = np.arange(24) < 6
+
+    def losses(flags: np.ndarray | None = hard, **changes: float) -> list[float]:
+        settings = replace(QUICK, batch_size=8, **changes)
+        return train_deep_sad(normals, anomalies, settings=settings, seed=0, hard=flags).losses
+
+    plain = losses()
+    assert losses(None) == plain
+    by_hardness = [losses(hard_weight=3.0), losses(~hard, hard_weight=3.0), plain]
+    assert len({tuple(found) for found in by_hardness}) == 3
+    steps: list[int] = []
+    settings = replace(QUICK, batch_size=8, epochs=2, max_anomaly_ratio=1.0)
+    train_deep_sad(normals, anomalies, settings=settings, seed=0, progress=lambda done, total: steps.append(done))
+    assert steps[-1] == 2 * 2  # 8 normals and 8 of the 24 anomalies an epoch
 
 
 def test_scores_of_any_size_any_batch_and_none(trained: DeepSAD) -> None:

@@ -153,8 +153,8 @@ def test_modes_part_after_the_first_images_of_round_one(place: Place) -> None:
     assert rep.images is not None and add.images is not None and add.hard is not None
     assert 12 <= len(rep.images) <= len(add.images) and len(add.hard) == len(add.images)
     folders = [ensure_pool(cell(arm=arm), task, place.data, place.work) for arm in ("rep-1", "add-1")]
-    scores = [(folder / "rounds/1/scores/scores.jsonl").read_bytes() for folder in folders]
-    assert folders[0] != folders[1] and scores[0] == scores[1]
+    stages = [(folder / "rounds/1/scores/stage.json").read_bytes() for folder in folders]
+    assert folders[0] != folders[1] and stages[0] == stages[1]  # with the seconds that it took: not made again
     assert "mode: add" in (folders[1] / "config.yaml").read_text()
 
 
@@ -174,6 +174,16 @@ def test_variants_change_the_loop(place: Place) -> None:
     assert config.max_hard_share == 0.3 and config.folds == 1
     with pytest.raises(UserError, match="unknown setting of the loop"):
         pool_config(cell(arm="rep-1", variant="hardness=1"), place.data, place.work)
+
+
+def test_a_pool_of_other_settings_is_refused(place: Place) -> None:
+    """A default that changes must not leave its old pools under the new figures."""
+    task = open_cell_task(cell(), place.data)
+    out = ensure_pool(cell(arm="rep-1", seed=3), task, place.data, place.work)
+    config = out / "config.yaml"
+    config.write_text(config.read_text().replace("quantile: 0.8", "quantile: 0.7"))
+    with pytest.raises(UserError, match=r"(?s)made with other settings:.*quantile: made with 0.7, now 0.8.*Remove"):
+        ensure_pool(cell(arm="rep-1", seed=3), task, place.data, place.work)
 
 
 def test_variants_take_over_what_they_would_make_the_same(place: Place) -> None:

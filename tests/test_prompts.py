@@ -18,7 +18,7 @@ def test_named_and_own_templates() -> None:
     """A template is taken by name or as it stands; the caption lands where it is asked for."""
     assert "defect" in build_prompt("a photo of a machined bracket", domain="brackets", template="defect")
     assert build_prompt("a cup", domain="cups", template="{domain}, not like {caption}!") == "cups, not like a cup!"
-    assert set(TEMPLATES) == {"style", "defect", "like-hard"}
+    assert set(TEMPLATES) == {"style", "defect"}
     assert all("{caption}" in resolve_template(name) for name in TEMPLATES)
 
 

@@ -97,7 +97,7 @@ def _plot(command: Experiment, names: list[str], results: "Results") -> int:
 
     rows, plan = results.rows(), _plan(command)
     for module in map(experiment, names):
-        if hasattr(module, "draw"):
+        if hasattr(module, "draw") and getattr(module, "NAME", plan.datasets[0]) in plan.datasets:
             mine = belonging(rows, module.cells(plan)) if hasattr(module, "cells") else []
             for path in module.draw(plan, _place(command), mine, command.figures):
                 print(f"Figure: {path}")

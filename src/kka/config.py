@@ -165,14 +165,15 @@ for, such as class names."""
     """Hard ones among them that enter the pool, at most."""
     mode: Literal["rep", "add", "all"] = "rep"
     """rep: hard ones replace easy ones; add: they join; all: all new images join, easy ones too (`per_round` does not \
-count)."""
+count, `max_hard_share` does)."""
     max_hard_share: float = 0.5
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: int | None = None
     """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
     steer: Literal["dpo", "examples", "none"] = "dpo"
     """How the language model is led to hard anomalies. dpo: Eq. 7, where it can be tuned. examples: the prompts of \
-later rounds show captions of hard anomalies in the place of normals' (any language model). none: it samples on."""
+later rounds show captions of hard anomalies in the place of normals' (any language model; an own --prompt gets them \
+as its {caption}). none: it samples on."""
     min_preferred: float = 0.2
     """Eq. 7: where fewer than this share of the pool is hard, its nearest images stand in as the preferred ones."""
     autoencoder_epochs: int = 20

@@ -24,7 +24,7 @@ from kka.hardness import preferred
 from kka.pictures import draw_pictures
 from kka.pool import AnomalyPool, Lineage
 from kka.preferences import make_pairs
-from kka.prompts import build_prompt
+from kka.prompts import LIKE_HARD, build_prompt
 from kka.protocols import ImageModel, LanguageModel, PreferencePair, TunableLanguageModel
 from kka.representatives import representatives
 from kka.seeding import derive_seed
@@ -89,10 +89,10 @@ def rounds(
         evaluator, pool = run.evaluate(number, pool)
         before = float(pool.hard.mean())
         dpo = run.tune(number, pool)
-        prompts = run.steered(number, pool, len(prompts)) if config.steer == "examples" else prompts
         known = [entry.caption for past in generated for entry in past.entries]
         taken = [entry.key for past in generated for entry in past.entries]
-        captions = run.write(number, prompts, config.fresh, known=known)
+        steered = run.steered(number, pool, prompts) if config.steer == "examples" else prompts
+        captions = run.write(number, steered, config.fresh, known=known)
         fresh = run.judge(number, evaluator, run.draw(number, captions, taken=taken))
         pool = run.update(number, pool, fresh)
         generated.append(fresh)
@@ -151,14 +151,15 @@ class _Run:
         folder = self.store.stage("rounds/0/representatives", compute)
         return list(dict.fromkeys(row["prompt"] for row in _read_rows(folder / "representatives.jsonl")))
 
-    def steered(self, number: int, pool: AnomalyPool, count: int) -> list[str]:
-        """At most `count` prompts that show captions of hard anomalies in the place of normals'."""
+    def steered(self, number: int, pool: AnomalyPool, prompts: list[str]) -> list[str]:
+        """As many prompts that show captions of hard anomalies in the place of normals'; none hard: `prompts`."""
         _, captions, relative = _by_text(pool)
-        hard = np.flatnonzero(preferred(relative, self.config.min_preferred))
-        chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[:count]
-        template = self.config.prompt or ("like-hard" if self.config.describe else None)
-        prompts = [build_prompt(captions[i], domain=self.task.domain, template=template) for i in sorted(chosen)]
-        return list(dict.fromkeys(prompts))
+        hard = sorted({captions[i] for i in np.flatnonzero(preferred(relative, self.config.min_preferred))})
+        chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[: len(prompts)]
+        template = self.config.prompt or ("defect" if self.config.describe else None)
+        template = LIKE_HARD if template == "defect" else template
+        shown = [build_prompt(str(caption), domain=self.task.domain, template=template) for caption in chosen]
+        return shown or prompts
 
     def write(self, number: int, prompts: list[str], count: int, *, known: list[str]) -> list[dict[str, Any]]:
         """Eq. 3 (round 0) and Eq. 8: new captions, unlike each other, unlike earlier ones and unlike the normals'."""

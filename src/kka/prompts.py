@@ -24,10 +24,10 @@ LIKE_HARD = (
     "Imagine a photo of {domain} with a defect, damage or an unusual variation that is easily overlooked. Describe "
     "what is different in one sentence. This one was hard to tell from a normal one; write another as hard: {caption}"
 )
-"""For later rounds without preference tuning: `caption` describes an anomaly that was hard. (`STYLE` needs no such
-words: the style of a hard anomaly's caption is its example.)"""
+"""`DEFECT` where `caption` describes an anomaly that was hard, in later rounds without preference tuning. (`STYLE`
+needs no other words: its example may be any caption.)"""
 
-TEMPLATES = {"style": STYLE, "defect": DEFECT, "like-hard": LIKE_HARD}
+TEMPLATES = {"style": STYLE, "defect": DEFECT}
 """The templates that have a name."""
 
 _FIELD = re.compile(r"\{(caption|domain)\}")

@@ -2,8 +2,7 @@
 
     kka experiment ablation --dataset oxford102 ucm_caption --seeds 1
 
-Scale `cpu`: about two minutes a task, seed and variant on one core. Settings are chosen by this table alone; the
-defaults are its best row that holds on both data sets.
+Scale `cpu`: about two minutes a task, seed and variant on one core. Settings are chosen by such tables alone.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ VARIANTS = {
     "max_hard_share=1": "no bound on the hard",
     "quantile=1,folds=1": "the paper's rule of hardness, not cross-fitted",
     "steer=none": "no tuning: sample on and keep the hard (rejection)",
-    "steer=none,fresh=600": "the same with three times the pictures, for the time that tuning takes",
+    "steer=none,fresh=600,per_round=180": "the same with more pictures: 600 a round, of which 180 may enter",
     "steer=examples": "no tuning: prompts show hard anomalies",
 }
 """Settings of the loop, mode rep -> what they are."""

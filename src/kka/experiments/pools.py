@@ -22,7 +22,7 @@ from kka.experiments.tasks import DataSet, classes, dataset
 from kka.loop import rounds
 from kka.models import build_images, build_language, corpus, train_corpus_model
 from kka.pool import AnomalyPool
-from kka.store import Store, write_atomically
+from kka.store import Store, read_config, write_atomically
 from kka.task import Knowledge, Task
 
 ROUNDS = 3
@@ -74,9 +74,9 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     return config
 
 
-def _shared_with_default(config: RunConfig, default: RunConfig) -> tuple[str, ...]:
-    """The stages of a run with the data set's default settings, mode rep, that this run would make the same."""
-    names = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(default, f.name)]
+def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
+    """The first stages of another run that this one would make the same."""
+    names = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(other, f.name)]
     return SHARED[: min((AFTER.get(name, 0) for name in names), default=0)]
 
 
@@ -87,7 +87,7 @@ def _key(cell: Cell, mode: str) -> str:
 
 def _marks(cell: Cell) -> tuple[tuple[str, bool], ...]:
     """What makes a cell's models other than the usual ones."""
-    return (("paper", cell.protocol == "paper"), ("smoke", cell.scale == "smoke"))
+    return (("paper", cell.protocol == "paper"), (cell.scale, cell.scale != "cpu"))
 
 
 def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
@@ -155,17 +155,20 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
 
     Raises:
         BusyError: another process is at it.
+        UserError: it is there, but made with other settings.
     """
     config = pool_config(cell, data, work)
     out = work / "pools" / _key(cell, config.mode)
+    _require_unchanged(out, config)
     if (out / "done").is_file():
         return out
     ensure_language_model(cell, data, work)
     with claim(work / "claims", str(out)) as mine:
         if not mine:
             raise BusyError(str(out))
-        usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="")
-        shared = _shared_with_default(config, pool_config(usual, data, work))
+        # the other modes follow rep with the same settings; a variant in mode rep follows the default settings
+        usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="" if config.mode == "rep" else cell.variant)
+        shared = _shared_stages(config, pool_config(usual, data, work))
         if shared and not (out / "config.yaml").is_file():
             first = ensure_pool(usual, task, data, work)
             for stage in shared:
@@ -178,6 +181,20 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
         write_atomically(out / "done", "")
     return out
+
+
+def _require_unchanged(out: Path, config: RunConfig) -> None:
+    """A pool of other settings under the same name must not pass for this one."""
+    if not (out / "config.yaml").is_file():
+        return
+    stored, given = (dataclasses.replace(c, data="", lm="") for c in (RunConfig.from_dict(read_config(out)), config))
+    names = [f.name for f in dataclasses.fields(given) if getattr(stored, f.name) != getattr(given, f.name)]
+    if names:
+        lines = "\n".join(f"  {name}: made with {getattr(stored, name)}, now {getattr(given, name)}" for name in names)
+        raise UserError(
+            f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
+            f"that were trained with it), or name another --work."
+        )
 
 
 def _adopt(out: Path, config: RunConfig) -> None:

@@ -17,6 +17,8 @@ def tables(
         module = experiment(name)
         if not hasattr(module, "table"):
             continue
-        for data in (module.NAME,) if hasattr(module, "NAME") else plan.datasets:  # some are of one data set alone
+        for data in plan.datasets:
+            if data != getattr(module, "NAME", data):  # some are of one data set alone
+                continue
             cells = module.cells(dataclasses.replace(plan, datasets=(data,)))
             yield name, data, module.table(belonging(rows, cells), data)

@@ -36,7 +36,7 @@ class DataSet:
     epochs: int
     """Of SAD, as published."""
     cpu_epochs: int = 40
-    """Of SAD, as evaluator and as detector, at scale cpu (at a learning rate ten times the published)."""
+    """Of SAD, as evaluator and as detector, at scale cpu (at a learning rate three times the published)."""
 
 
 DATASETS = {
