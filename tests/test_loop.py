@@ -126,13 +126,6 @@ def test_add_grows_and_three_seeds_give_an_interval(tmp_path: Path) -> None:
     assert len(figures["per_seed"]) == 3 and len(set(figures["per_seed"])) > 1 and figures["ci95"] > 0
 
 
-def test_all_lets_easy_ones_join(tmp_path: Path) -> None:
-    """Mode all end to end: every fresh image is in the pool, as none would break the bound of 1."""
-    first, second = last_pool(replace(QUICK, mode="all", max_hard_share=1.0), tmp_path / "run")
-    assert len(second.pool) == len(first.pool) + len(second.fresh) == 20
-    assert {entry.id for entry in second.fresh.entries} <= {entry.id for entry in second.pool.entries}
-
-
 def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:
     """A remote model: the round says that nothing was tuned, and samples on."""
     last = last_pool(QUICK, tmp_path / "run", language_model=FakeLanguageModel())[-1]

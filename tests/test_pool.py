@@ -95,26 +95,6 @@ def test_the_share_of_hard_ones_is_bounded(
     assert all((picture[e.id] == x).all() for e, x in zip(after.entries, after.images, strict=True))
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    hard=st.integers(0, 12), easy=st.integers(0, 12), fresh_hard=st.integers(0, 12), fresh_easy=st.integers(0, 12),
-    share=st.floats(0.01, 0.99) | st.just(1.0), seed=st.integers(0, 9),
-)  # fmt: skip
-def test_all_join_but_hard_ones_beyond_the_bound(
-    hard: int, easy: int, fresh_hard: int, fresh_easy: int, share: float, seed: int
-) -> None:
-    """No easy one is lost, and a hard one only where it would break the bound."""
-    start, fresh = pool(hard, easy), pool(fresh_hard, fresh_easy, round_number=1)
-    after = start.with_all(fresh, max_hard_share=share, seed=seed)
-    joined = [entry for entry in after.entries if entry.round == 1]
-    entered = sum(entry.relative < 1 for entry in joined)
-    assert after.entries[: len(start)] == start.entries and len(joined) == fresh_easy + entered
-    assert not entered or after.hard.mean() <= share + 1e-9
-    assert entered == fresh_hard or hard + entered + 1 > share * (len(after) + 1) + 1e-9
-    picture = {e.id: x for p in (start, fresh) for e, x in zip(p.entries, p.images, strict=True)}
-    assert all((picture[e.id] == x).all() for e, x in zip(after.entries, after.images, strict=True))
-
-
 @pytest.mark.parametrize("way", ["with_added", "with_replaced"])
 @pytest.mark.parametrize(("fresh_hard", "fresh_easy"), [(0, 0), (0, 7)])
 def test_nothing_hard_changes_nothing(way: str, fresh_hard: int, fresh_easy: int) -> None:

@@ -163,9 +163,8 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
 for, such as class names."""
     per_round: int = 60
     """Hard ones among them that enter the pool, at most."""
-    mode: Literal["rep", "add", "all"] = "rep"
-    """rep: hard ones replace easy ones; add: they join; all: all new images join, easy ones too (`per_round` does not \
-count, `max_hard_share` does)."""
+    mode: Literal["rep", "add"] = "rep"
+    """rep: hard ones replace easy ones; add: they join."""
     max_hard_share: float = 0.5
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: int | None = None
@@ -209,7 +208,7 @@ as its {caption}). none: it samples on."""
             "folds >= 1": self.folds >= 1,
             "0 < quantile <= 1": 0 < self.quantile <= 1,
             "seeds >= 1": self.seeds >= 1,
-            "mode to be rep, add or all": self.mode in ("rep", "add", "all"),
+            "mode to be rep or add": self.mode in ("rep", "add"),
             "steer to be dpo, examples or none": self.steer in ("dpo", "examples", "none"),
         }
         _require(self, rules)

@@ -317,16 +317,12 @@ class _Run:
         return fresh.judged(number, [row["relative_distance"] for row in _read_rows(folder / "scores.jsonl")])
 
     def update(self, number: int, pool: AnomalyPool, fresh: AnomalyPool) -> AnomalyPool:
-        """Eq. 8: add or replace; or let all join."""
+        """Eq. 8: add or replace."""
 
         def compute(folder: Path) -> None:
+            change = pool.with_added if self.config.mode == "add" else pool.with_replaced
             share, seed = self.config.max_hard_share, self.seed("pool", number)
-            if self.config.mode == "all":
-                changed = pool.with_all(fresh, max_hard_share=share, seed=seed)
-            else:
-                change = pool.with_added if self.config.mode == "add" else pool.with_replaced
-                changed = change(fresh, self.config.per_round, max_hard_share=share, seed=seed)
-            changed.save(folder / "pool.parquet")
+            change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / "pool.parquet")
 
         return AnomalyPool.load(self.store.stage(f"rounds/{number}/pool", compute) / "pool.parquet")
 

@@ -1,7 +1,6 @@
 """Eq. 8: the anomalies that the detector trains with, and how a round changes them.
 
-KKA (add) appends new hard anomalies; KKA (rep) puts them in the place of easy ones, at a constant number. KKA (all),
-which is not the paper's, appends all new anomalies: hard ones and, to keep the ratio, easy ones. Hard ones stop
+KKA (add) appends new hard anomalies; KKA (rep) puts them in the place of easy ones, at a constant number. Both stop
 where hard anomalies would make up more than `max_hard_share` of the pool: a pool that is mostly hard teaches the
 detector to overlook the normals. Which hard ones enter is random, not the closest: those may be normals in truth.
 """
@@ -83,13 +82,6 @@ class AnomalyPool:
         joined = fresh.take(_some(hard, count, seed + 1))
         staying = self.take([i for i in range(len(self)) if i not in leaving])
         return AnomalyPool(staying.entries + joined.entries, np.concatenate([staying.images, joined.images]))
-
-    def with_all(self, fresh: "AnomalyPool", *, max_hard_share: float, seed: int) -> "AnomalyPool":
-        """KKA (all): every image of `fresh` joins, but for random hard ones beyond the bound."""
-        easy, hard = np.flatnonzero(~fresh.hard), np.flatnonzero(fresh.hard)
-        room = _room(int(self.hard.sum()), len(self) + len(easy), max_hard_share, grows=True)
-        joined = fresh.take(sorted([*easy.tolist(), *_some(hard, min(room, len(hard)), seed)]))
-        return AnomalyPool(self.entries + joined.entries, np.concatenate([self.images, joined.images]))
 
     def save(self, path: Path) -> None:
         """Write one Parquet file: a Hugging Face `image` column (PNG) and the lineage."""

@@ -27,7 +27,6 @@ ROWS = (
     ("KKA (0): no rounds", "rep-0", ""),
     ("the defaults, rep", LAST, ""),
     ("the defaults, add", f"add-{ROUNDS}", ""),
-    ("the defaults, all", f"all-{ROUNDS}", ""),
 )
 """What stands above the variants: title, arm, variant."""
 

@@ -33,7 +33,7 @@ class Cell:
     detector: str
     """A detector's name; "recontrast-random" is ReContrast without pre-training."""
     arm: str
-    """none, noise, real (random real images of known classes), rep-<r>, add-<r> or all-<r> (the pool after round r), or
+    """none, noise, real (random real images of known classes), rep-<r> or add-<r> (the pool after round r), or
     first-<n> (the first n images of round 0)."""
     seed: int
     protocol: Protocol = "withheld"
@@ -52,7 +52,7 @@ class Cell:
     def round(self) -> int | None:
         """The round of its pool; None for the controls."""
         mode, _, number = self.arm.partition("-")
-        if not number.isdigit() or mode not in ("rep", "add", "all", "first"):
+        if not number.isdigit() or mode not in ("rep", "add", "first"):
             return None
         return 0 if mode == "first" else int(number)
 
@@ -64,12 +64,12 @@ class Cell:
 
     @property
     def mode(self) -> str:
-        """rep, add or all. Before any round the two are one."""
+        """rep or add. Before any round the two are one."""
         return self.arm.partition("-")[0] if self.round else "rep"
 
     def __post_init__(self) -> None:
         if self.arm not in ARM_TITLES and self.round is None:
-            known = ", ".join([*ARM_TITLES, "rep-<round>", "add-<round>", "all-<round>", "first-<n>"])
+            known = ", ".join([*ARM_TITLES, "rep-<round>", "add-<round>", "first-<n>"])
             raise UserError(f"arm: expected {known}; got {self.arm!r}")
 
 

@@ -166,7 +166,7 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     with claim(work / "claims", str(out)) as mine:
         if not mine:
             raise BusyError(str(out))
-        # the other modes follow rep with the same settings; a variant in mode rep follows the default settings
+        # mode add follows rep with the same settings; a variant in mode rep follows the default settings
         usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="" if config.mode == "rep" else cell.variant)
         shared = _shared_stages(config, pool_config(usual, data, work))
         if shared and not (out / "config.yaml").is_file():
