@@ -44,7 +44,7 @@ def _generated(out: Path, number: int) -> tuple[Images, np.ndarray]:
 
 
 def _grid(path: Path, lines: list[tuple[str, Images, np.ndarray]]) -> None:
-    with figure(path, width=9.0, height=0.85 * len(lines), rows=len(lines), columns=SHOWN) as (_, axes):
+    with figure(path, width=7.2, height=0.68 * len(lines), rows=len(lines), columns=SHOWN) as (_, axes):
         for row, (title, images, hard) in enumerate(lines):
             chosen = np.random.default_rng(0).permutation(len(images))[:SHOWN]
             for axis in axes[row]:

@@ -37,10 +37,11 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
             for axis, (title, detector, arm) in zip(axes[0], arms, strict=True):
                 cell = plan.cell(name, task_name, detector, arm, 0)
                 points, is_anomaly, score = _embedded(cell, task, place)
-                for side, label, colour in ((~is_anomaly, "normal", "normal"), (is_anomaly, "anomaly", "hard")):
-                    axis.scatter(*points[side].T, s=7, color=COLOURS[colour], label=label, alpha=0.7, linewidths=0)
+                dots = ((is_anomaly, "anomaly", "hard", 7), (~is_anomaly, "normal", "normal", 22))  # the few on top
+                for side, label, colour, area in dots:
+                    axis.scatter(*points[side].T, s=area, color=COLOURS[colour], label=label, alpha=0.8, linewidths=0)
                 axis.set(title=f"{title}: AUROC {100 * score:.1f} %", xticks=[], yticks=[])
-            axes[0][0].legend(markerscale=2)
+            axes[0][0].legend()
     return paths
 
 
