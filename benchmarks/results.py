@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import garden_rounds
 import recontrast_ablation
 import sad_ablation
 import selection
@@ -81,6 +82,7 @@ def ablations() -> list[str]:
     """The detectors' choices, and the benchmark beside other libraries, as far as they are stored."""
     lines = []
     scripts = {
+        "Where the image model draws: the garden": garden_rounds,
         "Which anomalies to train with": selection,
         "Deep SAD: the choices": sad_ablation,
         "SimpleNet: the choices": simplenet_ablation,
@@ -89,8 +91,8 @@ def ablations() -> list[str]:
     for title, module in scripts.items():
         if module.OUT.is_file():
             stored = json.loads(module.OUT.read_text())
-            names = ", ".join(dict.fromkeys(row["task"] for row in stored["runs"]))
-            lines += [f"## {title}", "", f"`{stored['command']}`; tuning tasks {names}.", ""]
+            names = ", ".join(dict.fromkeys(row["task"] for row in stored["runs"] if "task" in row))
+            lines += [f"## {title}", "", f"`{stored['command']}`" + (f"; tuning tasks {names}." if names else "."), ""]
             lines += [module.table(stored["runs"]), ""]
     path = RESULTS / "detectors.json"
     if path.is_file():
