@@ -70,7 +70,7 @@ def _tasks(rows: Sequence[Row], name: str, data: str) -> str:
 
 def figures() -> list[str]:
     """The pictures in docs/figures."""
-    lines = ["## Figures", "", "Tasks: figure 3 Oxford-102 77, CIFAR-100 household furniture, UCM-Caption 8+17.", ""]
+    lines = ["## Figures", ""]
     for path in sorted((DOCS / "figures").glob("figure*.png")):
         name, _, data = path.stem.partition("-")
         title = EXPERIMENTS[name] + (f" ({DATASETS[data].title})" if data else "")
