@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, run_fake, small_task
+from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, caption_of, run_fake, small_task
 from kka.comparison import arms
 from kka.config import RunConfig
 from kka.errors import UserError
@@ -124,6 +124,26 @@ def test_add_grows_and_three_seeds_give_an_interval(tmp_path: Path) -> None:
     assert r["pool_size"] == 12 + r["entered"] and 0 < r["entered"] <= 5
     figures = summary["arms"]["none"]["auroc"]
     assert len(figures["per_seed"]) == 3 and len(set(figures["per_seed"])) > 1 and figures["ci95"] > 0
+
+
+def test_a_model_that_tuning_has_narrowed(tmp_path: Path) -> None:
+    """After tuning it writes two captions again and again: the round is a small one, and the run goes on."""
+
+    class Narrow(TunableFake):
+        tuned = False
+
+        def tune(self, pairs, validation, *, seed):
+            self.tuned = True
+            return super().tune(pairs, validation, seed=seed)
+
+        def sample(self, prompts, n, *, seed):
+            answers = super().sample(prompts, n, seed=seed)
+            again = [caption_of("huge", color, "ten", "round", "black") for color in ("red", "blue")]
+            return [[again[k % 2] for k in range(n)] for _ in answers] if self.tuned else answers
+
+    last = last_pool(replace(QUICK, quantile=0.5), tmp_path / "run", language_model=Narrow())[-1]
+    assert last.facts["dpo"]["tuned"] and (last.facts["captions"], last.facts["captions_asked"]) == (2, 8)
+    assert len(last.pool) == 12
 
 
 def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:

@@ -224,12 +224,13 @@ def write_captions(
     known: Iterable[str] = (),
     normals: Iterable[str] = (),
     repeats: int = 1,
+    at_least: float = 0.5,
     max_attempts: int = 8,
 ) -> CaptionBatch:
     """`n` usable captions, none like another, like one of `known` or like one of `normals`, spread evenly.
 
     Each attempt samples with a seed of its own, from the prompts that still lack captions; where a prompt gives
-    out, the others fill in. Fewer than `n` but at least half: the batch says so (`short`).
+    out, the others fill in. Fewer than `n` but at least the share `at_least` of it: the batch says so (`short`).
 
     Args:
         known: Captions that the run already holds.
@@ -238,7 +239,7 @@ def write_captions(
         max_attempts: Bound on the rounds of sampling.
 
     Raises:
-        UserError: no prompts; nothing usable, or fewer than half of `n`, after all attempts (shows raw answers).
+        UserError: no prompts; nothing usable, or fewer than `at_least` of `n`, after all attempts (shows raw answers).
     """
     if not prompts or n < 1:
         raise UserError(f"captions: expected at least one prompt and n ≥ 1; got {len(prompts)} prompts, n = {n}")
@@ -263,7 +264,7 @@ def write_captions(
         ):
             for answer in answers:
                 harvest.take(i, answer)
-    _require_enough(harvest, n)
+    _require_enough(harvest, n, at_least)
     tokens = None if tokens_before is None else getattr(model, "tokens_written", 0) - tokens_before
     return _even_batch(harvest, prompts, n, tokens)
 
@@ -286,8 +287,8 @@ def _even_batch(harvest: _Harvest, prompts: Sequence[str], n: int, tokens: int |
     )
 
 
-def _require_enough(harvest: _Harvest, n: int) -> None:
-    if 2 * harvest.total >= n:
+def _require_enough(harvest: _Harvest, n: int, at_least: float) -> None:
+    if harvest.total and harvest.total >= at_least * n:
         return
     shown = "\n".join(f"  {sample[:200]!r}" for sample in harvest.samples)
     raise UserError(

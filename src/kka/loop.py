@@ -35,6 +35,9 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
 MAX_PAIRS = 600
+LEAST_LATER = 0.05
+"""Share of a later round's captions without which the run stops. Tuning may narrow the language model until most of
+what it writes has been written before: the round is then a small one, not the end of a run that has its pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +177,7 @@ class _Run:
                 known=known,
                 normals=self.task.captions,
                 repeats=self.repeats(),
+                at_least=0.5 if number == 0 else LEAST_LATER,
             )
             rows = [
                 {"caption": caption, "prompt": prompt, "seed": self.seed("image", number, index)}
