@@ -60,7 +60,8 @@ def task_images(data: Path, folder: str, normal: tuple[str, ...]) -> tuple[np.nd
     def some(n: int, most: int) -> np.ndarray:
         return rng.choice(n, min(n, most), replace=False)
 
-    test = some(len(task.test.images), TESTED)
+    anomalous = np.flatnonzero(task.test.is_anomaly)  # and every normal: a data set with 102 classes has few of one
+    test = np.concatenate([np.flatnonzero(~task.test.is_anomaly), anomalous[some(len(anomalous), TESTED)]])
     return (
         task.normals[some(len(task.normals), NORMALS)],
         task.knowledge.images[some(len(task.knowledge.images), ANOMALIES)],
