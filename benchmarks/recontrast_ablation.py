@@ -4,11 +4,11 @@
         --weights ../shared/weights/mobilenetv2_100_in1k.safetensors --padding same --mean 0.5 --std 0.5
 
 Each row is the `cpu` preset with the changes named, trained on 100 normals and, where it says so, on 200 real images
-of other classes (half of the anomaly classes are withheld). AUROC in % on 300 test images. Each figure is stored in
-results/recontrast_ablation.json as it comes; a killed run goes on. None of these classes is among the reported ones.
+of other classes (half of the anomaly classes are withheld). AUROC in % on the normals and 300 anomalies of the test
+set. Each figure is stored in results/recontrast_ablation.json as it comes; a killed run goes on. None of these classes
+is among the reported ones.
 """
 
-import argparse
 import dataclasses
 import json
 import time
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from simplenet_ablation import TASKS, task_images
+from simplenet_ablation import TASKS, parsed, task_images
 
 from kka.detectors.backbones import RANDOM, BackboneOptions
 from kka.detectors.recontrast import ReContrast
@@ -85,17 +85,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets' folders")
-    parser.add_argument("--backbone", default=BackboneOptions.name)
-    parser.add_argument("--weights", default=BackboneOptions.weights)
-    parser.add_argument("--padding")
-    parser.add_argument("--mean", type=float, nargs="*")
-    parser.add_argument("--std", type=float, nargs="*")
-    parser.add_argument("--seeds", type=int, default=1)
-    a = parser.parse_args()
-    mean, std = (tuple(v) if v else None for v in (a.mean, a.std))
-    backbone = BackboneOptions(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
+    a, backbone = parsed(__doc__)
     command = f"python benchmarks/recontrast_ablation.py --data DATA --backbone {a.backbone} --seeds {a.seeds}"
     print(table(run(a.data, backbone, a.seeds, command)))
 

@@ -107,14 +107,19 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parsed(doc: str | None, seeds: int) -> tuple[Place, int]:
+    """The arguments of an ablation of Deep SAD: where things are, and how many seeds."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of the data sets' folders")
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=seeds)
     a = parser.parse_args()
-    place = Place(data=a.data, work=a.work, backbone=BackboneOptions())
-    print(table(run(place, a.seeds, f"python benchmarks/sad_ablation.py --data DATA --seeds {a.seeds}")))
+    return Place(data=a.data, work=a.work, backbone=BackboneOptions()), a.seeds
+
+
+def main() -> None:
+    place, seeds = parsed(__doc__, 1)
+    print(table(run(place, seeds, f"python benchmarks/sad_ablation.py --data DATA --seeds {seeds}")))
 
 
 if __name__ == "__main__":

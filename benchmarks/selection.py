@@ -8,15 +8,13 @@ fifth of each, in no pool), beside the last round. No test image chooses anythin
     python benchmarks/selection.py --data ../shared/data
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
-from sad_ablation import TASKS
+from sad_ablation import TASKS, parsed
 
 from kka.deep_sad import DeepSADSettings
-from kka.detectors.backbones import BackboneOptions
 from kka.detectors.sad import SAD
 from kka.experiments.cells import Cell
 from kka.experiments.compute import Place
@@ -152,13 +150,8 @@ def _line(rows: list[dict], choice: str, base: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of the data sets' folders")
-    parser.add_argument("--work", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--seeds", type=int, default=2)
-    a = parser.parse_args()
-    place = Place(data=a.data, work=a.work, backbone=BackboneOptions())
-    print(table(run(place, a.seeds, f"python benchmarks/selection.py --data DATA --seeds {a.seeds}")))
+    place, seeds = parsed(__doc__, 2)
+    print(table(run(place, seeds, f"python benchmarks/selection.py --data DATA --seeds {seeds}")))
 
 
 if __name__ == "__main__":

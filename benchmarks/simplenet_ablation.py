@@ -118,8 +118,9 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parsed(doc: str | None) -> tuple[argparse.Namespace, BackboneOptions]:
+    """The arguments of an ablation of a detector that has a backbone."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets' folders")
     parser.add_argument("--backbone", default=BackboneOptions.name)
     parser.add_argument("--weights", default=BackboneOptions.weights)
@@ -129,7 +130,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     a = parser.parse_args()
     mean, std = (tuple(v) if v else None for v in (a.mean, a.std))
-    backbone = BackboneOptions(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
+    return a, BackboneOptions(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
+
+
+def main() -> None:
+    a, backbone = parsed(__doc__)
     command = f"python benchmarks/simplenet_ablation.py --data DATA --backbone {a.backbone} --seeds {a.seeds}"
     run(a.data, backbone, a.seeds, command)
 

@@ -182,7 +182,7 @@ def test_a_pool_of_other_settings_is_refused(place: Place) -> None:
     out = ensure_pool(cell(arm="rep-1", seed=3), task, place.data, place.work)
     config = out / "config.yaml"
     config.write_text(config.read_text().replace("quantile: 0.8", "quantile: 0.7"))
-    with pytest.raises(UserError, match=r"(?s)made with other settings:.*quantile: made with 0.7, now 0.8.*Remove"):
+    with pytest.raises(UserError, match=r"(?s)made with other settings:.*quantile: started with 0.7, got 0.8.*Remove"):
         ensure_pool(cell(arm="rep-1", seed=3), task, place.data, place.work)
 
 

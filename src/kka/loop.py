@@ -128,6 +128,11 @@ class _Run:
     def seed(self, *path: str | int) -> int:
         return derive_seed(self.config.seed, *path)
 
+    @property
+    def template(self) -> str | None:
+        """Of the prompts: the one asked for, or by what the captions say."""
+        return self.config.prompt or ("defect" if self.config.describe else None)
+
     def prompts(self) -> list[str]:
         """Eq. 1-2: the prompts made from the captions of the most typical normals, without repetition."""
 
@@ -138,12 +143,11 @@ class _Run:
             chosen = representatives(
                 embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
             )
-            template = self.config.prompt or ("defect" if self.config.describe else None)
             rows = [
                 {
                     "normal": index,
                     "caption": self.task.captions[index],
-                    "prompt": build_prompt(self.task.captions[index], domain=self.task.domain, template=template),
+                    "prompt": build_prompt(self.task.captions[index], domain=self.task.domain, template=self.template),
                 }
                 for index in chosen
             ]
@@ -159,8 +163,7 @@ class _Run:
         _, captions, relative = _by_text(pool)
         hard = sorted({captions[i] for i in np.flatnonzero(preferred(relative, self.config.min_preferred))})
         chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[: len(prompts)]
-        template = self.config.prompt or ("defect" if self.config.describe else None)
-        template = LIKE_HARD if template == "defect" else template
+        template = LIKE_HARD if self.template == "defect" else self.template
         shown = [build_prompt(str(caption), domain=self.task.domain, template=template) for caption in chosen]
         return shown or prompts
 

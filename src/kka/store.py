@@ -197,14 +197,18 @@ def read_config(root: Path) -> dict[str, Any]:
 
 def require_same(stored: dict[str, Any], given: dict[str, Any], root: Path) -> None:
     """Raises UserError that shows every difference between two configurations."""
-    old, new = _flat(stored), _flat(given)
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    if names:
-        lines = "\n".join(f"  {name}: started with {old.get(name)!r}, got {new.get(name)!r}" for name in names)
+    if lines := differences(stored, given):
         raise UserError(
             f"--resume: {root} was started with another configuration:\n{lines}\n"
             f"Leave these options out to go on, or choose another --out for a new run."
         )
+
+
+def differences(stored: dict[str, Any], given: dict[str, Any]) -> str:
+    """A line for each setting in which two configurations differ; empty where they are the same."""
+    old, new = _flat(stored), _flat(given)
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return "\n".join(f"  {name}: started with {old.get(name)!r}, got {new.get(name)!r}" for name in names)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

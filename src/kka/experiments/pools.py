@@ -22,7 +22,7 @@ from kka.experiments.tasks import DataSet, classes, dataset
 from kka.loop import rounds
 from kka.models import build_images, build_language, corpus, train_corpus_model
 from kka.pool import AnomalyPool
-from kka.store import Store, read_config, write_atomically
+from kka.store import Store, differences, read_config, write_atomically
 from kka.task import Knowledge, Task
 
 ROUNDS = 3
@@ -187,10 +187,9 @@ def _require_unchanged(out: Path, config: RunConfig) -> None:
     """A pool of other settings under the same name must not pass for this one."""
     if not (out / "config.yaml").is_file():
         return
-    stored, given = (dataclasses.replace(c, data="", lm="") for c in (RunConfig.from_dict(read_config(out)), config))
-    names = [f.name for f in dataclasses.fields(given) if getattr(stored, f.name) != getattr(given, f.name)]
-    if names:
-        lines = "\n".join(f"  {name}: made with {getattr(stored, name)}, now {getattr(given, name)}" for name in names)
+    here = {"data": config.data, "lm": config.lm}  # where things lie is no setting
+    stored = RunConfig.from_dict(read_config(out) | here)
+    if lines := differences(stored.as_dict(), config.as_dict()):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
             f"that were trained with it), or name another --work."
