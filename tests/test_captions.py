@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kka.captions import NearDuplicates, clean, normalise, parse_answer, write_captions
+from kka.captions import NearDuplicates, clean, normalise, parse_answer, repeats_by_kind, write_captions
 from kka.errors import UserError
 from language_fakes import COLORS, ScriptedModel
 
@@ -193,7 +193,17 @@ class ThreeWords:
 def test_a_caption_may_have_several_pictures() -> None:
     """Where class names are all there is, a caption serves several times, those of earlier rounds included."""
     known = ["a photo of a bear"] * 2
-    batch = write_captions(ThreeWords(), ["p"], 10, seed=0, known=known, repeats=4)
+    batch = write_captions(ThreeWords(), ["p"], 10, seed=0, known=known, repeats=lambda text: 4)
     assert sorted(Counter(batch.captions).values()) == [2, 4, 4] and batch.captions.count("a photo of a bear") == 2
     with pytest.raises(UserError, match="wrote 3 usable captions where 10"):
         write_captions(ThreeWords(), ["p"], 10, seed=0)
+
+
+def test_repeats_go_to_kinds_whose_captions_are_too_few() -> None:
+    """Three kinds of 60 images: a share of 20. One has 2 texts (80 / 2), one near-duplicates of 1, one enough."""
+    farmland = ["a piece of farmland", "there is a piece of farmland"]
+    docks = ["boats at the docks", "The boats at the docks."]
+    others = [f"a {colour} roof with {n} chimneys" for colour in ("red", "blue") for n in range(10)]
+    found = repeats_by_kind({"farmland": farmland, "docks": docks, "roofs": others}, 60)
+    assert found == {"piece of farmland": 40, "there is piece of farmland": 40, "boats at docks": 80}
+    assert repeats_by_kind({"roofs": others}, 20) == {} == repeats_by_kind({}, 20)

@@ -55,20 +55,25 @@ def trained(**changes: object) -> ReContrast:
 
 
 def test_what_is_trained_and_what_is_not() -> None:
-    """The frozen encoder stays to the bit; the trainable one moves, and its statistics only in train mode."""
+    """The frozen encoder stays to the bit; the trainable one moves."""
     detector = trained(encoder_learning_rate=1e-3).fit(pictures(8), pictures(3, seed=1))
     frozen = load_backbone(BACKBONE, strides=(4, 8, 16), seed=1)
     parts = detector.graph_.network
     assert all((a == b).all() for a, b in zip(parts.frozen.parameters(), frozen.parameters(), strict=True))
     assert any((a != b).any() for a, b in zip(parts.encoder.parameters(), frozen.parameters(), strict=True))
     assert not any(m.training for m in parts.modules())
-    statistics = {
-        mode: dict(trained(encoder_batchnorm=mode).fit(pictures(8)).graph_.network.encoder.named_buffers())
-        for mode in ("eval", "train")
-    }
-    settled = dict(trained().fit(pictures(8)).graph_.network.frozen.named_buffers())
-    assert all((statistics["eval"][k] == settled[k]).all() for k in settled)
-    assert any((statistics["train"][k] != settled[k]).any() for k in settled)
+
+
+@pytest.mark.parametrize(
+    ("mode", "anomalies", "moves"),
+    [("eval", 3, False), ("train", 0, True), ("auto", 0, False), ("auto", 3, True)],
+)  # fmt: skip
+def test_statistics_of_the_encoder(mode: str, anomalies: int, moves: bool) -> None:
+    """Those of the trainable encoder follow the batches where the mode says so; auto: beside anomalies alone."""
+    detector = trained(encoder_batchnorm=mode).fit(pictures(8), pictures(3, seed=1) if anomalies else None)
+    network = detector.graph_.network
+    settled, found = (dict(encoder.named_buffers()) for encoder in (network.frozen, network.encoder))
+    assert any((found[name] != settled[name]).any() for name in settled) == moves
 
 
 def test_the_margin_can_stop_before_the_encoder() -> None:
@@ -78,7 +83,7 @@ def test_the_margin_can_stop_before_the_encoder() -> None:
     net, x = network(), torch.randn(4, 3, 32, 32)
     gradients = {}
     for through in (True, False):
-        _train_mode(net, "eval")
+        _train_mode(net, by_batch=False)
         net.zero_grad()
         settings = dataclasses.replace(QUICK, anomaly_encoder=through, margin=2.0)
         loss, total = _losses(net, x, 2, 1.0, settings)

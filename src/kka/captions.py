@@ -4,11 +4,12 @@ Pure but for the language model that is passed in.
 """
 
 import json
+import math
 import re
 import unicodedata
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -149,6 +150,36 @@ class NearDuplicates:
         self._sizes.append(len(pairs))
 
 
+def repeats_by_kind(captions: Mapping[str, Sequence[str]], wanted: int) -> dict[str, int]:
+    """Normalised text -> how many pictures it may have, for the kinds whose captions are too few for their share.
+
+    Where pictures are captioned by their class's name, or by one stock sentence, writing each text once would leave
+    the kind out. A kind's share is an even one of `wanted`; its texts may take four times that, as a language model
+    draws unevenly.
+
+    Args:
+        captions: Kind -> its captions.
+        wanted: Images to be generated in all.
+    """
+    share = wanted / max(1, len(captions))
+    found: dict[str, int] = {}
+    for texts in captions.values():
+        unlike, seen = 0, NearDuplicates()
+        for text in dict.fromkeys(texts):
+            if not seen.find(text):
+                seen.add(text)
+                unlike += 1
+        if unlike < share:
+            for text in map(normalise, texts):
+                found[text] = max(found.get(text, 1), math.ceil(4 * share / unlike))
+    return found
+
+
+def once(text: str) -> int:
+    """No text is kept twice."""
+    return 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class CaptionBatch:
     """New captions with the prompt of each, and what it took to get them."""
@@ -181,7 +212,7 @@ class _Harvest:
     seen: NearDuplicates
     normals: NearDuplicates
     by_prompt: list[list[str]]
-    repeats: int
+    repeats: Callable[[str], int]
     counts: Counter[str]
     """How often each text, normalised, has been kept so far."""
     answers: int = 0
@@ -203,7 +234,7 @@ class _Harvest:
                 self.unusable += 1
             elif self.normals.find(caption):
                 self.copies += 1
-            elif self.seen.find(caption) and not 0 < self.counts[normalise(caption)] < self.repeats:
+            elif self.seen.find(caption) and not 0 < self.counts[same := normalise(caption)] < self.repeats(same):
                 self.duplicates += 1
             else:
                 self.seen.add(caption)
@@ -223,7 +254,7 @@ def write_captions(
     seed: int,
     known: Iterable[str] = (),
     normals: Iterable[str] = (),
-    repeats: int = 1,
+    repeats: Callable[[str], int] = once,
     at_least: float = 0.5,
     max_attempts: int = 8,
 ) -> CaptionBatch:
@@ -235,7 +266,8 @@ def write_captions(
     Args:
         known: Captions that the run already holds.
         normals: Captions of normal images: a copy of one describes no anomaly.
-        repeats: How often one text may be kept, `known` included; near-duplicates of it still count as the same.
+        repeats: How often a text, normalised, may be kept, `known` included; near-duplicates of it still count as
+            the same.
         max_attempts: Bound on the rounds of sampling.
 
     Raises:

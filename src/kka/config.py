@@ -159,8 +159,8 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     fresh: int = 200
     """Images generated in each later round."""
     repeats: int | None = None
-    """Pictures that one caption may have. Default: 1; more where the data's captions are fewer than the images asked \
-for, such as class names."""
+    """Pictures that one caption may have. Default: 1; more for kinds whose captions in the data are fewer than their \
+share of the images asked for, such as class names."""
     per_round: int = 60
     """Hard ones among them that enter the pool, at most."""
     mode: Literal["rep", "add"] = "rep"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kka.cache import ImageCache
-from kka.captions import CaptionBatch, write_captions
+from kka.captions import CaptionBatch, repeats_by_kind, write_captions
 from kka.config import RunConfig
 from kka.deep_sad import DeepSADSettings, embed_with, pretrain
 from kka.errors import UserError
@@ -200,13 +200,17 @@ class _Run:
 
         return _read_rows(self.store.stage(f"rounds/{number}/captions", compute) / "captions.jsonl")
 
-    def repeats(self) -> int:
-        """How many pictures a caption may have: more than one where the known captions are too few for the images."""
-        if self.config.repeats is not None or self.task.knowledge is None:
-            return self.config.repeats or 1
+    def repeats(self) -> Callable[[str], int]:
+        """How many pictures a caption may have: as many as is set, or by how many captions its kind has."""
+        fixed, knowledge = self.config.repeats, self.task.knowledge
+        if fixed is not None or knowledge is None:
+            return lambda text: fixed or 1
         wanted = self.config.initial + self.config.rounds * self.config.fresh
-        known = len({caption for captions in self.task.knowledge.captions for caption in captions})
-        return 1 if known >= wanted else math.ceil(4 * wanted / known)
+        by_kind: dict[str, list[str]] = {}
+        for kind, captions in zip(knowledge.kinds, knowledge.captions, strict=True):
+            by_kind.setdefault(kind, []).extend(captions)
+        allowed = repeats_by_kind(by_kind, wanted)
+        return lambda text: allowed.get(text, 1)
 
     def draw(self, number: int, captions: list[dict[str, Any]], *, taken: Any) -> AnomalyPool:
         """Eq. 4: the pictures of the captions, with their lineage."""

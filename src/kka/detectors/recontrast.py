@@ -44,9 +44,9 @@ class ReContrastSettings:
     """Of bottleneck and decoder."""
     encoder_learning_rate: float = 1e-5
     weight_decay: float = 1e-5
-    encoder_batchnorm: str = "eval"
-    """eval: the trainable encoder keeps its statistics; train: those of each batch, as published, which is unstable
-    on one class."""
+    encoder_batchnorm: str = "auto"
+    """eval: the trainable encoder keeps its statistics; train: those of each batch, as published. auto: train beside
+    anomalies, eval without them: normals of one class alone make for unstable statistics."""
     pooling: str = "max"
     """From the map to the image's score: max (a defect somewhere) or mean (another thing altogether)."""
     sigma: float = 4.0
@@ -68,7 +68,7 @@ class ReContrastSettings:
                 raise UserError(f"{name}: expected at least 1; got {getattr(self, name)}")
         if self.size % DEEPEST:
             raise UserError(f"size: expected a multiple of {DEEPEST}; got {self.size}")
-        for name, known in (("encoder_batchnorm", ("eval", "train")), ("pooling", ("max", "mean"))):
+        for name, known in (("encoder_batchnorm", ("auto", "eval", "train")), ("pooling", ("max", "mean"))):
             if getattr(self, name) not in known:
                 raise UserError(f"{name}: expected {' or '.join(known)}; got {getattr(self, name)!r}")
         if not 0 < self.anomaly_top <= 1:

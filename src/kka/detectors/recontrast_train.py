@@ -55,7 +55,8 @@ def train_recontrast(
     negatives = None if others is None else _batches(len(others), s.anomalies_per_batch, generator)
     epoch_length = max(1, round(len(pixels) / s.batch_size))
     losses = []
-    _train_mode(network, s.encoder_batchnorm)
+    by_batch = s.encoder_batchnorm == "train" or (s.encoder_batchnorm == "auto" and others is not None)
+    _train_mode(network, by_batch)
     for step in range(s.iterations):
         batch = pixels[next(batches).to(device)]
         n = len(batch)
@@ -71,7 +72,7 @@ def train_recontrast(
         if on_epoch is not None and (step + 1) % epoch_length == 0:
             network.eval()
             on_epoch((step + 1) // epoch_length)
-            _train_mode(network, s.encoder_batchnorm)
+            _train_mode(network, by_batch)
     network.eval()
     return losses
 
@@ -106,10 +107,10 @@ class _held:  # noqa: N801  # reads as a statement
             p.requires_grad_(True)
 
 
-def _train_mode(network: ReContrastNet, encoder_batchnorm: str) -> None:
+def _train_mode(network: ReContrastNet, by_batch: bool) -> None:
     network.train()
     network.frozen.eval()
-    network.encoder.train(encoder_batchnorm == "train")
+    network.encoder.train(by_batch)
 
 
 @torch.no_grad()
