@@ -150,9 +150,11 @@ def run(row_spec: dict[str, Any], images: Path, threads: int) -> dict[str, Any]:
     """The row's figures, measured in a process of its own. Raises RuntimeError with the last of what it said."""
     with tempfile.TemporaryDirectory() as scratch:
         argument = json.dumps(row_spec | {"images": str(images), "scratch": scratch})
+        # all on the CPU, where there is a GPU too: the other library's rows are
+        place = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("detector_row.py")), argument],
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"},
+            env=os.environ | place,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     if done.returncode:

@@ -37,7 +37,7 @@ VARIANTS: dict[str, tuple[dict[str, object], bool, bool]] = {
     "margin 1, BatchNorm of the encoder by batch": ({"encoder_batchnorm": "train"}, True, False),
     "margin 1, encoder's rate 1e-4": ({"encoder_learning_rate": 1e-4}, True, False),
     "margin 1, 96 pixels": ({"size": 96}, True, False),
-    "random weights, no anomalies": ({}, False, True),
+    "random weights, no anomalies": ({"encoder_learning_rate": 1e-5}, False, True),
     "random weights, no anomalies, encoder's rate 1e-3": ({"encoder_learning_rate": 1e-3}, False, True),
     "random weights, margin 1, encoder's rate 1e-3": ({"encoder_learning_rate": 1e-3}, True, True),
 }

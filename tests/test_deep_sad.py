@@ -323,10 +323,10 @@ def test_save_and_load_to_the_bit(trained: DeepSAD, tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["deep_sad.safetensors"]
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"precision": "fp16"}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"precision": "fp16"}, {"learning_rate": -1.0}])
 def test_settings_are_checked(wrong: dict) -> None:
     """Zero epochs would return an untrained network in silence."""
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(UserError, match=next(iter(wrong))):
         DeepSADSettings(**wrong)
 
 

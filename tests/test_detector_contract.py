@@ -30,9 +30,9 @@ def pictures(n: int, seed: int = 0, size: int = 32) -> Images:
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
-def build(name: str, seed: int = 1) -> Detector:
+def build(name: str, seed: int = 1, overrides: tuple[str, ...] | None = None) -> Detector:
     backbone = BACKBONE if name in ("simplenet", "recontrast") else None
-    return configure_detector(name, preset="cpu", overrides=QUICK[name], backbone=backbone, seed=seed)
+    return configure_detector(name, preset="cpu", overrides=overrides or QUICK[name], backbone=backbone, seed=seed)
 
 
 def captions(n: int) -> list[str]:
@@ -124,6 +124,35 @@ def test_anomalies_matter(name: str, fitted: Detector) -> None:
     assert (plain.score(pictures(4, seed=5)) != fitted.score(pictures(4, seed=5))).any()
 
 
+LONG = {
+    "sad": ("epochs=15", "milestones=", "precision=fp32", "learning_rate=0.001"),
+    "ssd": ("epochs=10",),
+    "cmda": ("image_epochs=4", "generation_epochs=2"),
+    "simplenet": ("epochs=4", "size=64", "crop=64"),
+    "recontrast": ("iterations=20", "size=64"),
+}
+"""Settings on top of the `cpu` preset, for a fit that learns something."""
+
+
+def test_what_is_labelled_anomalous_becomes_so(name: str) -> None:
+    """Of two kinds, red and blue patches, the one that stood among the anomalies must score higher beside the other
+    than where the other stood there: a term of the wrong sign, or on the wrong images, turns this about."""
+
+    def patches(n: int, seed: int, channel: int) -> Images:
+        images = _smooth(n, seed).astype(int)
+        images[:, 8:24, 8:24, channel] += 70
+        return images.clip(0, 255).astype(np.uint8)
+
+    red_over_blue = []
+    for channel in (0, 2):
+        detector = build(name, overrides=LONG[name])
+        easy = np.zeros(16, dtype=bool)
+        fit_detector(detector, _smooth(16, 0), patches(16, 5, channel), captions=captions(16), hard=easy)
+        red, blue = (detector.score(patches(16, 8, kind)) for kind in (0, 2))
+        red_over_blue.append(float((red - blue).mean() / np.concatenate([red, blue]).std()))
+    assert red_over_blue[0] > red_over_blue[1] + 0.5
+
+
 def test_copies_of_normals_are_named(name: str) -> None:
     """An anomaly that is a normal says that one picture is both: it is left out, and how many were is told."""
     normals, anomalies = pictures(8), pictures(4, seed=1)
@@ -147,11 +176,26 @@ def test_constant_training_images(name: str) -> None:
 def test_wrong_input_is_refused(name: str) -> None:
     """Grey images, floats and nothing at all, in words."""
     for wrong in (np.zeros((8, 32, 32), np.uint8), np.zeros((8, 32, 32, 3), np.float32)):
-        # in the tests the shape in the signature refuses first; in use it is `checked`
+        # in the tests the shape in the signature refuses first; in use it is `checked` (below)
         with pytest.raises((UserError, TypeCheckError), match=r"expected RGB images|'_n _h _w 3'"):
             build(name).fit(wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="at least one image"):
         build(name).fit(pictures(0))
+
+
+def test_wrong_input_is_refused_in_use() -> None:
+    """Outside of the tests nothing checks shapes but `checked`: each detector says in words what it expected."""
+    code = (
+        "import numpy as np; from kka.detectors import _CLASSES, build_detector; from kka.errors import UserError\n"
+        "for name in _CLASSES:\n"
+        "    for wrong in (np.zeros((8, 32, 32), np.uint8), np.zeros((8, 32, 32, 3), np.float32)):\n"
+        "        try: build_detector(name).fit(wrong)\n"
+        "        except UserError as error: print(name, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10 and all("normals: expected RGB images as an array of uint8" in line for line in lines)
+    assert "got float32 of shape (8, 32, 32, 3)" in lines[1]
 
 
 def test_save_and_load_in_a_fresh_process(fitted: Detector, tmp_path: Path) -> None:
@@ -198,6 +242,15 @@ def test_damaged_weights_are_refused(fitted: Detector, tmp_path: Path) -> None:
     tensors.pop(sorted(name for name in tensors if tensors[name].is_floating_point() and tensors[name].ndim > 1)[0])
     save_file(tensors, weights)
     with pytest.raises(UserError, match="do not fit"):
+        load_detector(tmp_path)
+    for file in (weights, tmp_path / "detector.json"):  # cut short, as a full disk leaves them; and gone
+        fitted.save(tmp_path)
+        file.write_bytes(file.read_bytes()[:40])
+        with pytest.raises(UserError, match=r"damaged.*anew"):
+            load_detector(tmp_path)
+    fitted.save(tmp_path)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"missing.*anew"):
         load_detector(tmp_path)
 
 

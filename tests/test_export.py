@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 import kka.export
 from kka.calibration import Calibration
@@ -20,6 +20,7 @@ from kka.detectors import _CLASSES, fit_detector
 from kka.detectors.graph import resized
 from kka.errors import UserError
 from kka.export import export_onnx, relative_difference, session
+from kka.scoring import read_images
 from kka.trained import annotate, open_kept
 from test_detector_contract import NAMES, build, captions, pictures
 
@@ -76,6 +77,21 @@ def test_every_detector_goes_to_the_edge(name: str, tmp_path: Path) -> None:
     assert {entry.version for entry in onnx.load(tmp_path / "model.onnx").opset_import if not entry.domain} == {18}
 
 
+def test_a_file_by_the_recipe_in_the_metadata(sad: Path, tmp_path: Path) -> None:
+    """The graph takes pixels at one size: by the words that travel with it, a file scores as `kka score` has it."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (47, 90, 4), dtype=np.uint8), "RGBA")
+    picture.save(tmp_path / "a.png")
+    kept = open_kept(sad)
+    export_onnx(kept, tmp_path / "model.onnx")
+    recipe = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map["from_file"]
+    assert recipe.startswith("Pillow: ") and "ImageOps.fit(image, (32, 32), Image.Resampling.BICUBIC)" in recipe
+    white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    pixels = np.asarray(ImageOps.fit(white, (32, 32), Image.Resampling.BICUBIC))[None]
+    (score,) = session(tmp_path / "model.onnx").run(["score"], {"pixels": pixels})
+    assert relative_difference(kept.detector.score(read_images([tmp_path / "a.png"], 32)), score) <= 1e-4
+
+
 def test_without_a_threshold(sad: Path, tmp_path: Path) -> None:
     """A detector that a run kept: a score, and no verdict that means nothing."""
     kept = open_kept(sad)
@@ -92,10 +108,11 @@ def test_a_graph_that_scores_otherwise_is_not_written(
     sad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that disagrees with the detector must not reach the edge, nor leave its half behind."""
-    original = kka.export.in_batches
-    monkeypatch.setattr(kka.export, "in_batches", lambda *a, **k: original(*a, **k) * np.float32(1.001))
+    kept = open_kept(sad)
+    score = kept.detector.score
+    monkeypatch.setattr(kept.detector, "score", lambda images: score(images) * np.float32(1.001))
     with pytest.raises(UserError, match=r"differ from PyTorch's by 0\.001"):
-        export_onnx(open_kept(sad), tmp_path / "model.onnx")
+        export_onnx(kept, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from kka.detectors.backbones import BackboneOptions, load_backbone
 from kka.detectors.recontrast import ReContrast, ReContrastSettings
 from kka.detectors.recontrast_net import ReContrastNet
-from kka.detectors.recontrast_train import settle_batchnorm
+from kka.detectors.recontrast_train import _losses, _train_mode, settle_batchnorm
 from kka.errors import UserError
 from kka.protocols import Images
 
@@ -76,10 +76,46 @@ def test_statistics_of_the_encoder(mode: str, anomalies: int, moves: bool) -> No
     assert any((found[name] != settled[name]).any() for name in settled) == moves
 
 
+def test_the_margin_joins_the_loss_with_its_weight() -> None:
+    """Literally: weight x mean over the anomalies alone of max(0, margin - d), d the mean of 1 - cos of six pairs."""
+    net, x = network().eval(), torch.randn(5, 3, 32, 32)
+    settings = dataclasses.replace(QUICK, margin=1.5, anomaly_weight=3.0)
+    loss, total = _losses(net, x, 3, 1.0, settings)
+    hinges = []
+    for image in range(3, 5):
+        pairs = [(t[image].flatten().detach(), d[image].flatten().detach()) for t, d in zip(*net(x), strict=True)]
+        apart = [1 - float(t @ d) / float(t.norm() * d.norm()) for t, d in pairs]
+        hinges.append(max(0.0, 1.5 - sum(apart) / 6))
+    assert float((total - loss).detach()) == pytest.approx(3.0 * sum(hinges) / 2, rel=1e-4) and sum(hinges) > 0
+    alone, same = _losses(net, x[:3], 3, 1.0, settings)
+    assert alone.item() == same.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_rates_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published rate would leave random weights random; what is set goes before either."""
+    from kka.detectors import recontrast_train
+
+    rates: list[float] = []
+    original = torch.optim.AdamW
+
+    def noted(groups: list[dict], **options: object) -> torch.optim.AdamW:
+        rates.append(groups[0]["lr"])
+        return original(groups, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recontrast_train.torch.optim, "AdamW", noted)
+    trained(iterations=1).fit(pictures(8))
+    trained(iterations=1, encoder_learning_rate=1e-4).fit(pictures(8))
+    encoder = load_backbone(BACKBONE, strides=(4, 8, 16), seed=1)
+    prepare = trained(iterations=1).fit(pictures(8)).graph_.prepare
+    recontrast_train.train_recontrast(
+        ReContrastNet(encoder), prepare, pictures(8), None, dataclasses.replace(QUICK, iterations=1), seed=0,
+        untrained=False,
+    )  # fmt: skip
+    assert rates == [1e-3, 1e-4, 1e-3, 1e-5]
+
+
 def test_the_margin_can_stop_before_the_encoder() -> None:
     """`anomaly_encoder` off: with a margin alone, the trainable encoder must not move for the anomalies' sake."""
-    from kka.detectors.recontrast_train import _losses, _train_mode
-
     net, x = network(), torch.randn(4, 3, 32, 32)
     gradients = {}
     for through in (True, False):

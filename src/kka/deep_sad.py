@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kka.augment import augment, normalise, resize
 from kka.device import autocast_dtype, choose_device, resident, seeded
+from kka.errors import UserError
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
 
@@ -63,15 +64,18 @@ all of them, every epoch."""
 
     def __post_init__(self) -> None:
         if self.hard_weight < 0 or (self.max_anomaly_ratio is not None and self.max_anomaly_ratio <= 0):
-            raise ValueError(
+            raise UserError(
                 f"expected hard_weight of at least 0 and a positive max_anomaly_ratio or none; "
                 f"got {self.hard_weight} and {self.max_anomaly_ratio}"
             )
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1; got {getattr(self, name)}")
+                raise UserError(f"{name}: expected at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "pretrain_learning_rate", "weight_decay", "pretrain_weight_decay", "eta"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: expected at least 0; got {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision: expected auto, fp32 or bf16; got {self.precision!r}")
+            raise UserError(f"precision: expected auto, fp32 or bf16; got {self.precision!r}")
 
 
 class LeNet(nn.Module):

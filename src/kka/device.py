@@ -9,15 +9,23 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from kka.errors import UserError
 from kka.protocols import Images
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def choose_device(device: str) -> torch.device:
-    """auto: CUDA, else MPS, else CPU."""
+    """auto: CUDA, else MPS, else CPU.
+
+    Raises:
+        UserError: no such device.
+    """
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise UserError(f"device: expected auto, cpu, cuda, cuda:<n> or mps; got {device!r}") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

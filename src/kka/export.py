@@ -2,7 +2,7 @@
 
 Input: "pixels", uint8 (n, h, w, 3), RGB, n free, h and w those of the training images. Outputs: "score", fp32 (n,),
 higher = more anomalous, and with a threshold "anomalous", bool (n,). Name, threshold and false-positive rate also
-stand in the model's metadata.
+stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores.
 """
 
 import json
@@ -19,9 +19,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from kka.calibration import anomalous
-from kka.detectors.graph import in_batches
 from kka.errors import UserError
-from kka.protocols import Images
+from kka.protocols import Images, Scores
 from kka.scoring import read_images
 from kka.store import write_atomically
 from kka.trained import Kept
@@ -30,6 +29,11 @@ OPSET = 18
 TOLERANCE = 1e-4
 """Largest relative difference of a score between ONNX Runtime and PyTorch."""
 CHECK_BATCH = 4
+FROM_FILE = (
+    "Pillow: ImageOps.exif_transpose; transparency over white; RGB; "
+    "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square"
+)
+"""How a file becomes the graph's input, as kka.data.decode does it: the graph takes pixels at one size."""
 LATENCY_SECONDS = 5.0
 
 
@@ -65,15 +69,17 @@ def export_onnx(kept: Kept, out: Path, check: Sequence[Path] = ()) -> dict[str, 
     if graph is None:
         raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
     threshold = None if kept.calibration is None else kept.calibration.threshold
+    expected = kept.detector.score(images)  # what the threshold was chosen on, whatever graph() may be
     model = Deployed(graph().cpu(), threshold).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.with_name(f".{out.name}.part")
     try:
         _write(model, work, kept)
-        found = _compared(model, work, images, threshold)
+        found = _compared(work, images, expected, threshold)
         facts = {
             "detector": kept.name, "image_size": [kept.size, kept.size], "threshold": threshold,
             "fpr": None if kept.calibration is None else kept.calibration.fpr, "opset": OPSET, **found,
+            "from_file": FROM_FILE.format(size=kept.size),
             "checked_on": "the images named" if check else "normals kept with the detector",
             "bytes": work.stat().st_size, "latency_ms": latency(work, images), "torch": torch.__version__,
             "onnxruntime": import_module("onnxruntime").__version__,
@@ -112,6 +118,7 @@ def _write(model: Deployed, path: Path, kept: Kept) -> None:
         raise RuntimeError("the exporter gave no program")
     proto = program.model_proto
     facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
+    facts["from_file"] = FROM_FILE.format(size=kept.size)
     if kept.calibration is not None:
         facts |= {"threshold": repr(kept.calibration.threshold), "fpr": repr(kept.calibration.fpr)}
     onnx.helper.set_model_props(proto, facts)
@@ -136,13 +143,12 @@ def relative_difference(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) ->
     return float((np.abs(a - b) / scale).max())
 
 
-def _compared(model: Deployed, path: Path, images: Images, threshold: float | None) -> dict[str, Any]:
-    """Scores and verdicts of both; raises UserError where they differ."""
+def _compared(path: Path, images: Images, expected: Scores, threshold: float | None) -> dict[str, Any]:
+    """The file's scores beside the detector's own; raises UserError where they or the verdicts differ."""
     runtime = session(path)
     batches = [images[i : i + CHECK_BATCH] for i in range(0, len(images), CHECK_BATCH)]
     outputs = [runtime.run(None, {"pixels": batch}) for batch in batches]
     scores = np.concatenate([output[0] for output in outputs])
-    expected = in_batches(model.detector, images, torch.device("cpu"), batch=CHECK_BATCH)
     difference = relative_difference(expected, scores)
     if not difference <= TOLERANCE:
         raise UserError(

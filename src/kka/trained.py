@@ -167,7 +167,7 @@ def train_detector(
     require_free(out)
     check_rate(fpr)
     kept, held = hold_out(task.normals, held_out, seed=seed)
-    images, hard = (None, None) if anomalies is None else _untested(anomalies, task)
+    images, hard = (None, None) if anomalies is None else _apart(anomalies, task, task.normals[held])
     started = time.perf_counter()
     captions = [task.captions[i] for i in kept]
     detector = fit_detector(detector, task.normals[kept], images, captions=captions, hard=hard)
@@ -190,12 +190,20 @@ def train_detector(
     return {**counts, "seconds": seconds, "calibration": calibration, "figures": figures}
 
 
-def _untested(anomalies: Anomalies, task: Task) -> tuple[Images, np.ndarray | None]:
-    """Images and flags without what the test set holds too, pixel for pixel; a warning says how many those were."""
-    tested = set() if task.test is None else {pixel_hash(image) for image in task.test.images}
-    keep = np.array([pixel_hash(image) not in tested for image in anomalies.images], dtype=bool)
-    if not keep.all():
-        warnings.warn(f"{(~keep).sum()} of {len(keep)} anomalies are test images; they were left out", stacklevel=3)
+def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.ndarray | None]:
+    """Images and flags without those that are test images or held-out normals, pixel for pixel; warnings count them.
+
+    A held-out normal that training calls anomalous would set the threshold too high.
+    """
+    keep = np.ones(len(anomalies.images), dtype=bool)
+    hashes = [pixel_hash(image) for image in anomalies.images]
+    tested = task.normals[:0] if task.test is None else task.test.images
+    for what, others in (("test images", tested), ("copies of held-out normals", held)):
+        known = {pixel_hash(image) for image in others}
+        copies = np.array([key in known for key in hashes], dtype=bool)
+        if copies.any():
+            warnings.warn(f"{copies.sum()} of {len(keep)} anomalies are {what}; they were left out", stacklevel=3)
+        keep &= ~copies
     return anomalies.images[keep], None if anomalies.hard is None else anomalies.hard[keep]
 
 

@@ -101,17 +101,20 @@ def parse_settings(name: str, settings: Any, overrides: Sequence[str]) -> dict[s
         if key not in fields:
             raise unknown(f"setting of {name}", key, fields)
         try:
-            values[key] = _value(str(fields[key].type), value)
+            values[key] = _value(_kind(fields[key].type), value)
         except ValueError as error:
-            raise UserError(f"settings of {name}: {key} is {fields[key].type}; got {value!r}") from error
+            raise UserError(f"settings of {name}: {key} is {_kind(fields[key].type)}; got {value!r}") from error
     return values
+
+
+def _kind(annotation: Any) -> str:
+    """A field's type as it is written: "int", "float | None"."""
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _value(kind: str, text: str) -> Any:
     if "None" in kind and text.lower() == "none":
         return None
-    if kind.startswith("<class"):  # the annotation itself, not its text
-        kind = kind.split("'")[1]
     kind = kind.replace("| None", "").strip()
     if kind.startswith("tuple"):
         inner = kind.removeprefix("tuple[").partition(",")[0].strip("] ")
@@ -146,12 +149,20 @@ def load_detector(path: Path) -> Detector:
     """A detector that its `save` wrote into the folder `path`.
 
     Raises:
-        UserError: no detector there, or one of an unknown kind.
+        UserError: no detector there, a damaged one, or one of an unknown kind.
     """
+    from safetensors import SafetensorError
+
     from kka.detectors.saving import read_card
 
-    name = read_card(path)["detector"]
+    name = read_card(path).get("detector")
     if name not in _CLASSES:
-        raise unknown("detector", name, _CLASSES)
-    loaded: Detector = _class(name).load(path)
+        raise unknown("detector", str(name), _CLASSES)
+    try:
+        loaded: Detector = _class(name).load(path)
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise UserError(
+            f"detector: the files in {path} are damaged, missing or of another version of kka "
+            f"({type(error).__name__}: {error}); copy or train the detector anew"
+        ) from error
     return loaded

@@ -34,7 +34,7 @@ DEEPEST = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ReContrastSettings:
-    """How ReContrast is trained and scores. The defaults are the published ones."""
+    """How ReContrast is trained and scores. The defaults are the published ones; what concerns anomalies is ours."""
 
     size: int = 256
     """Pixels a side; a multiple of 32."""
@@ -42,7 +42,8 @@ class ReContrastSettings:
     batch_size: int = 16
     learning_rate: float = 2e-3
     """Of bottleneck and decoder."""
-    encoder_learning_rate: float = 1e-5
+    encoder_learning_rate: float | None = None
+    """None: 1e-5 as published, or 1e-3 without pre-training: a rate for fine-tuning would leave it random."""
     weight_decay: float = 1e-5
     encoder_batchnorm: str = "auto"
     """eval: the trainable encoder keeps its statistics; train: those of each batch, as published. auto: train beside
@@ -53,7 +54,7 @@ class ReContrastSettings:
     """Of the Gaussian that smooths the map, in pixels at `size`."""
     anomalies_per_batch: int = 8
     """Anomalies beside the normals of a batch."""
-    margin: float = 0.5
+    margin: float = 1.0
     """The discrepancy, from 0 to 2, that an anomaly should have at least."""
     anomaly_weight: float = 1.0
     anomaly_top: float = 1.0
@@ -66,6 +67,9 @@ class ReContrastSettings:
         for name in ("size", "iterations", "batch_size", "anomalies_per_batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay", "sigma", "margin", "anomaly_weight"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: expected at least 0; got {getattr(self, name)}")
         if self.size % DEEPEST:
             raise UserError(f"size: expected a multiple of {DEEPEST}; got {self.size}")
         for name, known in (("encoder_batchnorm", ("auto", "eval", "train")), ("pooling", ("max", "mean"))):
@@ -86,8 +90,8 @@ class ReContrast:
     SETTINGS = ReContrastSettings
     PRESETS: ClassVar = {
         "published": ReContrastSettings(),
-        "small": ReContrastSettings(size=128, iterations=500, pooling="mean", margin=1.0),
-        "cpu": ReContrastSettings(size=64, iterations=200, pooling="mean", margin=1.0),
+        "small": ReContrastSettings(size=128, iterations=500, pooling="mean"),
+        "cpu": ReContrastSettings(size=64, iterations=200, pooling="mean"),
     }
     takes: frozenset[str] = frozenset()
 
@@ -110,13 +114,13 @@ class ReContrast:
     def fit(self, normals: Images, anomalies: Images | None = None) -> "ReContrast":
         """Train to the last iteration."""
         normals, anomalies, _ = checked(normals, anomalies)
-        device = choose_device(self.settings.device)
+        device, untrained = choose_device(self.settings.device), self.backbone.weights == RANDOM
         encoder = load_backbone(self.backbone, strides=STRIDES, seed=self.seed)
         network = seeded(lambda: ReContrastNet(encoder), device, seed=derive_seed(self.seed, "network"))
         self.graph_ = _Graph(network, self.settings).to(device)
         self.losses_ = train_recontrast(
             network, self.graph_.prepare, normals, anomalies, self.settings, seed=self.seed,
-            settle=self.backbone.weights == RANDOM, progress=self.progress, on_epoch=self.on_epoch,
+            untrained=untrained, progress=self.progress, on_epoch=self.on_epoch,
         )  # fmt: skip
         self.graph_.eval()
         return self

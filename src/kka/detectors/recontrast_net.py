@@ -1,8 +1,9 @@
 """ReContrast's network: a trainable and a frozen encoder, one bottleneck, one decoder with two heads at each level.
 
-As in reverse distillation (Deng & Li 2022, arXiv:2201.10703) the bottleneck fuses three levels into one embedding, from
-which the decoder goes the way back. It decodes the embeddings of both encoders: the trainable one's, by the first
-head, to the frozen features, and the frozen one's, by the second, to the trainable features.
+As in reverse distillation (Deng & Li 2022, arXiv:2201.10703), but lighter (`docs/deviations.md`), the bottleneck fuses
+three levels into one embedding, from which the decoder goes the way back. It decodes the embeddings of both encoders:
+the trainable one's, by the first head, to the frozen features, and the frozen one's, by the second, to the trainable
+features.
 """
 
 import copy

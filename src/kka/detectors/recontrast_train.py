@@ -18,6 +18,9 @@ from kka.seeding import derive_seed
 if TYPE_CHECKING:
     from kka.detectors.recontrast import ReContrastSettings
 
+FINE_TUNING_RATE, RANDOM_RATE = 1e-5, 1e-3
+"""Of the trainable encoder: as published for a pretrained one, and for one that must learn from the start."""
+
 Pixels = UInt8[Tensor, "n 3 h w"]
 
 
@@ -29,23 +32,27 @@ def train_recontrast(
     settings: "ReContrastSettings",
     *,
     seed: int,
-    settle: bool,
+    untrained: bool,
     progress: Progress | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train `network` in place; the reconstruction loss of the normals at each iteration.
 
-    `settle`: first take the encoders' BatchNorm statistics from the normals.
+    `untrained`: the encoders have random weights. Their BatchNorm statistics are then first taken from the normals,
+    and the trainable one's rate is `RANDOM_RATE` where the settings name none.
     """
     s, device = settings, next(network.parameters()).device
     pixels = resident(normals, device, limit=s.size)
     others = None if anomalies is None else resident(anomalies, device, limit=s.size, like=pixels)
-    if settle:
+    if untrained:
         for encoder in (network.encoder, network.frozen):
             settle_batchnorm(encoder, [prepare(part.permute(0, 2, 3, 1)) for part in pixels.split(64)])
+    rate = s.encoder_learning_rate
+    if rate is None:
+        rate = RANDOM_RATE if untrained else FINE_TUNING_RATE
     optimiser = torch.optim.AdamW(
         [
-            {"params": network.encoder.parameters(), "lr": s.encoder_learning_rate},
+            {"params": network.encoder.parameters(), "lr": rate},
             {"params": [*network.bottleneck.parameters(), *network.decoder.parameters()], "lr": s.learning_rate},
         ],
         betas=(0.9, 0.999), weight_decay=s.weight_decay,

@@ -33,10 +33,13 @@ def write_card(path: Path, card: Mapping[str, Any]) -> None:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Raises UserError where the folder `path` holds no detector."""
+    """Raises UserError where the folder `path` holds no detector, or a damaged card."""
     if not (path / CARD).is_file():
         raise UserError(f"detector: expected {path / CARD}, as a detector's save writes it; found none")
-    loaded: dict[str, Any] = json.loads((path / CARD).read_text())
+    try:
+        loaded: dict[str, Any] = json.loads((path / CARD).read_text())
+    except ValueError as error:
+        raise UserError(f"detector: {path / CARD} is damaged ({error}); copy or train the detector anew") from error
     return loaded
 
 

@@ -92,7 +92,6 @@ SCALES: dict[str, ScaleSettings] = {
             "simplenet:cifar100": ("size=64", "crop=64", "epochs=20"),
             "ssd:cifar100": ("epochs=5",),
             "cmda:cifar100": ("image_epochs=4", "generation_epochs=2"),
-            "recontrast-random": ("encoder_learning_rate=0.001",),  # a rate for fine-tuning would leave it random
         },
     ),
     "smoke": ScaleSettings(
