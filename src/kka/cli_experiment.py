@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kka.errors import UserError
+from kka.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from kka.experiments.cells import Cell, Results, Row
@@ -43,6 +43,8 @@ figure3, figure4, figure5, figure6, ablation."""
     """Detectors; default: all of the experiment's."""
     jobs: int = 1
     """Processes at once; they share the machine's cores."""
+    draw: bool = True
+    """Print the tables and draw the figures at the end."""
     dry_run: bool = False
     """Say what would be run and how long it would take."""
     backbone: str = "wide_resnet50_2.tv_in1k"
@@ -71,12 +73,18 @@ def run_experiment(command: Experiment) -> int:
         return 0
     if command.name == "plot":
         return _plot(command, list(EXPERIMENTS), results)
+    if command.name not in EXPERIMENTS:
+        raise unknown("experiment", command.name, ["list", "show", "plot", *EXPERIMENTS])
     cells = _cells(command, experiment(command.name))
     if command.dry_run:
-        return _dry_run(cells, results)
-    if command.jobs > 1:
-        return _in_processes(command)
-    _run(cells, _place(command), results)
+        return _dry_run(command, cells, results)
+    if command.jobs > 1 and cells:
+        if status := _in_processes(command):
+            return status
+    else:
+        _run(cells, _place(command), results)
+    if not command.draw:
+        return 0
     print("\n".join(_shown(command, results.rows(), command.name)))
     return _plot(command, [command.name], results)
 
@@ -84,29 +92,34 @@ def run_experiment(command: Experiment) -> int:
 def _plan(command: Experiment) -> "Plan":
     from kka.experiments.plan import Plan
 
+    untrained = "+random" if command.backbone_weights == "random" else ""
     return Plan(
         datasets=command.dataset, chosen=command.tasks, seeds=range(command.seeds), scale=command.scale,
-        protocol=command.protocol, backbone=command.backbone.partition(".")[0],
+        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained,
     )  # fmt: skip
 
 
 def _plot(command: Experiment, names: list[str], results: "Results") -> int:
     """The figures among the experiments of these names."""
     from kka.experiments import experiment
+    from kka.experiments.pools import BusyError
     from kka.experiments.summary import belonging
 
     rows, plan = results.rows(), _plan(command)
     for module in map(experiment, names):
         if hasattr(module, "draw") and getattr(module, "NAME", plan.datasets[0]) in plan.datasets:
             mine = belonging(rows, module.cells(plan)) if hasattr(module, "cells") else []
-            for path in module.draw(plan, _place(command), mine, command.figures):
-                print(f"Figure: {path}")
+            try:
+                for path in module.draw(plan, _place(command), mine, command.figures):
+                    print(f"Figure: {path}")
+            except BusyError as error:
+                raise UserError(f"another process is making the pool {error}; draw the figure after it") from error
     return 0
 
 
 def _cells(command: Experiment, module: object) -> "list[Cell]":
     cells: list[Cell] = module.cells(_plan(command)) if hasattr(module, "cells") else []
-    if command.tasks and len(command.dataset) > 1:
+    if command.tasks and len(command.dataset) > 1 and not hasattr(module, "NAME"):
         raise UserError("--tasks: expected one --dataset with them; got several")
     return [cell for cell in cells if not command.only or cell.detector in command.only]
 
@@ -122,15 +135,24 @@ def _place(command: Experiment) -> "Place":
     return Place(data=command.data, work=command.work, backbone=backbone)
 
 
-def _dry_run(cells: "list[Cell]", results: "Results") -> int:
-    from kka.experiments.runner import seconds_left
+def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:
+    from kka.experiments.pools import missing_pools
+    from kka.experiments.runner import pool_seconds, seconds_left
 
+    if not cells:
+        print("No cells: its few detectors are trained when it is drawn (about five minutes at scale cpu on one core).")
+        return 0
     rows = results.rows()
     done = {row["id"] for row in rows}
     left = [cell for cell in cells if cell.id not in done]
+    pools = missing_pools(left, command.data, command.work)
     print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {results.path}.")
-    print(f"Estimated time for the rest, on one process like those stored: {_time(seconds_left(left, rows))}")
-    print("(pools and language models not included: a few minutes for each task and seed where they are not there yet)")
+    print(f"{len(pools)} pools to be made for the rest, with their language models where those are missing.")
+    if command.scale == "cpu":
+        cost = seconds_left(left, rows) + pool_seconds(pools)
+        print(f"Estimated time for all of it, on one process like those measured: {_time(cost)}")
+    else:
+        print(f"No estimate: nothing has been measured at scale {command.scale}.")
     for cell in left[:10]:
         print(f"  {cell.id}")
     if len(left) > 10:
@@ -144,7 +166,7 @@ def _time(seconds: float) -> str:
 
 def _in_processes(command: Experiment) -> int:
     """The same command several times: each takes the cells that no other has claimed."""
-    arguments = [*sys.argv[1:], "--jobs", "1"]
+    arguments = [*sys.argv[1:], "--jobs", "1", "--no-draw"]
     threads = max(1, (os.cpu_count() or 1) // command.jobs)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     processes = [
@@ -152,7 +174,8 @@ def _in_processes(command: Experiment) -> int:
         for _ in range(command.jobs)
     ]
     try:
-        return max(process.wait() for process in processes)
+        codes = [process.wait() for process in processes]
+        return next((code if code > 0 else 1 for code in codes if code), 0)  # below 0: killed by a signal
     except KeyboardInterrupt:
         for process in processes:
             process.wait()

@@ -68,13 +68,18 @@ def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
 
 def corpus_model(task: Task, progress: Progress | None = None) -> Path:
     """A small language model trained on the captions of the task's known classes, from the cache if it is there."""
-    digest = hashlib.blake2b(repr((LM_VERSION, LM_STEPS, task.domain, corpus(task))).encode(), digest_size=10)
-    folder = cache_folder() / "lm" / digest.hexdigest()
+    folder = cache_folder() / "lm" / corpus_digest(task, LM_STEPS)
     if not (folder / "config.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         tell = None if progress is None else (lambda done, total, loss: progress("lm train", done, total))
         train_corpus_model(task, folder, seed=0, progress=tell)
     return folder
+
+
+def corpus_digest(task: Task, steps: int) -> str:
+    """Of all that a model of `train_corpus_model` depends on: another digest, another model."""
+    made_from = repr((LM_VERSION, steps, task.domain, corpus(task)))
+    return hashlib.blake2b(made_from.encode(), digest_size=10).hexdigest()
 
 
 def corpus(task: Task) -> list[tuple[str, str]]:

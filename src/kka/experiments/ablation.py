@@ -16,7 +16,9 @@ from kka.experiments.tasks import dataset
 VARIANTS = {
     "max_hard_share=0.3": "at most 30 % hard",
     "max_hard_share=1": "no bound on the hard",
-    "quantile=1,folds=1": "the paper's rule of hardness, not cross-fitted",
+    "folds=1": "hardness not cross-fitted",
+    "quantile=1": "hard up to the farthest normal",
+    "quantile=1,folds=1": "the paper's rule of hardness: both",
     "steer=none": "no tuning: sample on and keep the hard (rejection)",
     "steer=none,fresh=600,per_round=180": "the same with more pictures: 600 a round, of which 180 may enter",
     "steer=examples": "no tuning: prompts show hard anomalies",

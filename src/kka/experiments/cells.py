@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,20 +89,21 @@ class Results:
         self.path = path
 
     def rows(self) -> list[Row]:
-        """Every stored result; of two with one id, the later."""
+        """Every stored result; of two with one id, the later. A warning names lines that are none."""
         if not self.path.is_file():
             return []
         found = {}
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
+        with self.path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            lines = file.read().splitlines()
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{self.path}, line {number}: expected a result as JSON; remove the line ({error})"
-                ) from error
-            found[row["id"]] = row
+                found[row["id"]] = row
+            except (json.JSONDecodeError, KeyError, TypeError) as error:  # half a line of a killed process
+                warnings.warn(f"{self.path}, line {number}: no result ({error!r}); it is passed over", stacklevel=2)
         return list(found.values())
 
     def done(self) -> set[str]:

@@ -101,6 +101,18 @@ def build(cell: Cell, place: Place) -> Detector:
     )
 
 
+def prepared(cell: Cell, task: Task, place: Place) -> tuple[Anomalies, Detector]:
+    """The anomalies of a cell, checked for leaks, and its detector, untrained: what every training starts from.
+
+    Raises:
+        BusyError: another process is making its pool.
+        UserError: a leak.
+    """
+    anomalies = anomalies_of(cell, task, place)
+    check_images(task, {f"the anomalies ({cell.arm})": anomalies.images})
+    return anomalies, build(cell, place)
+
+
 def compute(cell: Cell, place: Place) -> dict[str, Any]:
     """The row of one cell.
 
@@ -110,9 +122,7 @@ def compute(cell: Cell, place: Place) -> dict[str, Any]:
     """
     task = _task(cell.dataset, cell.normal, cell.protocol, place.data)
     assert task.test is not None
-    anomalies = anomalies_of(cell, task, place)
-    check_images(task, {f"the anomalies ({cell.arm})": anomalies.images})
-    detector = build(cell, place)
+    anomalies, detector = prepared(cell, task, place)
     started = time.perf_counter()
     fit_detector(detector, task.normals, anomalies.images, captions=task.captions, hard=anomalies.hard)
     trained = time.perf_counter()

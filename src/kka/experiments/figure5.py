@@ -13,7 +13,7 @@ import numpy as np
 
 from kka.detectors import fit_detector
 from kka.experiments.cells import Cell, Row
-from kka.experiments.compute import Place, anomalies_of, build
+from kka.experiments.compute import Place, prepared
 from kka.experiments.drawing import COLOURS, figure
 from kka.experiments.plan import Plan
 from kka.experiments.pools import open_cell_task
@@ -50,8 +50,8 @@ def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndar
     from sklearn.manifold import TSNE
 
     assert task.test is not None
-    anomalies = anomalies_of(cell, task, place)
-    detector = fit_detector(build(cell, place), task.normals, anomalies.images, hard=anomalies.hard)
+    anomalies, detector = prepared(cell, task, place)
+    fit_detector(detector, task.normals, anomalies.images, hard=anomalies.hard)
     rng = np.random.default_rng(0)
     sides = [np.flatnonzero(task.test.is_anomaly == side) for side in (False, True)]
     chosen = np.sort(np.concatenate([rng.permutation(side)[:MOST] for side in sides]))

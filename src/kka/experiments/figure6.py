@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kka.detectors import fit_detector
 from kka.experiments.cells import Cell, Row
-from kka.experiments.compute import Place, anomalies_of, build
+from kka.experiments.compute import Place, prepared
 from kka.experiments.drawing import COLOURS, figure
 from kka.experiments.plan import Plan
 from kka.experiments.pools import open_cell_task
@@ -30,16 +30,16 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
     name, task_name = plan.tasks()[0]
     stored = folder / f"figure6-{name}.json"
     curves = json.loads(stored.read_text()) if stored.is_file() else {}
-    for arm in ("none", f"rep-{dataset(name).rounds}"):
-        cell = plan.cell(name, task_name, "recontrast", arm, 0)
+    cells = [plan.cell(name, task_name, "recontrast", arm, 0) for arm in ("none", f"rep-{dataset(name).rounds}")]
+    for cell in cells:
         if cell.id not in curves:
             task = open_cell_task(cell, place.data)
-            curves[cell.id] = {"arm": arm, **_curve(cell, task, place)}
+            curves[cell.id] = {"arm": cell.arm, **_curve(cell, task, place)}
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(stored, json.dumps(curves, indent=1))
     path = folder / f"figure6-{name}.png"
     with figure(path, width=8.0, height=3.0, columns=2) as (_, axes):
-        for curve in curves.values():
+        for curve in (curves[cell.id] for cell in cells):
             label = "ReContrast" if curve["arm"] == "none" else "ReContrast + KKA (rep)"
             colour = COLOURS["none" if curve["arm"] == "none" else "kka"]
             axes[0][0].plot(curve["losses"], color=colour, label=label, linewidth=1.0)
@@ -54,7 +54,7 @@ def _curve(cell: Cell, task: Task, place: Place) -> dict[str, list[float]]:
     """The loss of each iteration, and the AUROC of the test set at each epoch."""
     assert task.test is not None
     test = task.test
-    anomalies, detector = anomalies_of(cell, task, place), build(cell, place)
+    anomalies, detector = prepared(cell, task, place)
     epochs: list[float] = []
     figures: list[float] = []
 

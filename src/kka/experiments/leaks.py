@@ -34,7 +34,7 @@ def check_images(task: Task, used: Mapping[str, Images | None]) -> int:
         if found:
             raise UserError(
                 f"leak: {len(found)} of the {len(images)} images of {name} are test images, pixel for pixel "
-                f"(the first at place {found[0]}). Nothing was trained. Remove them, or make that part anew."
+                f"(the first at place {found[0]}). Nothing was trained on them. Remove them, or make that part anew."
             )
     return checked
 

@@ -6,6 +6,8 @@ The modes of one seed part at the pool of round 1: what comes before is made onc
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from kka.cache import ImageCache
 from kka.config import RunConfig
 from kka.data import open_task
 from kka.detectors import parse_settings
+from kka.detectors.sad import SAD
 from kka.errors import UserError
 from kka.experiments.cells import Cell, claim
-from kka.experiments.leaks import check_captions
-from kka.experiments.tasks import DataSet, classes, dataset
+from kka.experiments.leaks import check_captions, check_images
+from kka.experiments.tasks import DataSet, Protocol, classes, dataset
 from kka.loop import rounds
-from kka.models import build_images, build_language, corpus, train_corpus_model
+from kka.models import build_images, build_language, corpus, corpus_digest, train_corpus_model
 from kka.pool import AnomalyPool
 from kka.store import Store, differences, read_config, write_atomically
 from kka.task import Knowledge, Task
@@ -34,6 +37,10 @@ AFTER = {"mode": len(SHARED), "max_hard_share": len(SHARED), "per_round": len(SH
 SMOKE: dict[str, Any] = {
     "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
 }  # fmt: skip
+
+
+MADE_FROM = "made_from"
+"""Beside a language model: the digest of what it was trained on and how."""
 
 
 class BusyError(Exception):
@@ -66,6 +73,11 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         config = dataclasses.replace(
             config, sad=dataclasses.replace(config.sad, epochs=epochs, milestones=(epochs * 3 // 4,))
         )
+    if cell.scale == "full":
+        published = SAD.PRESETS["published"]
+        rate, falls = published.learning_rate, published.milestones
+        sad = dataclasses.replace(config.sad, epochs=known.epochs, learning_rate=rate, milestones=falls)
+        config = dataclasses.replace(config, sad=sad)
     if cell.scale == "smoke":
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
@@ -109,23 +121,40 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
     """Train the language model of a cell's task, unless it is there.
 
     It knows no normal class and no withheld class of any task that it serves.
+
+    Raises:
+        UserError: a leak; or a model is there that was made otherwise.
     """
     known = dataset(cell.dataset)
     folder = _language_folder(cell, known, work)
+    steps = 5 if cell.scale == "smoke" else known.language_steps
     with claim(work / "claims", str(folder), wait=True):
+        task = _language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data)
+        digest, marker = corpus_digest(task, steps), folder / MADE_FROM
         if (folder / "config.json").is_file():
+            if not marker.is_file() or marker.read_text().strip() != digest:
+                raise UserError(
+                    f"the language model {folder} was made from other captions, with other steps or by another version "
+                    f"of kka. Remove the folder to train it anew (and the pools and results that it made), or name "
+                    f"another --work."
+                )
             return
-        tasks = [
-            open_cell_task(dataclasses.replace(cell, normal=name), data) for name in _language_group(cell, known)[1]
-        ]
-        task = _common(tasks)
-        check_captions(
-            [caption for _, caption in corpus(task)],
-            test=_captions(data / cell.dataset / "test.parquet"),
-            training=_captions(data / cell.dataset / "train.parquet"),
-        )
         folder.parent.mkdir(parents=True, exist_ok=True)
-        train_corpus_model(task, folder, seed=0, steps=5 if cell.scale == "smoke" else known.language_steps)
+        train_corpus_model(task, folder, seed=0, steps=steps)
+        write_atomically(marker, digest + "\n")
+
+
+@lru_cache(maxsize=8)  # a model serves many pools of one process
+def _language_task(name: str, group: tuple[str, ...], protocol: Protocol, data: Path) -> Task:
+    """What the language model of a group of tasks may know, checked for leaks."""
+    usual = Cell(dataset=name, normal=group[0], protocol=protocol, detector="sad", arm="none", seed=0)
+    task = _common([open_cell_task(dataclasses.replace(usual, normal=normal), data) for normal in group])
+    check_captions(
+        [caption for _, caption in corpus(task)],
+        test=_captions(data / name / "test.parquet"),
+        training=_captions(data / name / "train.parquet"),
+    )
+    return task
 
 
 def _captions(file: Path) -> list[str]:
@@ -155,13 +184,14 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
 
     Raises:
         BusyError: another process is at it.
-        UserError: it is there, but made with other settings.
+        UserError: it is there, but made with other settings; a leak.
     """
     config = pool_config(cell, data, work)
     out = work / "pools" / _key(cell, config.mode)
     _require_unchanged(out, config)
     if (out / "done").is_file():
         return out
+    check_images(task, {})
     ensure_language_model(cell, data, work)
     with claim(work / "claims", str(out)) as mine:
         if not mine:
@@ -181,6 +211,17 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
         write_atomically(out / "done", "")
     return out
+
+
+def missing_pools(cells: Sequence[Cell], data: Path, work: Path) -> list[Cell]:
+    """A cell of each pool that the cells need and that is not there."""
+    found = {}
+    for cell in cells:
+        if cell.round is not None:
+            key = _key(cell, pool_config(cell, data, work).mode)
+            if not (work / "pools" / key / "done").is_file():
+                found[key] = cell
+    return list(found.values())
 
 
 def _require_unchanged(out: Path, config: RunConfig) -> None:

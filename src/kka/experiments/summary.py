@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kka.errors import UserError
 from kka.experiments.cells import Cell, Row
 from kka.metrics import mean_ci95
 
@@ -21,11 +22,22 @@ def belonging(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
 
 
 def by_task(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc") -> dict[str, dict[int, float]]:
-    """Task -> seed -> the figure in %."""
+    """Task -> seed -> the figure in %.
+
+    Raises:
+        UserError: two rows of one task and seed, as those of two backbones are.
+    """
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         if row["detector"] == detector and row["arm"] == arm and figure in row:
-            found.setdefault(row["normal"], {})[row["seed"]] = 100 * row[figure]
+            seeds = found.setdefault(row["normal"], {})
+            if row["seed"] in seeds:
+                raise UserError(
+                    f"results: two rows of {detector}, {arm}, {row['normal']}, seed {row['seed']}, the later with "
+                    f"backbone {row.get('backbone')!r}. A table is of one backbone: keep the rows of each in a file of "
+                    f"its own (--results)."
+                )
+            seeds[row["seed"]] = 100 * row[figure]
     return found
 
 

@@ -1,0 +1,111 @@
+"""`kka experiment` from the command's fields to what is printed."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from kka import cli_experiment
+from kka.cli_experiment import Experiment, run_experiment
+from kka.errors import UserError
+from kka.experiments import EXPERIMENTS
+from kka.experiments.cells import Cell, Results
+
+
+def command(tmp_path: Path, name: str, **given: Any) -> Experiment:
+    places = {kind: tmp_path / kind for kind in ("data", "work", "figures")}
+    return Experiment(name=name, results=tmp_path / "results.jsonl", seeds=1, **places | given)
+
+
+def store(path: Path, **figures: float) -> None:
+    """A row of Table III for each arm."""
+    for arm, auroc in figures.items():
+        cell = Cell(dataset="ucm_caption", normal="3+16", detector="sad", arm=arm.replace("_", "-"), seed=0)
+        facts = {"auroc": auroc, "seen": auroc, "unseen": auroc, "anomalies": 200, "hard": 20, "generated": 200}
+        Results(path).append(cell, facts | {"noise_draws": 0, "fit_seconds": 8.0, "score_seconds": 2.0})
+
+
+def test_list_names_every_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_experiment(command(tmp_path, "list")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+
+
+def test_show_has_the_paper_beside_what_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path / "results.jsonl", none=0.5, rep_0=0.7, rep_3=0.725, add_3=0.75)
+    assert run_experiment(command(tmp_path, "show", dataset=("ucm_caption",))) == 0
+    shown = capsys.readouterr().out
+    table = shown[shown.index("Table III") :]
+    lines = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
+    assert "| 72.5 |" in lines["KKA (3), rep"] and "| +22.5 | +2.5 |" in lines["KKA (3), rep"]
+    assert "| 75.0 |" in lines["KKA (3), add"] and "| +25.0 | +5.0 |" in lines["KKA (3), add"]
+    assert "±" in lines["no anomalies"].split("|")[2]  # the paper's
+
+
+def test_dry_run_counts_cells_pools_and_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten seconds a cell as those stored, and fifty a pool: (8 - 2) x 10 s + 2 x 50 s."""
+    store(tmp_path / "results.jsonl", none=0.5, real=0.7)
+    given: dict[str, Any] = {"dataset": ("ucm_caption",), "tasks": ("3+16",), "dry_run": True}
+    assert run_experiment(command(tmp_path, "table3", **given)) == 0
+    shown = capsys.readouterr().out
+    assert "8 cells, 2 of them stored" in shown and "2 pools to be made" in shown
+    assert "those measured: 3 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
+    assert not (tmp_path / "work").exists()
+    run_experiment(command(tmp_path, "table3", **given | {"scale": "full"}))
+    assert "nothing has been measured at scale full" in capsys.readouterr().out
+    run_experiment(command(tmp_path, "figure6", **given))
+    assert "when it is drawn" in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown experiment: expected one of .*list.*plot.*show.*table2"):
+        run_experiment(command(tmp_path, "table9"))
+    with pytest.raises(UserError, match="unknown data set"):
+        run_experiment(command(tmp_path, "table3", dataset=("oxford",)))
+    with pytest.raises(UserError, match="--tasks: expected one --dataset"):
+        run_experiment(command(tmp_path, "table3", tasks=("3",), dry_run=True))
+    with pytest.raises(UserError, match="kka data prepare oxford102"):
+        run_experiment(command(tmp_path, "table3", dataset=("oxford102",)))
+
+
+def test_table_4_is_of_one_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no --dataset beside --tasks."""
+    assert run_experiment(command(tmp_path, "table4", tasks=("5",), dry_run=True)) == 0
+    assert "cifar100/5/sad/none/0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("codes", "status"), [((0, 0), 0), ((0, -9), 1), ((-9, 0), 1), ((0, 2), 2)])
+def test_a_process_that_was_killed_is_no_success(codes: tuple[int, ...], status: int, tmp_path: Path) -> None:
+    """-9, out of memory, is less than the 0 of the others."""
+    left = list(codes)
+    started: list[list[str]] = []
+
+    def popen(arguments: list[str], env: dict[str, str]) -> mock.Mock:
+        started.append(arguments)
+        return mock.Mock(wait=mock.Mock(return_value=left.pop(0)))
+
+    drawn: list[Any] = []
+    with (
+        mock.patch.object(cli_experiment.subprocess, "Popen", popen),
+        mock.patch.object(cli_experiment, "_plot", lambda *given: drawn.append(given) or 0),
+        mock.patch.object(cli_experiment.sys, "argv", ["kka", "experiment", "table3", "--jobs", "2"]),
+    ):
+        assert run_experiment(command(tmp_path, "table3", jobs=2)) == status
+    assert len(started) == 2 and all(arguments[-3:] == ["--jobs", "1", "--no-draw"] for arguments in started)
+    assert len(drawn) == (status == 0)  # by the parent alone, and only what is whole
+
+
+def test_random_weights_are_another_backbone(tmp_path: Path) -> None:
+    """They would pass for the pretrained ones in every table."""
+    usual = command(tmp_path, "table2", backbone="mobilenetv2_100")
+    plans = [cli_experiment._plan(c) for c in (usual, dataclasses.replace(usual, backbone_weights="random"))]
+    assert [plan.backbone for plan in plans] == ["mobilenetv2_100", "mobilenetv2_100+random"]
+
+
+def test_a_row_holds_what_it_is_of(tmp_path: Path) -> None:
+    store(tmp_path / "results.jsonl", none=0.5)
+    row = json.loads((tmp_path / "results.jsonl").read_text())
+    assert row["id"] == "ucm_caption/3+16/sad/none/0/withheld/cpu" and row["auroc"] == 0.5
