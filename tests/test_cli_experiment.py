@@ -46,13 +46,13 @@ def test_show_has_the_paper_beside_what_is_stored(tmp_path: Path, capsys: pytest
 
 
 def test_dry_run_counts_cells_pools_and_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten seconds a cell as those stored, and fifty a pool: (8 - 2) x 10 s + 2 x 50 s."""
+    """Ten seconds a cell as those stored, and two minutes a pool: (8 - 2) x 10 s + 2 x 120 s."""
     store(tmp_path / "results.jsonl", none=0.5, real=0.7)
     given: dict[str, Any] = {"dataset": ("ucm_caption",), "tasks": ("3+16",), "dry_run": True}
     assert run_experiment(command(tmp_path, "table3", **given)) == 0
     shown = capsys.readouterr().out
     assert "8 cells, 2 of them stored" in shown and "2 pools to be made" in shown
-    assert "those measured: 3 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
+    assert "those measured: 5 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
     assert not (tmp_path / "work").exists()
     run_experiment(command(tmp_path, "table3", **given | {"scale": "full"}))
     assert "nothing has been measured at scale full" in capsys.readouterr().out

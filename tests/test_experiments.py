@@ -31,7 +31,7 @@ from kka.experiments.pools import (
     open_cell_task,
     pool_config,
 )
-from kka.experiments.summary import belonging, by_task, counted, gain, mean_over_tasks, written
+from kka.experiments.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
 from kka.experiments.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
 
 BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
@@ -290,6 +290,12 @@ def test_two_rows_of_one_task_and_seed_are_refused() -> None:
     rows = [row(backbone="a", auroc=0.9), row(backbone="b", auroc=0.99)]
     with pytest.raises(UserError, match="two rows of sad, none, 1, seed 0, the later with backbone 'b'"):
         mean_over_tasks(rows, "sad", "none")
+
+
+def test_a_table_is_of_the_tasks_that_have_every_arm() -> None:
+    """Means of unlike tasks side by side read as a difference between arms; each detector has arms of its own."""
+    rows = [row(), row(arm="rep-0"), row(normal="2"), row(seed=1), row(seed=1, arm="rep-0"), row(detector="ssd")]
+    assert whole(rows) == [rows[0], rows[1], rows[3], rows[4], rows[5]] and whole([]) == []
 
 
 def test_scale_full_has_the_published_evaluator(place: Place) -> None:

@@ -13,7 +13,7 @@ from kka.experiments.cells import Cell, Row, arm_title
 from kka.experiments.compute import Place
 from kka.experiments.drawing import COLOURS, figure
 from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, mean_over_tasks, written
+from kka.experiments.summary import counted, mean_over_tasks, whole, written
 
 NAME = "oxford102"
 LARGE = "initial=800,rounds=0"
@@ -37,13 +37,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 
 def _whole(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the tasks and seeds that have every arm: points of unlike tasks make no curve."""
-    mine = [row for row in rows if row["dataset"] == NAME and row["detector"] == "sad"]
-    arms: dict[tuple[str, int], set[str]] = {}
-    for row in mine:
-        arms.setdefault((row["normal"], row["seed"]), set()).add(row["arm"])
-    wanted = {*(f"first-{size}" for size in SIZES), *ROUNDS}
-    return [row for row in mine if arms[row["normal"], row["seed"]] >= wanted]
+    return whole([row for row in rows if row["dataset"] == NAME and row["detector"] == "sad"])
 
 
 def table(rows: Sequence[Row], name: str = NAME) -> list[str]:

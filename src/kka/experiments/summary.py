@@ -21,6 +21,19 @@ def belonging(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
     return [row for row in rows if tuple(row[name] for name in _SAME) in wanted]
 
 
+def whole(rows: Sequence[Row]) -> list[Row]:
+    """The rows of those tasks and seeds that have every arm that their detector has anywhere in `rows`.
+
+    Means over unlike tasks side by side would be read as a difference between arms.
+    """
+    arms: dict[str, set[str]] = {}
+    found: dict[tuple[str, str, int], set[str]] = {}
+    for row in rows:
+        arms.setdefault(row["detector"], set()).add(row["arm"])
+        found.setdefault((row["detector"], row["normal"], row["seed"]), set()).add(row["arm"])
+    return [r for r in rows if found[r["detector"], r["normal"], r["seed"]] == arms[r["detector"]]]
+
+
 def by_task(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc") -> dict[str, dict[int, float]]:
     """Task -> seed -> the figure in %.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kka.experiments import paper
 from kka.experiments.cells import Cell, Row, arm_title
 from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, gain, mean_over_tasks, written
+from kka.experiments.summary import counted, gain, mean_over_tasks, whole, written
 from kka.experiments.tasks import dataset
 
 DETECTORS = {
@@ -39,7 +39,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the counts."""
-    mine = [row for row in rows if row["dataset"] == name and row["detector"] in DETECTORS]
+    mine = whole([row for row in rows if row["dataset"] == name and row["detector"] in DETECTORS])
     head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "images generated",
             "feature-noise draws", "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]

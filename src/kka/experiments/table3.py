@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kka.experiments import paper
 from kka.experiments.cells import Cell, Row, arm_title
 from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, gain, mean_over_tasks, written
+from kka.experiments.summary import counted, gain, mean_over_tasks, whole, written
 
 ARMS = ("none", "noise", "rep-0", "rep-1", "rep-2", "rep-3", "add-3", "real")
 LATER = ("rep-1", "rep-2", "rep-3", "add-3")
@@ -29,7 +29,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the gain of each round over the first generation."""
-    return rounds_table([row for row in rows if row["dataset"] == name], paper.TABLE3[name])
+    return rounds_table(whole([row for row in rows if row["dataset"] == name]), paper.TABLE3[name])
 
 
 def rounds_table(mine: Sequence[Row], published: dict[str, paper.Figure]) -> list[str]:

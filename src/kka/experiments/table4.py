@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from kka.experiments import paper
 from kka.experiments.cells import Cell, Row
 from kka.experiments.plan import Plan
+from kka.experiments.summary import whole
 from kka.experiments.table3 import ARMS, rounds_table
 from kka.experiments.tasks import dataset
 
@@ -25,4 +26,4 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str = NAME) -> list[str]:
     """Markdown, as Table III."""
-    return rounds_table(rows, paper.TABLE4)
+    return rounds_table(whole(rows), paper.TABLE4)
