@@ -74,13 +74,14 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
         "superclasses of CIFAR-100 (`--tasks coarse:…`), a text-to-image model in the place of the bank.", "",
         "| command | cells stored | left | time for the rest |", "|---|---:|---:|---:|",
     ]  # fmt: skip
-    done = {row["id"].removesuffix("/" + row["backbone"]) for row in rows}
+    same = ("dataset", "normal", "detector", "arm", "seed", "protocol", "scale", "variant")  # whatever the backbone
+    done = {tuple(row[field] for field in same) for row in rows}
     for name in HOW:
         module = experiment(name)
         for data in (module.NAME,) if hasattr(module, "NAME") else tuple(DATASETS):
             plan = dataclasses.replace(PLAN, datasets=(data,), seeds=range(3), chosen=())
             cells = module.cells(plan)
-            left = [cell for cell in cells if cell.id not in done]
+            left = [cell for cell in cells if tuple(getattr(cell, field) for field in same) not in done]
             pools = {(c.normal, c.seed, c.mode, c.variant): c for c in left if c.round is not None}
             hours = (seconds_left(left, rows) + pool_seconds(list(pools.values()))) / 3600
             command = f"kka experiment {name}" + ("" if hasattr(module, "NAME") else f" --dataset {data}")

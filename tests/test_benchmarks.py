@@ -78,6 +78,7 @@ def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -
     common = {"dataset": "oxford102", "detector": "sad", "seed": 0, "protocol": "withheld"}
     common |= {"scale": "cpu", "variant": ""}
     figures = {"seen": 0.5, "unseen": 0.5, "anomalies": 200, "hard": 20, "generated": 200, "noise_draws": 0}
+    figures |= {"fit_seconds": 9.0, "score_seconds": 1.0}
     rows = [
         {**common, **figures, "normal": normal, "arm": arm, "auroc": auroc}
         for normal in ("26", "10")
@@ -87,4 +88,6 @@ def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -
     assert "| KKA (0), rep | 92.9 ± 1.2 | 90.0 ± 0.0 |" in page and "Normal: 26, 10." in page
     assert "## Table IV" in page and "## Figure 4" in page and "nothing run yet" in page
     readme = "\n".join(results.readme(rows))
-    assert "| *KKA (3) over KKA (0), paired* | +2.5 ± 0.0 | – | – |" in readme
+    assert "| *KKA (3), rep, over KKA (0), paired* | +2.5 ± 0.0 | – | – |" in readme
+    # eight tasks, three seeds, eight arms; six are stored. 186 x 10 s, and 48 pools of 160 s
+    assert "| `kka experiment table3 --dataset oxford102 --seeds 3` | 6 | 186 | 2.7 h |" in page
