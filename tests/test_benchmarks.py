@@ -90,4 +90,4 @@ def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -
     readme = "\n".join(results.readme(rows))
     assert "| *KKA (3), rep, over KKA (0), paired* | +2.5 ± 0.0 | – | – |" in readme
     # eight tasks, three seeds, eight arms; six are stored. 186 x 10 s, and 48 pools of 160 s
-    assert "| `kka experiment table3 --dataset oxford102 --seeds 3` | 6 | 186 | 2.7 h |" in page
+    assert "| `kka experiment table3 --dataset oxford102 --seeds 3` | 6 | 186 | 2.6 h |" in page
