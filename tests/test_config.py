@@ -9,7 +9,7 @@ import yaml
 from kka.config import DetectorOptions, LanguageOptions, RunConfig, SADOptions
 from kka.deep_sad import DeepSADSettings
 from kka.errors import UserError
-from kka.loop import sad_settings
+from kka.stages import sad_settings
 
 OTHER = RunConfig(
     data="./my photos/ä", normal=("077", "no"), unseen=0.5, describe="a photo of: a bracket", domain=None, size=96,

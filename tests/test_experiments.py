@@ -173,7 +173,7 @@ def test_missing_pools_are_counted_once(place: Place) -> None:
     ensure_pool(cell(arm="rep-1"), task, place.data, place.work)
     arms = ("none", "real", "rep-0", "rep-1", "add-0", "add-1")
     cells = [cell(arm=arm, seed=seed) for seed in (0, 11) for arm in arms]
-    found = missing_pools(cells, place.data, place.work)
+    found = missing_pools(cells, place.work)
     ensured = (place.work / "pools/tiny-3-0-add-smoke/done").is_file()
     assert [(c.seed, c.mode) for c in found] == [(0, "add")] * (not ensured) + [(11, "rep"), (11, "add")]
 
@@ -226,9 +226,10 @@ def test_a_language_model_of_other_captions_is_refused(place: Place) -> None:
     """A class that joins the reported tasks must not be known to the model that they share."""
     ensure_language_model(cell(), place.data, place.work)
     folder = place.work / "lm" / "tiny-smoke"
-    before = (folder / "made_from").read_text()
+    marker = place.work / "lm" / "tiny-smoke.made_from"
+    before = marker.read_text()
     ensure_language_model(cell(normal="1"), place.data, place.work)  # the same model serves it
-    assert (folder / "made_from").read_text() == before
+    assert marker.read_text() == before and (folder / "config.json").is_file()
     known = pools._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
     assert known is not None
     another = next(str(label) for label, colour in COLOURS.items() if f"{colour} flower" in known.kinds)

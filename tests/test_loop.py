@@ -11,9 +11,10 @@ from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, c
 from kka.comparison import arms
 from kka.config import RunConfig
 from kka.errors import UserError
-from kka.loop import rounds, sad_settings
+from kka.loop import rounds
 from kka.pool import AnomalyPool
 from kka.protocols import ImageModel, LanguageModel, TunableLanguageModel
+from kka.stages import sad_settings
 from kka.store import Store
 
 QUICK = replace(FAST, rounds=1, initial=12, fresh=8)

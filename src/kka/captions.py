@@ -166,6 +166,8 @@ def repeats_by_kind(captions: Mapping[str, Sequence[str]], wanted: int) -> dict[
     for texts in captions.values():
         unlike, seen = 0, NearDuplicates()
         for text in dict.fromkeys(texts):
+            if unlike >= share:
+                break
             if not seen.find(text):
                 seen.add(text)
                 unlike += 1

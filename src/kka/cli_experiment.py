@@ -145,7 +145,7 @@ def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> in
     rows = results.rows()
     done = {row["id"] for row in rows}
     left = [cell for cell in cells if cell.id not in done]
-    pools = missing_pools(left, command.data, command.work)
+    pools = missing_pools(left, command.work)
     print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {results.path}.")
     print(f"{len(pools)} pools to be made for the rest, with their language models where those are missing.")
     if command.scale == "cpu":

@@ -18,9 +18,10 @@ from kka.comparison import compare
 from kka.config import RunConfig
 from kka.data import open_task
 from kka.errors import UserError
-from kka.loop import Round, rounds, sad_settings
+from kka.loop import Round, rounds
 from kka.models import build_images, build_language, resolve
 from kka.protocols import Detector, ImageModel, LanguageModel
+from kka.stages import sad_settings
 from kka.store import Store
 from kka.task import Task
 

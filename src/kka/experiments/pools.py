@@ -39,7 +39,7 @@ SMOKE: dict[str, Any] = {
 }  # fmt: skip
 
 
-MADE_FROM = "made_from"
+MADE_FROM = ".made_from"
 """Beside a language model: the digest of what it was trained on and how."""
 
 
@@ -130,7 +130,7 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
     steps = 5 if cell.scale == "smoke" else known.language_steps
     with claim(work / "claims", str(folder), wait=True):
         task = _language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data)
-        digest, marker = corpus_digest(task, steps), folder / MADE_FROM
+        digest, marker = corpus_digest(task, steps), folder.with_name(folder.name + MADE_FROM)
         if (folder / "config.json").is_file():
             if not marker.is_file() or marker.read_text().strip() != digest:
                 raise UserError(
@@ -140,8 +140,8 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
                 )
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(marker, digest + "\n")  # first: a run that is killed in between trains again
         train_corpus_model(task, folder, seed=0, steps=steps)
-        write_atomically(marker, digest + "\n")
 
 
 @lru_cache(maxsize=8)  # a model serves many pools of one process
@@ -213,15 +213,10 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     return out
 
 
-def missing_pools(cells: Sequence[Cell], data: Path, work: Path) -> list[Cell]:
+def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
     """A cell of each pool that the cells need and that is not there."""
-    found = {}
-    for cell in cells:
-        if cell.round is not None:
-            key = _key(cell, pool_config(cell, data, work).mode)
-            if not (work / "pools" / key / "done").is_file():
-                found[key] = cell
-    return list(found.values())
+    found = {_key(cell, cell.mode): cell for cell in cells if cell.round is not None}
+    return [cell for key, cell in found.items() if not (work / "pools" / key / "done").is_file()]
 
 
 def _require_unchanged(out: Path, config: RunConfig) -> None:
