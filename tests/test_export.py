@@ -31,7 +31,7 @@ def test_resize_is_interpolate(height: int, width: int, size: int) -> None:
     """Two matrices in the place of F.interpolate: other values would be another detector than the published one."""
     x = torch.rand(1, 2, height, width, generator=torch.Generator().manual_seed(size))
     expected = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    assert (resized(x, size) - expected).abs().max() < 1e-6
+    assert (resized(x, size) - expected).abs().max() < 2e-5  # fp32 in another order; a grey level is 4e-3
 
 
 def kept_detector(name: str, folder: Path, threshold: float | None = None) -> Path:
