@@ -45,6 +45,8 @@ figure3, figure4, figure5, figure6, ablation."""
     """Processes at once; they share the machine's cores."""
     draw: bool = True
     """Print the tables and draw the figures at the end."""
+    redo: bool = False
+    """Make stored figures anew that were made with other settings than now asked for; otherwise they stop the run."""
     dry_run: bool = False
     """Say what would be run and how long it would take."""
     backbone: str = "wide_resnet50_2.tv_in1k"
@@ -79,10 +81,14 @@ def run_experiment(command: Experiment) -> int:
     if command.dry_run:
         return _dry_run(command, cells, results)
     if command.jobs > 1 and cells:
+        if not command.redo:  # once, not in every process
+            from kka.experiments.provenance import check_settings
+
+            check_settings(cells, _place(command), results)
         if status := _in_processes(command):
             return status
     else:
-        _run(cells, _place(command), results)
+        _run(cells, _place(command), results, redo=command.redo)
     if not command.draw:
         return 0
     print("\n".join(_shown(command, results.rows(), command.name)))
@@ -137,6 +143,7 @@ def _place(command: Experiment) -> "Place":
 
 def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:
     from kka.experiments.pools import missing_pools
+    from kka.experiments.provenance import changed_settings
     from kka.experiments.runner import pool_seconds, seconds_left
 
     if not cells:
@@ -144,9 +151,13 @@ def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> in
         return 0
     rows = results.rows()
     done = {row["id"] for row in rows}
-    left = [cell for cell in cells if cell.id not in done]
+    changed = changed_settings(cells, _place(command), results)
+    left = [cell for cell in cells if cell.id not in done or (command.redo and cell.id in changed)]
     pools = missing_pools(left, command.work)
-    print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {results.path}.")
+    print(f"{len(cells)} cells, {len(done & {cell.id for cell in cells})} of them stored in {results.path}.")
+    if changed:
+        print(f"{len(changed)} were made with other settings (--redo makes them anew), such as {next(iter(changed))}:")
+        print(next(iter(changed.values())))
     print(f"{len(pools)} pools to be made for the rest, with their language models where those are missing.")
     if command.scale == "cpu":
         cost = seconds_left(left, rows) + pool_seconds(pools)
@@ -182,7 +193,7 @@ def _in_processes(command: Experiment) -> int:
         raise
 
 
-def _run(cells: "list[Cell]", place: "Place", results: "Results") -> None:
+def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool) -> None:
     from rich.console import Console
 
     from kka.experiments.runner import run_cells
@@ -197,7 +208,7 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results") -> None:
             figures = f"AUROC {100 * row['auroc']:.1f}, {row['fit_seconds']:.0f} s"
             console.print(f"[{done}/{total}] {cell.id}: {figures}", markup=False, highlight=False)
 
-    run_cells(cells, place, results, told)
+    run_cells(cells, place, results, told, redo=redo)
 
 
 def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> list[str]:

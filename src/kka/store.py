@@ -206,19 +206,20 @@ def require_same(stored: dict[str, Any], given: dict[str, Any], root: Path) -> N
 
 def differences(stored: dict[str, Any], given: dict[str, Any]) -> str:
     """A line for each setting in which two configurations differ; empty where they are the same."""
-    old, new = _flat(stored), _flat(given)
+    old, new = flat(stored), flat(given)
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     return "\n".join(f"  {name}: started with {old.get(name)!r}, got {new.get(name)!r}" for name in names)
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level: {"sad": {"epochs": 40}} becomes {"sad.epochs": 40}."""
+    found: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -109,15 +109,40 @@ class Results:
     def done(self) -> set[str]:
         return {row["id"] for row in self.rows()}
 
-    def append(self, cell: Cell, figures: Row) -> None:
-        """One line, whole, whatever other processes append at the time."""
+    def append(self, cell: Cell, figures: Row, settings: Row | None = None) -> None:
+        """One line, whole, whatever other processes append at the time.
+
+        Args:
+            settings: What the figures were made with; kept once in the file beside, under the row's `made_with`.
+        """
+        row = {"id": cell.id, **asdict(cell), **figures}
+        if settings is not None:
+            row["made_with"] = made_with(settings)
+            beside = self._settings()
+            if row["made_with"] not in beside.done():
+                beside._append({"id": row["made_with"], **settings})
+        self._append(row)
+
+    def settings(self) -> dict[str, Row]:
+        """`made_with` -> the settings."""
+        return {row["id"]: row for row in self._settings().rows()}
+
+    def _settings(self) -> "Results":
+        return Results(self.path.with_suffix(".settings.jsonl"))
+
+    def _append(self, row: Row) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"id": cell.id, **asdict(cell), **figures}, ensure_ascii=False) + "\n"
+        line = json.dumps(row, ensure_ascii=False) + "\n"
         with self.path.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if file.tell() and not _ends_whole(file):  # a process was killed within its line
                 line = "\n" + line
             file.write(line.encode("utf-8"))
+
+
+def made_with(settings: Row) -> str:
+    """The name of some settings: a digest of them."""
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 def _ends_whole(file: Any) -> bool:

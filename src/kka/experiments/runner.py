@@ -8,6 +8,7 @@ import numpy as np
 from kka.experiments.cells import Cell, Results, Row, claim
 from kka.experiments.compute import Place, compute
 from kka.experiments.pools import BusyError
+from kka.experiments.provenance import changed_settings, check_settings, settings_of
 
 Told = Callable[[Cell, Row | None, int, int, float | None], None]
 """Called with (cell, its row once it is there, cells done, cells in all, estimated seconds left)."""
@@ -27,22 +28,35 @@ def pool_seconds(pools: Sequence[Cell]) -> float:
     return sum(POOL_SECONDS.get(cell.dataset, 60.0) for cell in pools)
 
 
-def run_cells(cells: Sequence[Cell], place: Place, results: Results, told: Told | None = None) -> None:
+def run_cells(
+    cells: Sequence[Cell], place: Place, results: Results, told: Told | None = None, *, redo: bool = False
+) -> None:
     """Compute and store every cell that is not stored, in order; several processes may do so at once.
 
+    Args:
+        redo: Compute those anew that were made with other settings; their later row counts.
+
     Raises:
-        UserError: what a cell's computation says, such as a leak.
+        UserError: stored figures were made with other settings; what a cell's computation says, such as a leak.
     """
     tell = told or (lambda *_: None)
+    if not redo:
+        check_settings(cells, place, results)
+    changed = changed_settings(cells, place, results) if redo else {}
+    old = {row["id"]: row["made_with"] for row in results.rows() if row["id"] in changed}
+
+    def stored() -> set[str]:
+        return {row["id"] for row in results.rows() if row["id"] not in old or row.get("made_with") != old[row["id"]]}
+
     left = list(cells)
     announced = set()
     while left:
-        done = results.done()
+        done = stored()
         left = [cell for cell in left if cell.id not in done]
         tried = False
         for cell in left:
             with claim(place.work / "claims", cell.id) as mine:
-                if not mine or cell.id in results.done():
+                if not mine or cell.id in stored():
                     continue
                 tried = True
                 if cell.id not in announced:  # again and again, while another process makes its pool
@@ -52,7 +66,7 @@ def run_cells(cells: Sequence[Cell], place: Place, results: Results, told: Told 
                     row = compute(cell, place)
                 except BusyError:
                     continue
-                results.append(cell, row)
+                results.append(cell, row, settings_of(cell, place))
             tell(cell, row, len(cells) - len(left) + 1, len(cells), None)
             break  # read again what others have done meanwhile
         else:

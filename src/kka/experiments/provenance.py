@@ -1,0 +1,74 @@
+"""What a stored figure was made with, so that a changed default cannot let an old figure stand for a new one.
+
+The settings are those of the cell's detector and of the run that made its anomalies. Seeds, tasks and places are no
+part of them: a cell's id has those.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kka.errors import UserError
+from kka.experiments.cells import BACKBONED, Cell, Results
+from kka.experiments.compute import Place, build
+from kka.experiments.pools import pool_config
+from kka.experiments.tasks import dataset
+from kka.store import flat
+
+Settings = dict[str, Any]
+"""Setting -> its value, plain: {"detector.learning_rate": 0.0003, "loop.mode": "rep"}."""
+
+NOT_OF_THE_LOOP = ("data", "normal", "lm", "images", "seed", "seeds", "detector", "detector_options")
+"""Fields of a run's configuration that its anomalies do not depend on, or that a cell's id has."""
+
+
+def settings_of(cell: Cell, place: Place) -> Settings:
+    """The settings behind a cell's figure."""
+    detector: Any = build(cell, place)
+    found: dict[str, Any] = {"detector": dataclasses.asdict(detector.settings)}
+    found["detector"].pop("device", None)
+    if cell.detector in BACKBONED:
+        found["backbone"] = {name: getattr(detector.backbone, name) for name in ("padding", "mean", "std")}
+    known = dataset(cell.dataset)
+    if cell.round is not None:
+        run = pool_config(cell, place.data, place.work).as_dict()
+        found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
+        found["language_steps"] = known.language_steps
+    elif cell.arm != "none":
+        found["anomalies"] = known.initial
+    settings: Settings = json.loads(json.dumps(flat(found)))  # as they are read back: lists for tuples
+    return settings
+
+
+def check_settings(cells: Sequence[Cell], place: Place, results: Results) -> None:
+    """Refuse to go on where stored figures of these cells were made with other settings.
+
+    A setting that one of the two does not know is passed over: it has come since, or gone.
+
+    Raises:
+        UserError: with how many, one of them, and what differs.
+    """
+    changed = changed_settings(cells, place, results)
+    if changed:
+        name, differences = next(iter(changed.items()))
+        raise UserError(
+            f"{results.path}: {len(changed)} of its figures were made with other settings, such as {name}:\n"
+            f"{differences}\nGive the settings that they were made with, name another --results, or add --redo to make "
+            f"them anew."
+        )
+
+
+def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> dict[str, str]:
+    """Id -> what differs, of the stored cells that were made with other settings."""
+    rows, known = {row["id"]: row for row in results.rows()}, results.settings()
+    found: dict[str, str] = {}
+    for cell in cells:
+        stored = known.get(rows.get(cell.id, {}).get("made_with", ""))
+        if stored is None:  # not computed yet, or by a version that did not say
+            continue
+        now = settings_of(cell, place)
+        lines = [f"  {k}: made with {stored[k]!r}, now {now[k]!r}" for k in now if stored.get(k, now[k]) != now[k]]
+        if lines:
+            found[cell.id] = "\n".join(lines)
+    return found

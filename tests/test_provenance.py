@@ -1,0 +1,130 @@
+"""What stored figures were made with: a changed default must not let an old figure stand for a new one."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from kka import cli_experiment
+from kka.cli_experiment import Experiment, run_experiment
+from kka.detectors.backbones import BackboneOptions
+from kka.errors import UserError
+from kka.experiments import pools, runner
+from kka.experiments.cells import Cell, Results
+from kka.experiments.compute import Place
+from kka.experiments.provenance import changed_settings, check_settings, settings_of
+from kka.experiments.tasks import DATASETS
+
+ROW = {"auroc": 0.5, "seen": 0.5, "unseen": 0.5, "anomalies": 0, "hard": None, "generated": 0, "noise_draws": 0,
+       "fit_seconds": 1.0, "score_seconds": 1.0}  # fmt: skip
+
+
+def cell(**given: Any) -> Cell:
+    return Cell(**{"dataset": "ucm_caption", "normal": "3+16", "detector": "sad", "arm": "none", "seed": 0} | given)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(data=tmp_path / "data", work=tmp_path / "work", backbone=BackboneOptions(padding="same"))
+
+
+@pytest.fixture
+def other_default() -> Iterator[None]:
+    """The data set's SAD trains for 7 epochs, where it trained for 40."""
+    with mock.patch.dict(DATASETS, {"ucm_caption": dataclasses.replace(DATASETS["ucm_caption"], cpu_epochs=7)}):
+        yield
+
+
+def test_what_settings_there_are(place: Place) -> None:
+    """The detector's own; of the pool only where there is one; of the backbone only where there is one."""
+    alone, noise, pool = (settings_of(cell(arm=arm), place) for arm in ("none", "noise", "rep-2"))
+    assert alone["detector.epochs"] == 40 and alone["detector.milestones"] == [30]
+    assert not [name for name in alone if not name.startswith("detector.")]
+    assert noise["anomalies"] == 200
+    assert (pool["loop.mode"], pool["loop.initial"], pool["loop.sad.epochs"]) == ("rep", 200, 40)
+    assert settings_of(cell(arm="rep-2", variant="quantile=1"), place)["loop.quantile"] == 1
+    assert settings_of(cell(detector="simplenet", backbone="x"), place)["backbone.padding"] == "same"
+
+
+def test_seeds_tasks_and_places_are_no_settings(place: Place, tmp_path: Path) -> None:
+    elsewhere = dataclasses.replace(place, data=tmp_path / "b", work=tmp_path / "c")
+    usual = settings_of(cell(arm="rep-2"), place)
+    assert settings_of(cell(arm="rep-2", seed=3, normal="8+17"), elsewhere) == usual
+
+
+@pytest.mark.usefixtures("other_default")
+def test_changed_settings_are_found_and_named(place: Place, tmp_path: Path) -> None:
+    """And only those: an unknown setting, a row without any, a cell that is not stored are no change."""
+    results = Results(tmp_path / "r.jsonl")
+    now = {arm: settings_of(cell(arm=arm), place) for arm in ("none", "noise", "real")}
+    results.append(cell(), ROW, now["none"] | {"detector.epochs": 40})
+    results.append(cell(arm="noise"), ROW, now["noise"] | {"gone": 1})
+    results.append(cell(arm="real"), ROW)
+    cells = [cell(arm=arm) for arm in ("none", "noise", "real", "rep-0")]
+    assert changed_settings(cells, place, results) == {cell().id: "  detector.epochs: made with 40, now 7"}
+    with pytest.raises(UserError, match=r"(?s)1 of its figures.*sad/none.*epochs: made with 40, now 7.*--redo"):
+        check_settings(cells, place, results)
+    check_settings(cells[1:], place, results)
+
+
+def test_settings_are_stored_once(place: Place, tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.jsonl")
+    for seed in range(3):
+        results.append(cell(seed=seed), ROW, settings_of(cell(seed=seed), place))
+    lines = (tmp_path / "r.settings.jsonl").read_text().splitlines()
+    (only,) = map(json.loads, lines)
+    assert {row["made_with"] for row in results.rows()} == {only["id"]}
+
+
+def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, capsys: Any) -> None:
+    """Those of now stay as they are; the later row counts."""
+    results = Results(tmp_path / "r.jsonl")
+    cells = [cell(seed=seed) for seed in range(3)]
+    settings = settings_of(cells[0], place)
+    results.append(cells[0], ROW, settings | {"detector.epochs": 9})
+    results.append(cells[1], ROW, settings)
+    computed: list[str] = []
+
+    def compute(cell: Cell, place: Place) -> dict[str, Any]:
+        computed.append(cell.id)
+        return ROW | {"auroc": 0.9}
+
+    with mock.patch.object(runner, "compute", compute):
+        with pytest.raises(UserError, match="--redo"):
+            runner.run_cells(cells, place, results)
+        assert computed == []
+        given: dict[str, Any] = {"data": place.data, "work": place.work, "results": results.path, "tasks": ("3+16",)}
+        command = Experiment(name="table3", dataset=("ucm_caption",), dry_run=True, seeds=2, **given)
+        run_experiment(command)
+        shown = capsys.readouterr().out
+        assert "16 cells, 2 of them stored" in shown and "1 were made with other settings" in shown
+        assert "sad/none/0" not in shown.partition("epochs")[2]
+        run_experiment(dataclasses.replace(command, redo=True))
+        assert "sad/none/0" in capsys.readouterr().out.partition("epochs")[2]
+        runner.run_cells(cells, place, results, redo=True)
+    assert computed == [cells[0].id, cells[2].id]
+    assert {row["seed"]: row["auroc"] for row in results.rows()} == {0: 0.9, 1: 0.5, 2: 0.9}
+    check_settings(cells, place, results)
+
+
+def test_several_processes_are_not_started_for_old_figures(place: Place, tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.jsonl")
+    results.append(cell(), ROW, settings_of(cell(), place) | {"detector.epochs": 9})
+    command = Experiment(
+        name="table3", dataset=("ucm_caption",), tasks=("3+16",), jobs=2, data=place.data, work=place.work,
+        results=results.path,
+    )  # fmt: skip
+    with mock.patch.object(cli_experiment.subprocess, "Popen") as started, pytest.raises(UserError, match="--redo"):
+        run_experiment(command)
+    started.assert_not_called()
+
+
+def test_a_pool_s_own_check_stays(place: Place) -> None:
+    """The settings of a cell's pool are those that its run directory is made with."""
+    config = pools.pool_config(cell(arm="add-3"), place.data, place.work)
+    stored = settings_of(cell(arm="add-3"), place)
+    assert stored["loop.mode"] == config.mode == "add" and stored["loop.per_round"] == config.per_round
