@@ -20,7 +20,7 @@ import simplenet_ablation
 from kka.experiments import EXPERIMENTS, experiment, table2
 from kka.experiments.cells import Results, Row, arm_title
 from kka.experiments.plan import Plan
-from kka.experiments.runner import pool_seconds, seconds_left
+from kka.experiments.runner import estimate
 from kka.experiments.show import tables
 from kka.experiments.summary import belonging, counted, gain, mean_over_tasks, whole, written
 from kka.experiments.table3 import cells as cells_of_table3
@@ -29,7 +29,7 @@ from kka.experiments.tasks import DATASETS
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
-PLAN = Plan(datasets=tuple(DATASETS), seeds=(0,), scale="cpu", protocol="withheld", backbone="")
+PLAN = Plan(datasets=tuple(DATASETS), seeds=(0,), scale="cpu", protocol="withheld", backbone="mobilenetv2_100")
 HOW = {
     "table3": "Mean over tasks of the mean over seeds, ± its 95 % interval over tasks; gains are paired by task and "
     "seed.",
@@ -83,7 +83,7 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
             cells = module.cells(plan)
             left = [cell for cell in cells if tuple(getattr(cell, field) for field in same) not in done]
             pools = {(c.normal, c.seed, c.mode, c.variant): c for c in left if c.round is not None}
-            hours = (seconds_left(left, rows) + pool_seconds(list(pools.values()))) / 3600
+            hours = (estimate(left, rows, list(pools.values())) or 0.0) / 3600
             command = f"kka experiment {name}" + ("" if hasattr(module, "NAME") else f" --dataset {data}")
             lines.append(f"| `{command} --seeds 3` | {len(cells) - len(left)} | {len(left)} | {hours:.1f} h |")
     return [*lines, ""]

@@ -11,8 +11,9 @@ import pytest
 from kka import cli_experiment
 from kka.cli_experiment import Experiment, run_experiment
 from kka.errors import UserError
-from kka.experiments import EXPERIMENTS
+from kka.experiments import EXPERIMENTS, pools
 from kka.experiments.cells import Cell, Results
+from kka.experiments.table3 import ARMS
 
 
 def command(tmp_path: Path, name: str, **given: Any) -> Experiment:
@@ -42,20 +43,22 @@ def test_show_has_the_paper_beside_what_is_stored(tmp_path: Path, capsys: pytest
     lines = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
     assert "| 72.5 |" in lines["KKA (3), rep"] and "| +22.5 | +2.5 |" in lines["KKA (3), rep"]
     assert "| 75.0 |" in lines["KKA (3), add"] and "| +25.0 | +5.0 |" in lines["KKA (3), add"]
-    assert "±" in lines["no anomalies"].split("|")[2]  # the paper's
+    assert "±" in lines["no anomalies"].split("|")[3]  # the paper's
 
 
 def test_dry_run_counts_cells_pools_and_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten seconds a cell as those stored, and two minutes a pool: (8 - 2) x 10 s + 2 x 120 s."""
+    """Ten seconds a cell as those stored, and two minutes a pool: (10 - 2) x 10 s + 100 s + 70 s."""
     store(tmp_path / "results.jsonl", none=0.5, real=0.7)
     given: dict[str, Any] = {"dataset": ("ucm_caption",), "tasks": ("3+16",), "dry_run": True}
     assert run_experiment(command(tmp_path, "table3", **given)) == 0
     shown = capsys.readouterr().out
-    assert "8 cells, 2 of them stored" in shown and "2 pools to be made" in shown
-    assert "those measured: 5 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
+    assert "10 cells, 2 of them stored" in shown and "2 pools to be made" in shown
+    assert "those measured: 4 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
     assert not (tmp_path / "work").exists()
     run_experiment(command(tmp_path, "table3", **given | {"scale": "full"}))
-    assert "nothing has been measured at scale full" in capsys.readouterr().out
+    assert "by epochs alone: 34 min" in capsys.readouterr().out  # (10 x 10 s + 170 s) x 300/40
+    run_experiment(command(tmp_path, "table3", **given | {"scale": "smoke"}))
+    assert "nothing like it has been measured at scale smoke" in capsys.readouterr().out
     run_experiment(command(tmp_path, "figure6", **given))
     assert "when it is drawn" in capsys.readouterr().out
 
@@ -67,8 +70,49 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         run_experiment(command(tmp_path, "table3", dataset=("oxford",)))
     with pytest.raises(UserError, match="--tasks: expected one --dataset"):
         run_experiment(command(tmp_path, "table3", tasks=("3",), dry_run=True))
+    with pytest.raises(UserError, match="--seeds: expected 1 or more; got 0"):
+        run_experiment(dataclasses.replace(command(tmp_path, "table3"), seeds=0))
+    with pytest.raises(UserError, match="--jobs: expected 1 or more; got -1"):
+        run_experiment(command(tmp_path, "table3", jobs=-1))
+    with pytest.raises(UserError, match="unknown detector of the experiment: expected one of sad; got 'ssd'"):
+        run_experiment(command(tmp_path, "table3", only=("ssd",)))
+    with pytest.raises(UserError, match="figure4 is of oxford102 alone; got ucm_caption"):
+        run_experiment(command(tmp_path, "figure4", dataset=("ucm_caption",)))
+    with pytest.raises(UserError, match="--loop: the ablation"):
+        run_experiment(command(tmp_path, "ablation", loop=("steer=none",)))
     with pytest.raises(UserError, match="kka data prepare oxford102"):
         run_experiment(command(tmp_path, "table3", dataset=("oxford102",)))
+
+
+def test_a_task_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_experiment(command(tmp_path, "table3", dataset=("oxford102",), tasks=("26", "26"), dry_run=True))
+    assert f"{len(ARMS)} cells" in capsys.readouterr().out
+
+
+def test_show_takes_the_backbone_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is but one, that one; two side by side are not averaged."""
+    for backbone, auroc in (("a", 0.5), ("b", 0.75)):
+        for arm in ("none", "noise", "rep-2", "add-2"):
+            given: dict[str, Any] = {"detector": "simplenet", "seed": 0, "arm": arm}
+            cell = Cell(dataset="ucm_caption", normal="3+16", backbone=backbone, **given)
+            facts = {"auroc": auroc, "seen": auroc, "unseen": auroc, "anomalies": 200, "generated": 200}
+            Results(tmp_path / "results.jsonl").append(cell, facts | {"noise_draws": 0})
+        shown = dataclasses.replace(command(tmp_path, "show", dataset=("ucm_caption",)), backbone=backbone)
+        run_experiment(shown)
+        out = capsys.readouterr().out
+        (line,) = [x for x in out.splitlines() if x.startswith("| SimpleNet | KKA (2), rep")]
+        assert f"| {100 * auroc:.1f} |" in line
+
+
+def test_what_cannot_be_drawn_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No data here: figures 3, 5 and 6 need it, figure 4 is drawn from what is stored."""
+    points = [(f"first-{n}", "initial=800,rounds=0") for n in (50, 100, 200, 400, 800)]
+    for arm, variant in points + [(f"rep-{n}", "") for n in range(4)]:
+        cell = Cell(dataset="oxford102", normal="26", detector="sad", arm=arm, seed=0, variant=variant)
+        Results(tmp_path / "results.jsonl").append(cell, {"auroc": 0.9, "anomalies": 200})
+    with pytest.raises(UserError, match=r"(?s)not drawn: figure3: .*kka data prepare.*figure5.*figure6"):
+        run_experiment(command(tmp_path, "plot", dataset=("oxford102",)))
+    assert "figure4.png" in capsys.readouterr().out and (tmp_path / "figures/figure4.png").is_file()
 
 
 def test_table_4_is_of_one_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +133,7 @@ def test_a_process_that_was_killed_is_no_success(codes: tuple[int, ...], status:
 
     drawn: list[Any] = []
     with (
+        mock.patch.object(pools, "check_tasks"),
         mock.patch.object(cli_experiment.subprocess, "Popen", popen),
         mock.patch.object(cli_experiment, "_plot", lambda *given: drawn.append(given) or 0),
         mock.patch.object(cli_experiment.sys, "argv", ["kka", "experiment", "table3", "--jobs", "2"]),

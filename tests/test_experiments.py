@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from kka.experiments.plan import Plan
 from kka.experiments.pools import (
     SMOKE,
     BusyError,
+    check_tasks,
     ensure_language_model,
     ensure_pool,
+    fresh_of,
     missing_pools,
     open_cell_task,
     pool_config,
@@ -109,6 +112,14 @@ def test_results_survive_a_killed_process(tmp_path: Path) -> None:
     assert json.loads(results.path.read_text().splitlines()[-1])["auroc"] == 0.7
     with pytest.warns(UserWarning, match="line 3: no result"):
         assert [r["auroc"] for r in results.rows()] == [0.6, 0.7]
+    with results.path.open("ab") as file:
+        file.write(b'{"id": "x"}\n{"id": "\xc3')  # no figure; and cut within a letter
+    with pytest.warns(UserWarning) as told:
+        assert len(results.rows()) == 2
+    texts = [str(warning.message) for warning in told]
+    assert any("line 5: no result (without dataset" in text for text in texts) and any("line 6" in t for t in texts)
+    with pytest.raises(UserError, match="is a folder"):
+        Results(tmp_path)
 
 
 def _take(folder: Path, ready: Any, release: Any) -> None:
@@ -148,6 +159,7 @@ def test_the_whole_of_a_table(place: Place, tmp_path: Path) -> None:
     assert rows["rep-1"]["anomalies"] == first and first + 8 <= rows["rep-1"]["generated"] <= first + 16
     assert all(0 <= r["auroc"] <= 1 and {"seen", "unseen"} <= r.keys() for r in rows.values())
     assert rows["none"]["normals"] == 18
+    assert (rows["none"]["test_normals"], rows["none"]["test_anomalies"]) == (5, 45)
     before = results.path.read_text()
     assert before.count("\n") == 5
     with mock.patch.object(runner, "compute", side_effect=AssertionError):
@@ -356,12 +368,80 @@ def test_leaks_of_captions_are_caught() -> None:
         check_captions(["a blue flower", "a secret bloom of gold"], test, training)
 
 
+def test_controls_of_adding_have_as_many_images(place: Place) -> None:
+    """Else what adding gains could be the number's doing. any: the first generation whole, then others at random."""
+    task = open_cell_task(cell(), place.data)
+    found = {arm: anomalies_of(cell(arm=arm), task, place) for arm in ("rep-0", "add-1", "any-1", "real-1", "real")}
+    images = {arm: a.images for arm, a in found.items() if a.images is not None}
+    first, number = len(images["rep-0"]), len(images["add-1"])
+    assert len(images["any-1"]) == len(images["real-1"]) == number >= first
+    assert np.array_equal(images["any-1"][:first], images["rep-0"])
+    assert found["any-1"].generated == found["add-1"].generated and found["real-1"].generated == 0
+    drawn = fresh_of(ensure_pool(cell(arm="any-1"), task, place.data, place.work), 1)[0].images
+    hashes = {image.tobytes() for image in drawn}
+    assert all(image.tobytes() in hashes for image in images["any-1"][first:])
+    assert cell(arm="any-1").mode == cell(arm="real-1").mode == "add"
+    assert arm_title("any-1") == "KKA (1), random ones added"
+
+
+def test_own_models_make_the_anomalies(place: Place, tmp_path: Path) -> None:
+    """A language model and an image model that are named, as for kka run; kept apart from the usual ones."""
+    ensure_language_model(cell(arm="rep-1"), place.data, place.work)
+    folder = tmp_path / "bank"
+    folder.mkdir()
+    texts = []
+    for k in range(100):
+        pixels = np.full((16, 16, 3), 2 * k, dtype=np.uint8)
+        pixels[:, 8:] = 255
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+        texts.append(json.dumps({"file_name": f"{k}.png", "text": f"a {NAMES[k % 10]} flower"}))
+    (folder / "metadata.jsonl").write_text("\n".join(texts))
+    own = (f"lm=hf:{place.work}/lm/tiny-smoke", f"images=bank:{folder}", "steer=none")
+    plan = Plan(
+        datasets=("tiny",), chosen=("3",), seeds=[0], scale="smoke", protocol="withheld", backbone="", loop=own
+    )  # fmt: skip
+    mine, alone = (plan.cell("tiny", "3", "sad", arm, 0) for arm in ("rep-1", "none"))
+    assert mine.variant == ",".join(own) and alone.variant == ""
+    task = open_cell_task(mine, place.data)
+    pool = anomalies_of(mine, task, place).images
+    assert pool is not None and all((image[:, 8:] == 255).all() for image in pool)  # of that bank
+    usual = anomalies_of(cell(arm="rep-1"), task, place).images
+    assert usual is not None and not any((image[:, 8:] == 255).all() for image in usual)
+    with pytest.raises(UserError, match="unknown setting of the loop"):
+        anomalies_of(dataclasses.replace(mine, variant="model=x"), task, place)
+
+
+def test_a_pool_of_other_data_is_refused(place: Place, tmp_path: Path) -> None:
+    """The same name, task and settings over other files: its pictures are not of this data."""
+    out = ensure_pool(cell(arm="rep-1"), open_cell_task(cell(), place.data), place.data, place.work)
+    (tmp_path / "tiny").mkdir()
+    rng = np.random.default_rng(1)
+    _write(tmp_path / "tiny/train.parquet", rng, 18)
+    _write(tmp_path / "tiny/test.parquet", rng, 5)
+    with pytest.raises(UserError, match="made from other files"):
+        ensure_pool(cell(arm="rep-1"), open_cell_task(cell(), tmp_path), tmp_path, place.work)
+    assert (out / "done").is_file()
+
+
+def test_what_is_set_aside_is_named(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.data / "tiny", tmp_path / "tiny")
+    table = pq.read_table(tmp_path / "tiny/test.parquet").to_pylist()
+    table[0]["image"]["bytes"] = b"no picture"
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "tiny/test.parquet")
+    with pytest.warns(UserWarning, match=r"tiny 3: 1 picture set aside: .*1-0.png"):
+        figures = compute(cell(), Place(data=tmp_path, work=place.work, backbone=BACKBONE))
+    assert figures["test_normals"] + figures["test_anomalies"] == 49
+
+
 def test_missing_data_says_what_to_do(tmp_path: Path, place: Place) -> None:
     """A newcomer's first error."""
     with pytest.raises(UserError, match="kka data prepare tiny --out"):
         open_cell_task(cell(), tmp_path)
     with pytest.raises(UserError, match="joined by"):
         classes("1++2")
+    check_tasks([cell(), cell(normal="2")], place.data)
+    with pytest.raises(UserError, match="no class is called '99'"):
+        check_tasks([cell(), cell(normal="99")], place.data)
 
 
 def test_figures_are_means_over_tasks() -> None:
@@ -385,6 +465,17 @@ def test_the_estimate_learns_from_what_is_stored() -> None:
     rows = [row(fit_seconds=8.0, score_seconds=2.0), row(fit_seconds=28.0, score_seconds=2.0, dataset="other")]
     assert runner.seconds_left([cell(scale="cpu"), cell(scale="cpu", dataset="third")], rows) == 10 + 20
     assert runner.seconds_left([cell(detector="ssd")], rows) == runner.FALLBACK_SECONDS["ssd"]
+
+
+def test_the_estimate_has_the_pools_in_it() -> None:
+    """Those of mode add part from rep's late. At scale full SAD costs by its epochs; of others nothing is known."""
+    rows = [row(dataset="ucm_caption", fit_seconds=8.0, score_seconds=2.0)]
+    cells = [cell(dataset="ucm_caption", scale="cpu", arm=arm) for arm in ("none", "rep-1", "add-1")]
+    assert runner.estimate(cells, rows, cells[1:]) == 3 * 10 + 100 + 70
+    full = [dataclasses.replace(c, scale="full") for c in cells]
+    assert runner.estimate(full, rows, full[1:]) == 300 / 40 * 200
+    assert runner.estimate([cell(scale="smoke")], rows, []) is None
+    assert runner.estimate([cell(scale="full", detector="ssd")], rows, []) is None
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))

@@ -43,7 +43,7 @@ def test_what_settings_there_are(place: Place) -> None:
     """The detector's own; of the pool only where there is one; of the backbone only where there is one."""
     alone, noise, pool = (settings_of(cell(arm=arm), place) for arm in ("none", "noise", "rep-2"))
     assert alone["detector.epochs"] == 40 and alone["detector.milestones"] == [30]
-    assert not [name for name in alone if not name.startswith("detector.")]
+    assert not [name for name in alone if not name.startswith("detector.")]  # and no data here
     assert noise["anomalies"] == 200
     assert (pool["loop.mode"], pool["loop.initial"], pool["loop.sad.epochs"]) == ("rep", 200, 40)
     assert settings_of(cell(arm="rep-2", variant="quantile=1"), place)["loop.quantile"] == 1
@@ -69,6 +69,19 @@ def test_changed_settings_are_found_and_named(place: Place, tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"(?s)1 of its figures.*sad/none.*epochs: made with 40, now 7.*--redo"):
         check_settings(cells, place, results)
     check_settings(cells[1:], place, results)
+
+
+def test_other_data_are_another_setting(place: Place, tmp_path: Path) -> None:
+    """A person's own copy of a data set must not be mixed with figures that another copy gave."""
+    results = Results(tmp_path / "r.jsonl")
+    for name in ("a", "b"):
+        (tmp_path / name / "ucm_caption").mkdir(parents=True)
+        (tmp_path / name / "ucm_caption/train.parquet").write_text(name)
+    here, there = (dataclasses.replace(place, data=tmp_path / name) for name in ("a", "b"))
+    results.append(cell(), ROW, settings_of(cell(), here))
+    check_settings([cell()], here, results)
+    with pytest.raises(UserError, match="data: made with"):
+        check_settings([cell()], there, results)
 
 
 def test_settings_are_stored_once(place: Place, tmp_path: Path) -> None:
@@ -101,7 +114,7 @@ def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, c
         command = Experiment(name="table3", dataset=("ucm_caption",), dry_run=True, seeds=2, **given)
         run_experiment(command)
         shown = capsys.readouterr().out
-        assert "16 cells, 2 of them stored" in shown and "1 were made with other settings" in shown
+        assert "20 cells, 2 of them stored" in shown and "1 were made with other settings" in shown
         assert "sad/none/0" not in shown.partition("epochs")[2]
         run_experiment(dataclasses.replace(command, redo=True))
         assert "sad/none/0" in capsys.readouterr().out.partition("epochs")[2]
@@ -118,7 +131,11 @@ def test_several_processes_are_not_started_for_old_figures(place: Place, tmp_pat
         name="table3", dataset=("ucm_caption",), tasks=("3+16",), jobs=2, data=place.data, work=place.work,
         results=results.path,
     )  # fmt: skip
-    with mock.patch.object(cli_experiment.subprocess, "Popen") as started, pytest.raises(UserError, match="--redo"):
+    with (
+        mock.patch.object(pools, "check_tasks"),
+        mock.patch.object(cli_experiment.subprocess, "Popen") as started,
+        pytest.raises(UserError, match="--redo"),
+    ):
         run_experiment(command)
     started.assert_not_called()
 

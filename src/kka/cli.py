@@ -185,6 +185,7 @@ def _quiet() -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|diffusers|accelerate)\b")
+    warnings.formatwarning = lambda message, *_where, **_more: f"Warning: {message}\n"  # without a line of code
 
 
 _COMMANDS: dict[type, Callable[[Any], int]] = {

@@ -30,7 +30,8 @@ figure3, figure4, figure5, figure6, ablation."""
     seeds: int = 3
     """How many, from 0."""
     scale: Literal["full", "cpu", "smoke"] = "cpu"
-    """full: the published settings. cpu: the detectors' cpu presets. smoke: every path, in minutes; no figures."""
+    """full: the published settings of evaluator and detectors (the models are --loop's). cpu: the detectors' \
+cpu presets. smoke: every path, in minutes; no figures."""
     protocol: Literal["withheld", "paper"] = "withheld"
     """withheld: half of the anomaly classes are unknown to language model and bank. paper: all may be known."""
     data: Path = Path("data")
@@ -39,6 +40,10 @@ figure3, figure4, figure5, figure6, ablation."""
     """Language models and pools."""
     results: Path = Path("benchmarks/results/experiments.jsonl")
     figures: Path = Path("docs/figures")
+    loop: tuple[str, ...] = ()
+    """Settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
+images=diffusers:stabilityai/sd-turbo steer=examples. Default: a small language model trained on the known classes' \
+captions, and their pictures as image bank."""
     only: tuple[str, ...] = ()
     """Detectors; default: all of the experiment's."""
     jobs: int = 1
@@ -65,19 +70,35 @@ def run_experiment(command: Experiment) -> int:
 
     for name in command.dataset:
         dataset(name)
+    for name in ("seeds", "jobs"):
+        if getattr(command, name) < 1:
+            raise UserError(f"--{name}: expected 1 or more; got {getattr(command, name)}")
     results = Results(command.results)
     if command.name == "list":
         for name, title in EXPERIMENTS.items():
             print(f"{name:8}  {title}")
         return 0
     if command.name == "show":
+        if not command.results.is_file():
+            print(f"Nothing is stored: there is no file {command.results}.")
         print("\n".join(_shown(command, results.rows())))
         return 0
     if command.name == "plot":
         return _plot(command, list(EXPERIMENTS), results)
     if command.name not in EXPERIMENTS:
         raise unknown("experiment", command.name, ["list", "show", "plot", *EXPERIMENTS])
-    cells = _cells(command, experiment(command.name))
+    module = experiment(command.name)
+    if getattr(module, "NAME", command.dataset[0]) not in command.dataset:
+        raise UserError(f"--dataset: {command.name} is of {module.NAME} alone; got {', '.join(command.dataset)}")
+    cells = _cells(command, module)
+    done = results.done() if cells else set()
+    left = [cell for cell in cells if cell.id not in done]
+    if command.dry_run:  # it may come before the data
+        left = [cell for cell in left if (command.data / cell.dataset).is_dir()]
+    if left:
+        from kka.experiments.pools import check_tasks
+
+        check_tasks(left, command.data)
     if command.dry_run:
         return _dry_run(command, cells, results)
     if command.jobs > 1 and cells:
@@ -101,7 +122,7 @@ def _plan(command: Experiment) -> "Plan":
     untrained = "+random" if command.backbone_weights == "random" else ""
     return Plan(
         datasets=command.dataset, chosen=command.tasks, seeds=range(command.seeds), scale=command.scale,
-        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained,
+        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained, loop=command.loop,
     )  # fmt: skip
 
 
@@ -112,14 +133,20 @@ def _plot(command: Experiment, names: list[str], results: "Results") -> int:
     from kka.experiments.summary import belonging
 
     rows, plan = results.rows(), _plan(command)
-    for module in map(experiment, names):
+    missing: list[str] = []
+    for name, module in zip(names, map(experiment, names), strict=True):
         if hasattr(module, "draw") and getattr(module, "NAME", plan.datasets[0]) in plan.datasets:
             mine = belonging(rows, module.cells(plan)) if hasattr(module, "cells") else []
             try:
-                for path in module.draw(plan, _place(command), mine, command.figures):
-                    print(f"Figure: {path}")
-            except BusyError as error:
-                raise UserError(f"another process is making the pool {error}; draw the figure after it") from error
+                paths = module.draw(plan, _place(command), mine, command.figures)
+            except (BusyError, UserError) as error:  # the others can be drawn all the same
+                busy = isinstance(error, BusyError)
+                why = f"another process is making the pool {error}; draw it after that" if busy else error
+                missing.append(f"{name}: {why}")
+                continue
+            print("\n".join(f"Figure: {path}" for path in paths) or f"{name}: no task has all its cells yet")
+    if missing:
+        raise UserError("not drawn: " + "\n".join(missing))
     return 0
 
 
@@ -127,7 +154,13 @@ def _cells(command: Experiment, module: object) -> "list[Cell]":
     cells: list[Cell] = module.cells(_plan(command)) if hasattr(module, "cells") else []
     if command.tasks and len(command.dataset) > 1 and not hasattr(module, "NAME"):
         raise UserError("--tasks: expected one --dataset with them; got several")
-    return [cell for cell in cells if not command.only or cell.detector in command.only]
+    known = {cell.detector for cell in cells}
+    for name in command.only:
+        if name not in known:
+            raise unknown("detector of the experiment", name, known)
+    if command.loop and command.name == "ablation":
+        raise UserError("--loop: the ablation has settings of its own; leave it out")
+    return [cell for cell in dict.fromkeys(cells) if not command.only or cell.detector in command.only]
 
 
 def _place(command: Experiment) -> "Place":
@@ -144,7 +177,7 @@ def _place(command: Experiment) -> "Place":
 def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:
     from kka.experiments.pools import missing_pools
     from kka.experiments.provenance import changed_settings
-    from kka.experiments.runner import pool_seconds, seconds_left
+    from kka.experiments.runner import estimate
 
     if not cells:
         print("No cells: its few detectors are trained when it is drawn (about five minutes at scale cpu on one core).")
@@ -159,11 +192,12 @@ def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> in
         print(f"{len(changed)} were made with other settings (--redo makes them anew), such as {next(iter(changed))}:")
         print(next(iter(changed.values())))
     print(f"{len(pools)} pools to be made for the rest, with their language models where those are missing.")
-    if command.scale == "cpu":
-        cost = seconds_left(left, rows) + pool_seconds(pools)
-        print(f"Estimated time for all of it, on one process like those measured: {_time(cost)}")
+    cost = estimate(left, rows, pools)
+    if cost is None:
+        print(f"No estimate: nothing like it has been measured at scale {command.scale}.")
     else:
-        print(f"No estimate: nothing has been measured at scale {command.scale}.")
+        how = "like those measured" if command.scale == "cpu" else "like those measured at scale cpu, by epochs alone"
+        print(f"Estimated time for all of it, on one process {how}: {_time(cost)}")
     for cell in left[:10]:
         print(f"  {cell.id}")
     if len(left) > 10:

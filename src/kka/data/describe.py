@@ -17,6 +17,7 @@ from PIL import Image
 
 from kka.cache import pixel_hash
 from kka.data.decode import ImageError, decode
+from kka.data.metadata import captions_in
 from kka.errors import UserError
 from kka.task import SetAside
 
@@ -170,9 +171,14 @@ def _from_parquet(folder: Path, names: list[str]) -> tuple[int, Iterator[Item], 
         for name in names:
             with pq.ParquetFile(folder / f"{name}.parquet") as file:
                 total += file.metadata.num_rows
-                if "image" not in file.schema_arrow.names:
-                    got = ", ".join(file.schema_arrow.names)
-                    raise UserError(f"describe: expected a column image in {folder / name}.parquet; got {got}")
+                schema = file.schema_arrow
+                kind = schema.field("image").type if "image" in schema.names else None
+                if kind is None or not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+                    got = ", ".join(f"{field.name}: {field.type}" for field in schema)
+                    raise UserError(
+                        f"describe: expected a column image (a struct of bytes and path) in {folder / name}.parquet; "
+                        f"got {got}"
+                    )
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"describe: {folder} cannot be read as Parquet: {error}") from error
     return total, items(), []
@@ -182,7 +188,7 @@ def _item(part: str, at: int, row: dict[str, Any]) -> Item:
     image = row["image"] or {}
     label = row.get("label")
     kind = row.get("label_name") or ("no class" if label is None else f"class {label}")
-    captions = tuple(c.strip() for c in row.get("captions") or () if c and c.strip())
+    captions = captions_in(row.get("captions"))
     name = image.get("path") or f"row {at}"
     return Item(part=part, name=name, kind=str(kind), captions=captions, content=image.get("bytes") or b"")
 

@@ -48,6 +48,12 @@ def read_captions(
     return captions, problems
 
 
+def captions_in(given: object) -> tuple[str, ...]:
+    """The captions in a value that holds one or several: a text, a list of texts; of anything else none."""
+    texts = given if isinstance(given, list) else [given]
+    return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+
+
 def _parse(line: bytes) -> tuple[str, tuple[str, ...]]:
     """The file name and the captions of one line. Raises ValueError with the reason."""
     try:
@@ -60,8 +66,7 @@ def _parse(line: bytes) -> tuple[str, tuple[str, ...]]:
     if not isinstance(name, str):
         raise ValueError('expected an object with "file_name" and "text"')
     given = next((entry[column] for column in COLUMNS if column in entry), None)
-    texts = given if isinstance(given, list) else [given]
-    written = tuple(t.strip() for t in texts if isinstance(t, str) and t.strip())
+    written = captions_in(given)
     if not written:
         raise ValueError(f"no caption: expected a text in one of {', '.join(COLUMNS)}")
     return name, written

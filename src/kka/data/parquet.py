@@ -1,8 +1,8 @@
 """Parquet folders: `train.parquet` and `test.parquet` with images, class labels and captions.
 
 Columns: `image` (struct of `bytes` and `path`, as Hugging Face `datasets` writes it), `label` (int); and, where they
-exist, `label_name`, `captions` (list of strings), `coarse_label`, `coarse_name` (superclasses). Labels and captions
-are read at once; image bytes only for the rows that the task needs, row group by row group.
+exist, `label_name`, `captions` (list of strings, or one string), `coarse_label`, `coarse_name` (superclasses). Labels
+and captions are read at once; image bytes only for the rows that the task needs, row group by row group.
 """
 
 from collections import Counter, defaultdict
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from kka.data.assemble import Request, Split, assemble, template
 from kka.data.decode import Source
+from kka.data.metadata import captions_in
 from kka.data.split import choose_normal, fold
 from kka.errors import UserError
 from kka.task import SetAside, Task
@@ -33,14 +34,9 @@ def load_parquet(folder: Path, request: Request) -> Task:
     all their captions. Where a caption is missing, the request's description (normals only) or a template with the
     class name stands in; the details say so. Raises UserError for files, columns or classes that are not as expected.
     """
-    train_file = folder / "train.parquet"
-    if not train_file.is_file():
-        raise UserError(f"expected {train_file}, the training images; found only test.parquet there")
-    tables = {"train": _Table(train_file)}
-    if (folder / "test.parquet").is_file():
-        tables["test"] = _Table(folder / "test.parquet")
+    tables = _tables(folder)
     names = _class_names(list(tables.values()))
-    normal = _choose(request, list(tables.values()), names)
+    normal = _choose(request.normal, list(tables.values()), names)
     train, stood_in = _split(tables["train"], names, normal, request.describe)
     test = _split(tables["test"], names, normal, None)[0] if "test" in tables else None
     notes = []
@@ -60,6 +56,24 @@ def load_parquet(folder: Path, request: Request) -> Task:
         set_aside=[aside for table in tables.values() for aside in table.unlabelled],
         notes=notes,
     )
+
+
+def check_normal(folder: Path, tasks: Sequence[Sequence[str]]) -> None:
+    """Raises UserError where the normal classes of one of the tasks are none of the data set's; no image is read."""
+    tables = list(_tables(folder).values())
+    names = _class_names(tables)
+    for normal in tasks:
+        _choose(normal, tables, names)
+
+
+def _tables(folder: Path) -> "dict[str, _Table]":
+    train_file = folder / "train.parquet"
+    if not train_file.is_file():
+        raise UserError(f"expected {train_file}, the training images; found only test.parquet there")
+    tables = {"train": _Table(train_file)}
+    if (folder / "test.parquet").is_file():
+        tables["test"] = _Table(folder / "test.parquet")
+    return tables
 
 
 class _Table:
@@ -145,7 +159,7 @@ def _class_names(tables: list[_Table]) -> dict[str, str]:
     return {label: name if counts[name] == 1 else f"{name} ({label})" for label, name in names.items()}
 
 
-def _choose(request: Request, tables: list[_Table], names: Mapping[str, str]) -> set[str]:
+def _choose(normal: Sequence[str], tables: list[_Table], names: Mapping[str, str]) -> set[str]:
     """The normal classes. A word is tried as label, as class name, then as superclass."""
     aliases: dict[str, set[str]] = defaultdict(set)
     for table in tables:
@@ -161,7 +175,7 @@ def _choose(request: Request, tables: list[_Table], names: Mapping[str, str]) ->
         aliases[fold(label)] = {name}
     shown = [f"{label} {names[label]}" for label in sorted(names, key=lambda x: (len(x), x))]
     superclasses = sorted({str(c) for table in tables for c in table.column("coarse_name") if c is not None})
-    wanted = [fold(name).replace("coarse: ", "coarse:") for name in request.normal]
+    wanted = [fold(name).replace("coarse: ", "coarse:") for name in normal]
     return choose_normal(wanted, dict(aliases), shown=[*[f"coarse:{c}" for c in superclasses], *shown])
 
 
@@ -170,7 +184,7 @@ def _split(table: _Table, names: Mapping[str, str], normal: set[str], describe: 
     kinds = tuple(names[label] for label in table.labels)
     captions, stood_in = [], 0
     for kind, given in zip(kinds, table.column("captions"), strict=True):
-        written = tuple(c.strip() for c in given or () if c and c.strip())
+        written = captions_in(given)
         if not written:
             stood_in += 1
             written = (describe.strip() if describe and kind in normal else template(kind),)

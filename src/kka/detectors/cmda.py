@@ -79,7 +79,7 @@ class CMDA:
     (as SSD's); anomalies join every term as negatives; TF-IDF by default in the place of sentence embeddings; the rows
     of W do sum to 1. How the published 200 epochs divide between the steps is not known; 50 + 150 is a reading.
 
-    `fit` sets `model_`.
+    `fit` sets `model_` and `noise_draws_`: how many images step 2 generated, as vectors.
     """
 
     SETTINGS = CMDASettings
@@ -120,6 +120,7 @@ class CMDA:
         network = seeded(lambda: ImageNetwork(s.depth, s.width), device, seed=derive_seed(self.seed, "network"))
         texts = None if captions is None else self._texts(captions, device)
         self._train(network, texts, Stock(normals, anomalies, device, size=s.size))
+        self.noise_draws_ = 0 if texts is None else s.generation_epochs * len(normals)
         self.model_ = fit_feature_score(
             network.encoder, normals, anomalies if s.outlier_score else None, shape=_shape(s), device=device,
             seed=derive_seed(self.seed, "clusters"),

@@ -48,18 +48,32 @@ def _rows() -> list[tuple[str, str, str]]:
     return [*ROWS, *((title, LAST, variant) for variant, title in VARIANTS.items())]
 
 
+def _beside(rows: Sequence[Row], mine: Sequence[Row], base: str, *, same: bool) -> tuple[str, str]:
+    """The AUROC of the loop as it stands on the tasks and seeds that `mine` has, and the gain of `mine` over it."""
+    if same or not mine:
+        return "", ""
+    pairs = {(row["normal"], row["seed"]) for row in mine}
+    there = [
+        row | {"arm": "base"} for row in rows
+        if (row["arm"], row["variant"]) == (base, "") and (row["normal"], row["seed"]) in pairs
+    ]  # fmt: skip
+    difference = gain([*there, *mine], "sad", mine[0]["arm"], "base")
+    return written(mean_over_tasks(there, "sad", "base")), written(difference, signed=True)
+
+
 def table(rows: Sequence[Row], name: str) -> list[str]:
-    """Markdown: a row a variant; gains are over the first generation, paired by task and seed."""
-    head = ["the loop with", "AUROC", "seen", "unseen", "gain over KKA (0)", "hard in the pool", "tasks × seeds"]
+    """Markdown: a row a variant, beside KKA (0) and the defaults on the very tasks and seeds that it has."""
+    head = ["the loop with", "AUROC", "KKA (0) there", "gain", "the defaults, rep, there", "gain", "hard in the pool",
+            "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    first = [row for row in rows if row["arm"] == "rep-0"]
     for title, arm, variant in _rows():
         mine = [row for row in rows if row["arm"] == arm and row["variant"] == variant]
         share = [row["hard"] / row["anomalies"] for row in mine if row["hard"] is not None]
         cells = [
             title,
-            *(written(mean_over_tasks(mine, "sad", arm, figure)) for figure in ("auroc", "seen", "unseen")),
-            "" if arm == "rep-0" else written(gain([*first, *mine], "sad", arm, "rep-0"), signed=True),
+            written(mean_over_tasks(mine, "sad", arm)),
+            *_beside(rows, mine, "rep-0", same=arm == "rep-0"),
+            *_beside(rows, mine, LAST, same=(arm, variant) == (LAST, "")),
             f"{100 * sum(share) / len(share):.0f} %" if share else "–",
             counted(mine),
         ]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ Row = dict[str, Any]
 
 BACKBONED = ("simplenet", "recontrast", "recontrast-random")
 ARM_TITLES = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
+KINDS = {"rep": "rep", "add": "add", "first": "rep", "any": "add", "real": "add"}
+"""What an arm with a number takes -> the mode of the pool that it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,9 @@ class Cell:
     detector: str
     """A detector's name; "recontrast-random" is ReContrast without pre-training."""
     arm: str
-    """none, noise, real (random real images of known classes), rep-<r> or add-<r> (the pool after round r), or
-    first-<n> (the first n images of round 0)."""
+    """none; noise and real (random real images of known classes), as many as the first generation; rep-<r> or
+    add-<r>: the pool after round r; first-<n>: the first n images of round 0. Controls of add-<r>, with as many images
+    as it has: any-<r>, the first generation and random ones of what rounds 1 to r drew; real-<r>, real images."""
     seed: int
     protocol: Protocol = "withheld"
     scale: Scale = "cpu"
@@ -52,10 +55,10 @@ class Cell:
     @property
     def round(self) -> int | None:
         """The round of its pool; None for the controls."""
-        mode, _, number = self.arm.partition("-")
-        if not number.isdigit() or mode not in ("rep", "add", "first"):
+        kind, _, number = self.arm.partition("-")
+        if not number.isdigit() or kind not in KINDS:
             return None
-        return 0 if mode == "first" else int(number)
+        return 0 if kind == "first" else int(number)
 
     @property
     def first(self) -> int | None:
@@ -65,35 +68,50 @@ class Cell:
 
     @property
     def mode(self) -> str:
-        """rep or add. Before any round the two are one."""
-        return self.arm.partition("-")[0] if self.round else "rep"
+        """Of its pool: rep or add. Before any round the two are one."""
+        return KINDS[self.arm.partition("-")[0]] if self.round else "rep"
 
     def __post_init__(self) -> None:
         if self.arm not in ARM_TITLES and self.round is None:
-            known = ", ".join([*ARM_TITLES, "rep-<round>", "add-<round>", "first-<n>"])
+            known = ", ".join([*ARM_TITLES, *(f"{kind}-<{'n' if kind == 'first' else 'round'}>" for kind in KINDS)])
             raise UserError(f"arm: expected {known}; got {self.arm!r}")
+
+
+FIELDS = ("id", *(f.name for f in fields(Cell)), "auroc")
+"""What a row has at least."""
 
 
 def arm_title(arm: str) -> str:
     """An arm as people read it."""
-    mode, _, number = arm.partition("-")
-    if mode == "first":
-        return f"first generation, {number}"
-    return ARM_TITLES.get(arm) or f"KKA ({number}), {mode}"
+    if arm in ARM_TITLES:
+        return ARM_TITLES[arm]
+    kind, _, number = arm.partition("-")
+    return {
+        "first": f"first generation, {number}",
+        "any": f"KKA ({number}), random ones added",
+        "real": f"random real images, as many as KKA ({number}), add",
+    }.get(kind, f"KKA ({number}), {kind}")
 
 
 class Results:
-    """The file of results."""
+    """The file of results.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        UserError: the path is a folder.
+    """
+
+    def __init__(self, path: Path, fields: tuple[str, ...] = FIELDS) -> None:
+        if path.is_dir():
+            raise UserError(f"results: expected a file of JSON lines; {path} is a folder")
         self.path = path
+        self.fields = fields
 
     def rows(self) -> list[Row]:
         """Every stored result; of two with one id, the later. A warning names lines that are none."""
         if not self.path.is_file():
             return []
         found = {}
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             lines = file.read().splitlines()
         for number, line in enumerate(lines, start=1):
@@ -101,9 +119,11 @@ class Results:
                 continue
             try:
                 row = json.loads(line)
+                if missing := [name for name in self.fields if name not in row]:
+                    raise ValueError(f"without {', '.join(missing)}")
                 found[row["id"]] = row
-            except (json.JSONDecodeError, KeyError, TypeError) as error:  # half a line of a killed process
-                warnings.warn(f"{self.path}, line {number}: no result ({error!r}); it is passed over", stacklevel=2)
+            except (ValueError, TypeError) as error:  # half a line of a killed process
+                warnings.warn(f"{self.path}, line {number}: no result ({error}); it is passed over", stacklevel=2)
         return list(found.values())
 
     def done(self) -> set[str]:
@@ -128,7 +148,7 @@ class Results:
         return {row["id"]: row for row in self._settings().rows()}
 
     def _settings(self) -> "Results":
-        return Results(self.path.with_suffix(".settings.jsonl"))
+        return Results(self.path.with_suffix(".settings.jsonl"), ("id",))
 
     def _append(self, row: Row) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
+from kka.data.decode import first_few
 from kka.detectors import configure_detector, fit_detector
 from kka.detectors.backbones import RANDOM, BackboneOptions
 from kka.experiments.cells import BACKBONED, Cell
 from kka.experiments.leaks import check_images
-from kka.experiments.pools import ensure_pool, generated_by, open_cell_task, pool_of
+from kka.experiments.pools import ensure_pool, fresh_of, generated_by, open_cell_task, pool_of
 from kka.experiments.tasks import SCALES, dataset
 from kka.metrics import evaluate
 from kka.protocols import Detector, Images
 from kka.seeding import derive_seed
-from kka.task import Task
+from kka.task import Knowledge, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +49,15 @@ class Anomalies:
 @lru_cache(maxsize=1)  # cells are worked through task by task
 def _task(dataset_name: str, normal: str, protocol: Any, data: Path) -> Task:
     cell = Cell(dataset=dataset_name, normal=normal, protocol=protocol, detector="sad", arm="none", seed=0)
-    return open_cell_task(cell, data)
+    task = open_cell_task(cell, data)
+    if task.set_aside:
+        several = f"{len(task.set_aside)} picture{'s' * (len(task.set_aside) > 1)}"
+        warnings.warn(f"{dataset_name} {normal}: {several} set aside: {first_few(task.set_aside)}", stacklevel=2)
+    return task
 
 
 def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
-    """The anomalies of a cell's arm. Noise and real ones are as many as the first generation.
+    """The anomalies of a cell's arm.
 
     Raises:
         BusyError: another process is making the pool.
@@ -64,14 +70,35 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
         return Anomalies(images=rng.integers(0, 256, (count, *task.normals.shape[1:]), dtype=np.uint8))
     assert task.knowledge is not None
     if cell.arm == "real":
-        return Anomalies(images=task.knowledge.images[np.sort(rng.permutation(len(task.knowledge.images))[:count])])
+        return Anomalies(images=_real(task.knowledge, count, rng))
     assert cell.round is not None
     out = ensure_pool(cell, task, place.data, place.work)
     pool, hard = pool_of(out, cell.round)
+    kind = cell.arm.partition("-")[0]
+    if kind == "real":
+        return Anomalies(images=_real(task.knowledge, len(pool), rng))
+    if kind == "any":
+        return _any(out, cell.round, len(pool), rng)
     kept = slice(cell.first)  # all, or the first so many: captions come in the order of the prompts, so shuffled
     order = rng.permutation(len(pool))[kept] if cell.first else np.arange(len(pool))
     generated = len(order) if cell.first else generated_by(out, cell.round)
     return Anomalies(images=pool.images[order], hard=None if hard is None else hard[order], generated=generated)
+
+
+def _real(knowledge: Knowledge, count: int, rng: np.random.Generator) -> Images:
+    """Real images of the known classes at random; of more the first are the same."""
+    return knowledge.images[np.sort(rng.permutation(len(knowledge.images))[:count])]
+
+
+def _any(out: Path, last: int, count: int, rng: np.random.Generator) -> Anomalies:
+    """The first generation, and random ones of what the rounds up to `last` drew, hard or not."""
+    parts = [fresh_of(out, number) for number in range(last + 1)]
+    first, everything = len(parts[0][0]), sum(len(pool) for pool, _ in parts)
+    later = first + rng.permutation(everything - first)[: count - first]
+    chosen = np.concatenate([np.arange(first), np.sort(later)])
+    judged = [np.zeros(len(pool), dtype=bool) if hard is None else hard for pool, hard in parts]
+    images = np.concatenate([pool.images for pool, _ in parts])
+    return Anomalies(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=generated_by(out, last))
 
 
 def sad_schedule(cell: Cell) -> list[str]:
@@ -131,6 +158,8 @@ def compute(cell: Cell, place: Place) -> dict[str, Any]:
     return {
         **evaluate(scores, task.test.is_anomaly, task.test.seen),
         "normals": len(task.normals),
+        "test_normals": int((~task.test.is_anomaly).sum()),
+        "test_anomalies": int(task.test.is_anomaly.sum()),
         "anomalies": 0 if anomalies.images is None else len(anomalies.images),
         "hard": None if anomalies.hard is None else int(anomalies.hard.sum()),
         "generated": anomalies.generated,

@@ -1,11 +1,17 @@
 """How the experiments' figures look: one style, and PNG files that are written whole."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 COLOURS = {"none": "#8a8f98", "first": "#d08770", "kka": "#2f6f9f", "hard": "#b4413c", "normal": "#2f6f9f"}
+
+
+def tell(text: str) -> None:
+    """Say what takes a minute."""
+    print(f"{text} …", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from kka.detectors import fit_detector
 from kka.experiments.cells import Cell, Row
 from kka.experiments.compute import Place, prepared
-from kka.experiments.drawing import COLOURS, figure
+from kka.experiments.drawing import COLOURS, figure, tell
 from kka.experiments.plan import Plan
 from kka.experiments.pools import open_cell_task
 from kka.experiments.tasks import dataset
@@ -51,6 +51,7 @@ def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndar
 
     assert task.test is not None
     anomalies, detector = prepared(cell, task, place)
+    tell(f"figure 5: training {cell.id}")
     fit_detector(detector, task.normals, anomalies.images, hard=anomalies.hard)
     rng = np.random.default_rng(0)
     sides = [np.flatnonzero(task.test.is_anomaly == side) for side in (False, True)]

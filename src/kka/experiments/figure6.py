@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kka.detectors import fit_detector
-from kka.experiments.cells import Cell, Row
+from kka.experiments.cells import Cell, Row, made_with
 from kka.experiments.compute import Place, prepared
-from kka.experiments.drawing import COLOURS, figure
+from kka.experiments.drawing import COLOURS, figure, tell
 from kka.experiments.plan import Plan
 from kka.experiments.pools import open_cell_task
+from kka.experiments.provenance import settings_of
 from kka.experiments.tasks import dataset
 from kka.metrics import auroc
 from kka.store import write_atomically
@@ -32,9 +33,11 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
     curves = json.loads(stored.read_text()) if stored.is_file() else {}
     cells = [plan.cell(name, task_name, "recontrast", arm, 0) for arm in ("none", f"rep-{dataset(name).rounds}")]
     for cell in cells:
-        if cell.id not in curves:
+        now = made_with(settings_of(cell, place))
+        if curves.get(cell.id, {}).get("made_with") != now:
+            tell(f"figure 6: training {cell.id}")
             task = open_cell_task(cell, place.data)
-            curves[cell.id] = {"arm": cell.arm, **_curve(cell, task, place)}
+            curves[cell.id] = {"arm": cell.arm, "made_with": now, **_curve(cell, task, place)}
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(stored, json.dumps(curves, indent=1))
     path = folder / f"figure6-{name}.png"

@@ -1,5 +1,6 @@
 """What is asked of an experiment: data sets, tasks, seeds, scale."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ class Plan:
     protocol: Protocol
     backbone: str
     """The name of the backbone, for the detectors that have one."""
+    loop: tuple[str, ...] = ()
+    """Settings of every pool's run, as name=value: its models among them."""
 
     def tasks(self) -> list[tuple[str, str]]:
         """(data set, task)."""
@@ -29,7 +32,10 @@ class Plan:
         return (self.chosen or dataset(name).reported)[0]
 
     def cell(self, name: str, task: str, detector: str, arm: str, seed: int, variant: str = "") -> Cell:
-        return Cell(
+        cell = Cell(
             dataset=name, normal=task, detector=detector, arm=arm, seed=seed, protocol=self.protocol, scale=self.scale,
-            backbone=self.backbone if detector in BACKBONED else "", variant=variant,
+            backbone=self.backbone if detector in BACKBONED else "",
         )  # fmt: skip
+        if cell.round is None:  # it needs no pool
+            return cell
+        return dataclasses.replace(cell, variant=",".join([*self.loop, *filter(None, [variant])]))

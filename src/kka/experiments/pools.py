@@ -4,7 +4,9 @@ The modes of one seed part at the pool of round 1: what comes before is made onc
 """
 
 import dataclasses
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,6 +18,7 @@ import numpy as np
 from kka.cache import ImageCache
 from kka.config import RunConfig
 from kka.data import open_task
+from kka.data.metadata import captions_in
 from kka.detectors import parse_settings
 from kka.detectors.sad import SAD
 from kka.errors import UserError
@@ -43,19 +46,41 @@ MADE_FROM = ".made_from"
 """Beside a language model: the digest of what it was trained on and how."""
 
 
+DATA = "data.digest"
+"""In a pool's folder: of the data set's files."""
+
+
 class BusyError(Exception):
     """Another process is making this pool."""
 
 
+def check_tasks(cells: Sequence[Cell], data: Path) -> None:
+    """Before hours are spent: every data set is there, and every task's classes are in it.
+
+    Raises:
+        UserError: what is missing and what to do.
+    """
+    from kka.data.parquet import check_normal
+
+    for name in dict.fromkeys(cell.dataset for cell in cells):
+        tasks = sorted({cell.normal for cell in cells if cell.dataset == name})
+        check_normal(_folder(name, data), [classes(task) for task in tasks])
+
+
 def open_cell_task(cell: Cell, data: Path) -> Task:
     """The task of a cell; `data` is the folder that holds the data sets."""
-    folder = data / cell.dataset
+    folder = _folder(cell.dataset, data)
+    return open_task(str(folder), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol])
+
+
+def _folder(name: str, data: Path) -> Path:
+    folder = data / name
     if not (folder / "train.parquet").is_file():
         raise UserError(
-            f"data set {cell.dataset}: expected {folder}/train.parquet; found none. Bring it into that form with "
-            f"kka data prepare {cell.dataset} --out {folder}, or name its parent folder: --data DIR."
+            f"data set {name}: expected {folder}/train.parquet; found none. Bring it into that form with "
+            f"kka data prepare {name} --out {folder}, or name its parent folder: --data DIR."
         )
-    return open_task(str(folder), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol])
+    return folder
 
 
 def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
@@ -94,12 +119,24 @@ def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
 
 def _key(cell: Cell, mode: str) -> str:
     parts = [cell.dataset, cell.normal.replace(":", "_"), str(cell.seed), mode]
-    return "-".join([*parts, *(mark for mark, holds in _marks(cell) if holds), *filter(None, [cell.variant])])
+    variant = re.sub(r"[^\w.=,+-]+", "_", cell.variant)  # a model's spec has slashes and colons
+    return "-".join([*parts, *(mark for mark, holds in _marks(cell) if holds), *filter(None, [variant])])
 
 
 def _marks(cell: Cell) -> tuple[tuple[str, bool], ...]:
     """What makes a cell's models other than the usual ones."""
     return (("paper", cell.protocol == "paper"), (cell.scale, cell.scale != "cpu"))
+
+
+@lru_cache(maxsize=8)
+def data_digest(folder: Path) -> str:
+    """Of a data set's files: figures and pools of other data under the same name must not pass for these."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in ("train.parquet", "test.parquet"):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
@@ -162,7 +199,8 @@ def _captions(file: Path) -> list[str]:
 
     if "captions" not in pq.read_schema(file).names:
         return []
-    return [text for texts in pq.read_table(file, columns=["captions"])["captions"].to_pylist() for text in texts or ()]
+    return [text for given in pq.read_table(file, columns=["captions"])["captions"].to_pylist()
+            for text in captions_in(given)]  # fmt: skip
 
 
 def _common(tasks: list[Task]) -> Task:
@@ -188,11 +226,13 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     """
     config = pool_config(cell, data, work)
     out = work / "pools" / _key(cell, config.mode)
-    _require_unchanged(out, config)
+    made_from = data_digest(data / cell.dataset)
+    _require_unchanged(out, config, made_from)
     if (out / "done").is_file():
         return out
     check_images(task, {})
-    ensure_language_model(cell, data, work)
+    if _own_language(cell, config, work):
+        ensure_language_model(cell, data, work)
     with claim(work / "claims", str(out)) as mine:
         if not mine:
             raise BusyError(str(out))
@@ -206,8 +246,12 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
                     shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
             _adopt(out, config)
         with Store(out, config.as_dict(), resume=(out / "config.yaml").is_file()) as store:
-            model, writer = build_images("bank:train", config, task), build_language(config.lm, config, task)
+            write_atomically(out / DATA, made_from + "\n")
+            spec = "bank:train" if config.images == "auto" else config.images
+            model, writer = build_images(spec, config, task), build_language(config.lm, config, task)
             facts = [r.facts for r in rounds(task, writer, model, config=config, store=store, cache=ImageCache())]
+        drawn = {f"round {number}": fresh_of(out, number)[0].images for number in range(len(facts))}
+        check_images(task, drawn)  # what trained the evaluators too, whether it entered the pool or not
         write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
         write_atomically(out / "done", "")
     return out
@@ -219,10 +263,20 @@ def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
     return [cell for key, cell in found.items() if not (work / "pools" / key / "done").is_file()]
 
 
-def _require_unchanged(out: Path, config: RunConfig) -> None:
-    """A pool of other settings under the same name must not pass for this one."""
+def _own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
+    """Whether the language model is the one that is trained here, and not one that was named."""
+    return config.lm == f"hf:{_language_folder(cell, dataset(cell.dataset), work)}"
+
+
+def _require_unchanged(out: Path, config: RunConfig, made_from: str) -> None:
+    """A pool of other settings or other data under the same name must not pass for this one."""
     if not (out / "config.yaml").is_file():
         return
+    if (out / DATA).is_file() and (out / DATA).read_text().strip() != made_from:
+        raise UserError(
+            f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
+            f"name another --work."
+        )
     here = {"data": config.data, "lm": config.lm}  # where things lie is no setting
     stored = RunConfig.from_dict(read_config(out) | here)
     if lines := differences(stored.as_dict(), config.as_dict()):

@@ -1,7 +1,7 @@
 """What a stored figure was made with, so that a changed default cannot let an old figure stand for a new one.
 
-The settings are those of the cell's detector and of the run that made its anomalies. Seeds, tasks and places are no
-part of them: a cell's id has those.
+The settings are those of the cell's detector and of the run that made its anomalies, with a digest of the data set's
+files. Seeds, tasks and places are no part of them: a cell's id has those.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 from kka.errors import UserError
 from kka.experiments.cells import BACKBONED, Cell, Results
 from kka.experiments.compute import Place, build
-from kka.experiments.pools import pool_config
+from kka.experiments.pools import data_digest, pool_config
 from kka.experiments.tasks import dataset
 from kka.store import flat
 
@@ -27,6 +27,8 @@ def settings_of(cell: Cell, place: Place) -> Settings:
     """The settings behind a cell's figure."""
     detector: Any = build(cell, place)
     found: dict[str, Any] = {"detector": dataclasses.asdict(detector.settings)}
+    if (place.data / cell.dataset).is_dir():
+        found["data"] = data_digest(place.data / cell.dataset)
     found["detector"].pop("device", None)
     if cell.detector in BACKBONED:
         found["backbone"] = {name: getattr(detector.backbone, name) for name in ("padding", "mean", "std")}

@@ -16,9 +16,16 @@ _SAME = ("dataset", "normal", "detector", "arm", "protocol", "scale", "variant")
 
 
 def belonging(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
-    """The rows that are of these cells, with any seed and backbone: those of other tasks and variants stay out."""
+    """The rows that are of these cells, with any seed: those of other tasks and variants stay out.
+
+    Of the cells' backbone where there are any such rows, else of whichever there is.
+    """
     wanted = {tuple(getattr(cell, name) for name in _SAME) for cell in cells}
-    return [row for row in rows if tuple(row[name] for name in _SAME) in wanted]
+    found = [row for row in rows if tuple(row[name] for name in _SAME) in wanted]
+    asked = {cell.backbone for cell in cells} - {""}
+    if asked & {row.get("backbone") for row in found}:
+        return [row for row in found if row.get("backbone") in (*asked, "", None)]
+    return found
 
 
 def whole(rows: Sequence[Row]) -> list[Row]:
@@ -74,6 +81,11 @@ def gain(
         if both:
             means.append(float(np.mean([with_it[task][seed] - without[task][seed] for seed in both])))
     return mean_ci95(means) if means else None
+
+
+def mean_count(rows: Sequence[Row], name: str) -> str:
+    """The mean of a count over rows, rounded: "1,250"."""
+    return f"{sum(row[name] for row in rows) / len(rows):,.0f}" if rows else "–"
 
 
 def written(figure: Figure | None, *, signed: bool = False) -> str:

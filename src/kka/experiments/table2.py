@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kka.experiments import paper
 from kka.experiments.cells import Cell, Row, arm_title
 from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, gain, mean_over_tasks, whole, written
+from kka.experiments.summary import counted, gain, mean_count, mean_over_tasks, whole, written
 from kka.experiments.tasks import dataset
 
 DETECTORS = {
@@ -40,8 +40,8 @@ def cells(plan: Plan) -> list[Cell]:
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the counts."""
     mine = whole([row for row in rows if row["dataset"] == name and row["detector"] in DETECTORS])
-    head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "images generated",
-            "feature-noise draws", "tasks × seeds"]  # fmt: skip
+    head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "anomaly images",
+            "images generated", "feature-noise draws", "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for detector, title in DETECTORS.items():
         for arm in arms(name):
@@ -53,11 +53,7 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
                 title, arm_title(arm), written(published),
                 *(written(mean_over_tasks(mine, detector, arm, figure)) for figure in ("auroc", "seen", "unseen")),
                 "" if arm == "none" else written(gain(mine, detector, arm, "none"), signed=True),
-                _mean(here, "generated"), _mean(here, "noise_draws"), counted(here),
+                *(mean_count(here, number) for number in ("anomalies", "generated", "noise_draws")), counted(here),
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def _mean(rows: Sequence[Row], name: str) -> str:
-    return f"{sum(row[name] for row in rows) / len(rows):,.0f}" if rows else "–"

@@ -1,4 +1,4 @@
-"""Table III: SAD + KKA (rep), without anomalies and after rounds 0 to 3; beside it KKA (add) after round 3.
+"""Table III: SAD + KKA (rep), without anomalies and after rounds 0 to 3; beside it KKA (add) and controls.
 
     kka experiment table3 --dataset oxford102 ucm_caption --seeds 3
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from kka.experiments import paper
 from kka.experiments.cells import Cell, Row, arm_title
 from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, gain, mean_over_tasks, whole, written
+from kka.experiments.summary import counted, gain, mean_count, mean_over_tasks, whole, written
 
-ARMS = ("none", "noise", "rep-0", "rep-1", "rep-2", "rep-3", "add-3", "real")
-LATER = ("rep-1", "rep-2", "rep-3", "add-3")
+ARMS = ("none", "noise", "rep-0", "rep-1", "rep-2", "rep-3", "add-3", "any-3", "real", "real-3")
+LATER = ("rep-1", "rep-2", "rep-3", "add-3", "any-3")
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -34,12 +34,13 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
 
 def rounds_table(mine: Sequence[Row], published: dict[str, paper.Figure]) -> list[str]:
     """A row an arm."""
-    head = ["trained with", "paper", "AUROC", "seen", "unseen", "over no anomalies", "over KKA (0)", "tasks × seeds"]
+    head = ["trained with", "images", "paper", "AUROC", "seen", "unseen", "over no anomalies", "over KKA (0)",
+            "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for arm in ARMS:
         here = [row for row in mine if row["detector"] == "sad" and row["arm"] == arm]
         cells = [
-            arm_title(arm), written(published.get(arm)),
+            arm_title(arm), mean_count(here, "anomalies"), written(published.get(arm)),
             *(written(mean_over_tasks(mine, "sad", arm, figure)) for figure in ("auroc", "seen", "unseen")),
             "" if arm == "none" else written(gain(mine, "sad", arm, "none"), signed=True),
             written(gain(mine, "sad", arm, "rep-0"), signed=True) if arm in LATER else "",
