@@ -84,6 +84,16 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         run_experiment(command(tmp_path, "table3", dataset=("oxford102",)))
 
 
+def test_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_experiment(command(tmp_path, "table3", dataset=("cifar100",), tasks=("all",), dry_run=True))
+    assert f"{20 * len(ARMS)} cells" in capsys.readouterr().out
+    run_experiment(command(tmp_path, "table3", dataset=("oxford102",), tasks=("all",), dry_run=True))
+    assert f"{102 * len(ARMS)} cells" in capsys.readouterr().out
+    for names in (("ucm_caption",), ("cifar100", "oxford102")):
+        with pytest.raises(UserError, match="--tasks all: expected one --dataset of oxford102, cifar100"):
+            run_experiment(command(tmp_path, "table3", dataset=names, tasks=("all",), dry_run=True))
+
+
 def test_a_task_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_experiment(command(tmp_path, "table3", dataset=("oxford102",), tasks=("26", "26"), dry_run=True))
     assert f"{len(ARMS)} cells" in capsys.readouterr().out

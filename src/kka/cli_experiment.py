@@ -26,7 +26,8 @@ class Experiment:
 figure3, figure4, figure5, figure6, ablation."""
     dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
     tasks: tuple[str, ...] = ()
-    """Normal classes; several that make one normal are joined by +. Default: the reported tasks of each data set."""
+    """Normal classes; several that make one normal are joined by +; all: every superclass of cifar100, every class of \
+oxford102. Default: the reported tasks of each data set."""
     seeds: int = 3
     """How many, from 0."""
     scale: Literal["full", "cpu", "smoke"] = "cpu"
@@ -118,10 +119,12 @@ def run_experiment(command: Experiment) -> int:
 
 def _plan(command: Experiment) -> "Plan":
     from kka.experiments.plan import Plan
+    from kka.experiments.tasks import chosen_tasks
 
     untrained = "+random" if command.backbone_weights == "random" else ""
     return Plan(
-        datasets=command.dataset, chosen=command.tasks, seeds=range(command.seeds), scale=command.scale,
+        datasets=command.dataset, chosen=chosen_tasks(command.dataset, command.tasks),
+        seeds=range(command.seeds), scale=command.scale,
         protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained, loop=command.loop,
     )  # fmt: skip
 
@@ -252,5 +255,6 @@ def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> l
 
     lines = []
     for name, data, table in tables(_plan(command), rows, list(EXPERIMENTS) if only is None else [only]):
-        lines += ["", f"{EXPERIMENTS[name]}: {DATASETS[data].title} (scale {command.scale})", "", *table]
+        how = f"scale {command.scale}, protocol {command.protocol}"
+        lines += ["", f"{EXPERIMENTS[name]}: {DATASETS[data].title} ({how})", "", *table]
     return lines

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kka.data.prepare.cifar100 import TREE
 from kka.errors import UserError, unknown
 
 Scale = Literal["full", "cpu", "smoke"]
@@ -21,6 +22,8 @@ class DataSet:
     """The tasks of the tables. The published one stands first where labels allow."""
     tuning: tuple[str, ...]
     """Tasks apart from those reported: settings are chosen on these alone."""
+    every: tuple[str, ...] = ()
+    """All tasks of the published kind, where there are not too many to name."""
     single: tuple[str, ...] = ()
     """Table IV: one class normal, all others anomalous."""
     rounds: int
@@ -42,7 +45,8 @@ class DataSet:
 DATASETS = {
     "oxford102": DataSet(
         name="oxford102", title="Oxford-102", reported=("26", "10", "46", "51", "77", "89", "17", "73"),
-        tuning=("12", "60", "82", "94"), rounds=2, initial=200, fresh=200, per_round=60,
+        tuning=("12", "60", "82", "94"), every=tuple(str(label) for label in range(1, 103)),
+        rounds=2, initial=200, fresh=200, per_round=60,
         common_language_model=True, epochs=200,
     ),
     "ucm_caption": DataSet(
@@ -53,10 +57,26 @@ DATASETS = {
     "cifar100": DataSet(
         name="cifar100", title="CIFAR-100",
         reported=("coarse:household_furniture", "coarse:trees", "coarse:vehicles_1"), tuning=("coarse:flowers",),
+        every=tuple(f"coarse:{name}" for name in TREE),
         single=("5", "47", "8", "3"), rounds=3, initial=1000, fresh=400, per_round=200,
         common_language_model=True, language_steps=200, epochs=150, cpu_epochs=15,
     ),
 }  # fmt: skip
+
+
+def chosen_tasks(names: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks that are asked for; "all" stands for every task of the one data set.
+
+    Raises:
+        UserError: all tasks of several data sets, or of one that has too many.
+    """
+    if tasks != ("all",):
+        return tasks
+    every = dataset(names[0]).every
+    if len(names) > 1 or not every:
+        able = ", ".join(name for name, known in DATASETS.items() if known.every)
+        raise UserError(f"--tasks all: expected one --dataset of {able} with it; got {', '.join(names)}")
+    return every
 
 
 def dataset(name: str) -> DataSet:
