@@ -44,8 +44,8 @@ HOW = {
     "is as many images of uniform noise as the first generation. anomaly images: trained with; images generated: those "
     f"that did not enter the pool included. Backbone: `{BACKBONE}`.",
     "figure4": "",
-    "ablation": "Tuning tasks, which none of the tables above holds. Each row stands beside the first generation and the "
-    "loop's defaults on the very tasks and seeds that it has itself; gains are paired.",
+    "ablation": "Tuning tasks, which none of the tables above holds. Each row stands beside the first generation and "
+    "the loop's defaults on the very tasks and seeds that it has itself; gains are paired.",
 }
 """What a reader must know beside each table."""
 
@@ -77,9 +77,9 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
     lines = [
         "## What was run, and what was not", "",
         "With three seeds on the reported tasks at scale `cpu`; times are for one core, with pools. Not run at all: "
-        "scale `full` (published settings; needs a GPU), the paper's own protocol (`--protocol paper`), all superclasses "
-        "of CIFAR-100 (`--tasks all`), a large language model and a text-to-image model (`--loop lm=… images=…`). Table "
-        "II with the backbone's options as above.", "",
+        "scale `full` (published settings; needs a GPU), the paper's own protocol (`--protocol paper`), all "
+        "superclasses of CIFAR-100 (`--tasks all`), a large language model and a text-to-image model (`--loop lm=… "
+        "images=…`). Table II with the backbone's options as above.", "",
         "| command | cells stored | left | time for the rest |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     same = ("dataset", "normal", "detector", "arm", "seed", "protocol", "scale", "variant")  # whatever the backbone
