@@ -55,6 +55,13 @@ def test_both_steps_are_there() -> None:
     assert (known != scores(dataclasses.replace(QUICK, image_epochs=2))).any()
 
 
+def test_what_step_2_generates_is_counted() -> None:
+    """Table II's column; the paper's 375,000 are 150 passes over 2,500 normals."""
+    detector = CMDA(settings=dataclasses.replace(QUICK, generation_epochs=3), seed=1)
+    assert detector.fit(pictures(12), captions=CAPTIONS).noise_draws_ == 36
+    assert detector.fit(pictures(12)).noise_draws_ == 0
+
+
 def test_the_losses_of_the_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The terms as the paper puts them together: weights, operands and their order."""
     seen = []
