@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kka.experiments.cells import Results
+
 
 @pytest.fixture
 def detectors(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -68,6 +70,19 @@ def test_anomalies_are_drawn_by_their_hardness(monkeypatch: pytest.MonkeyPatch) 
     assert not (np.sort(drawn(0.5))[:40] == np.sort(relative)[:40]).all()
     assert 5 <= (drawn(None) < 1).sum() <= 35
     assert not len(draw(np.array([0.5, 2.0, 3.0, 4.0]), 1.0, "random", 3, np.random.default_rng(0)))
+
+
+def test_the_pages_are_what_the_stored_files_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure in the documents that no stored file has, or an old one, would be found by nobody."""
+    root = Path(__file__).parents[1]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    import results
+
+    rows = Results(results.RESULTS / "experiments.jsonl").rows()
+    again = "python benchmarks/results.py writes it anew"
+    assert (root / "docs/results.md").read_text() == "\n".join(results.page(rows)).rstrip() + "\n", again
+    shown = (root / "README.md").read_text().partition("<!-- results -->\n")[2].partition("<!-- /results -->")[0]
+    assert shown == "\n".join(results.readme(rows)) + "\n", again
 
 
 def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -> None:
