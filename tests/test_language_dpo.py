@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 
 from kka.errors import UserError
-from kka.language.dpo import base_logps, completion_logps, make_trainer
+from kka.language.dpo import _shortened, base_logps, completion_logps, make_trainer
 from kka.language.hf import HFLanguageModel
 from kka.language.settings import DPOSettings
 from kka.preferences import dpo_loss, make_pairs
@@ -60,6 +61,36 @@ def test_tuning_learns_the_preference(tuned: HFLanguageModel) -> None:
     assert report.accuracy > 0.6
     assert report.kl_to_base > 0.01
     assert (report.train_pairs, report.validation_pairs) == tuple(map(len, _pairs()))
+
+
+def test_a_step_that_leads_too_far_is_shortened(folder: Path) -> None:
+    """A model that has run away writes the same few texts for ever. Within the bound nothing changes."""
+    pairs = _pairs()
+    tokens = np.median([len(ids) for ids in _model(folder).tokenizer([p.hard for p in pairs[0]])["input_ids"]])
+    free, usual = (_model(folder, dpo_steps=60, dpo_max_kl=bound) for bound in (1e9, 3.0))
+    far, same = (model.tune(*pairs, seed=1) for model in (free, usual))
+    assert far.step == same.step == 1 and far == same
+    bound = far.kl_to_base / tokens / 3
+    near_model = _model(folder, dpo_steps=60, dpo_max_kl=bound)
+    near = near_model.tune(*pairs, seed=1)
+    assert near.step in (1 / 2, 1 / 4, 1 / 8, 1 / 16) and 0 < near.kl_to_base < 0.5 * far.kl_to_base
+    assert near.train_loss == far.train_loss and 0 < near.margin < far.margin  # of the model as it is left
+    again = near_model.tune(*pairs, seed=2)  # from where it stands, which is within the bound
+    assert again.kl_to_base <= 1.5 * bound * tokens
+
+
+@pytest.mark.parametrize("kl", [float("nan"), float("inf")])
+def test_no_step_is_taken_that_leads_nowhere(kl: float, folder: Path) -> None:
+    """Weights that have become no numbers must not stay."""
+    policy = get_peft_model(_model(folder).model, DPOSettings().lora())
+    before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
+    with torch.no_grad():
+        for name, weight in policy.named_parameters():
+            if name in before:
+                weight.add_(1.0 if kl == float("inf") else float("nan"))
+    assert _shortened(policy, before, lambda: kl, 1.0)[0] == 0
+    left = dict(policy.named_parameters())
+    assert before and all(torch.equal(left[name], weight) for name, weight in before.items())
 
 
 def test_base_weights_stay_to_the_last_bit(tuned: HFLanguageModel, folder: Path) -> None:

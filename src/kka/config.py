@@ -24,6 +24,9 @@ class LanguageOptions:
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     dpo_beta: float = 0.1
+    dpo_max_kl: float = 3.0
+    """Nats a token of the captions: a tuned model that is farther from the untuned one goes back half of its way, \
+until it is not. Beyond that models repeat themselves."""
     dpo_steps: int = 40
     dpo_batch: int = 16
     dpo_micro_batch: int | None = None

@@ -38,6 +38,8 @@ class DPOReport:
     accuracy: float
     kl_to_base: float
     """Estimated on fresh samples, in nats a caption."""
+    step: float = 1.0
+    """Share of the way that the tuning went, where it would have led too far from the base model."""
 
 
 @runtime_checkable

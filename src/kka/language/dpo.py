@@ -31,6 +31,9 @@ class Tuned:
     validation_loss: float
     margin: float
     accuracy: float
+    kl_to_base: float
+    step: float
+    """Share of the way that was kept."""
 
 
 class _Trainer(DPOTrainer):
@@ -55,10 +58,16 @@ def tune_adapter(
     *,
     seed: int,
     device: torch.device,
+    distance: Callable[[], float],
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
-    """Train the adapter of `policy` in place. The global random state is the caller's to keep."""
+    """Train the adapter of `policy` in place. The global random state is the caller's to keep.
+
+    Args:
+        distance: KL(policy ‖ base) as the policy stands, in nats a caption.
+    """
     base = policy.get_base_model()
+    before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
     with tempfile.TemporaryDirectory(prefix="kka-dpo-") as scratch:
         trainer = make_trainer(policy, tokenizer, pairs, validation, settings, seed=seed, device=device, folder=scratch)
         if progress is not None:
@@ -72,8 +81,39 @@ def tune_adapter(
                 module.__dict__.pop("forward", None)
             policy.eval()
         rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
+    captions = [caption for pair in pairs for caption in (pair.hard, pair.easy)]
+    tokens = float(np.median([len(ids) + 1 for ids in tokenizer(captions, add_special_tokens=False)["input_ids"]]))
+    step, kl = _shortened(policy, before, distance, settings.max_kl * tokens)
     figures = _validation_figures(policy, rows, settings, tokenizer.pad_token_id)
-    return Tuned(steps=result.global_step, train_loss=float(result.training_loss), **figures)
+    return Tuned(
+        steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures
+    )
+
+
+SHORTEST = 1 / 64
+"""A step that would have to be shorter is not taken."""
+
+
+@torch.no_grad()
+def _shortened(
+    policy: PeftModel, before: dict[str, torch.Tensor], distance: Callable[[], float], bound: float
+) -> tuple[float, float]:
+    """Halve the step from `before` until the policy is within `bound` of the base model; the share left, and its KL.
+
+    A backtracking line search, as TRPO's (Schulman et al. 2015, arXiv:1502.05477). DPO's own bound is on the pairs
+    alone: on short captions that have most words in common it can drive both of a pair from the model.
+    """
+    after = {name: weight.detach().clone() for name, weight in policy.named_parameters() if name in before}
+    step, kl = 1.0, distance()
+    while not kl <= bound and step > 0:  # a KL that is no number is too far as well
+        step = step / 2 if step > SHORTEST else 0.0
+        for name, weight in policy.named_parameters():
+            if name in before:
+                weight.copy_(before[name])
+                if step:  # 0 x no number is no number
+                    weight.add_(step * (after[name] - before[name]))
+        kl = distance()
+    return step, kl
 
 
 def make_trainer(

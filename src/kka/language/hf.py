@@ -58,6 +58,7 @@ class HFLanguageModel:
         trust_remote_code: bool = False,
         revision: str | None = None,
         dpo_beta: float = 0.1,
+        dpo_max_kl: float = 3.0,
         dpo_learning_rate: float | None = None,
         dpo_steps: int = 150,
         dpo_max_epochs: int = 10,
@@ -83,6 +84,7 @@ class HFLanguageModel:
         self.tokens_written = 0
         self.dpo = DPOSettings(
             beta=dpo_beta,
+            max_kl=dpo_max_kl,
             learning_rate=dpo_learning_rate,
             steps=dpo_steps,
             max_epochs=dpo_max_epochs,
@@ -207,9 +209,11 @@ class HFLanguageModel:
             if self._peft is None:
                 self._peft = get_peft_model(self.model, self.dpo.lora())
             tell = None if self.progress is None else _for_stage(self.progress, "dpo")
+            prompts = sorted({pair.prompt for pair in pairs})
             tuned = tune_adapter(
-                self._peft, self.tokenizer, pairs, validation, self.dpo, seed=seed, device=self.device, progress=tell
-            )
+                self._peft, self.tokenizer, pairs, validation, self.dpo, seed=seed, device=self.device, progress=tell,
+                distance=lambda: self._kl_to_base(prompts, derive_seed(seed, "kl")),
+            )  # fmt: skip
         return DPOReport(
             steps=tuned.steps,
             train_pairs=len(pairs),
@@ -218,7 +222,8 @@ class HFLanguageModel:
             validation_loss=tuned.validation_loss,
             margin=tuned.margin,
             accuracy=tuned.accuracy,
-            kl_to_base=self._kl_to_base(sorted({pair.prompt for pair in pairs}), derive_seed(seed, "kl")),
+            kl_to_base=tuned.kl_to_base,
+            step=tuned.step,
         )
 
     def _kl_to_base(self, prompts: list[str], seed: int) -> float:

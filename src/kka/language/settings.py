@@ -18,6 +18,9 @@ class DPOSettings:
     """Defaults as published, but for the learning rate of small models and the bound on epochs."""
 
     beta: float = 0.1
+    max_kl: float = 3.0
+    """Nats a token of the pairs' captions: where the tuned model's distance to the base model is larger, its step is
+    halved until it is not. Chosen by what models still wrote: beyond it most answers were repetitions."""
     rank: int = 8
     alpha: int = 8
     dropout: float = 0.1
@@ -38,6 +41,7 @@ class DPOSettings:
     def __post_init__(self) -> None:
         checks = {
             "dpo_beta > 0": self.beta > 0,
+            "dpo_max_kl > 0": self.max_kl > 0,
             "lora_rank ≥ 1": self.rank >= 1,
             "0 ≤ lora_dropout < 1": 0 <= self.dropout < 1,
             "dpo_learning_rate > 0": self.learning_rate is None or self.learning_rate > 0,
