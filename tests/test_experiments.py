@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from kka.experiments.pools import (
     missing_pools,
     open_cell_task,
     pool_config,
+    pool_of,
 )
 from kka.experiments.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
 from kka.experiments.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
@@ -409,6 +411,28 @@ def test_own_models_make_the_anomalies(place: Place, tmp_path: Path) -> None:
     assert usual is not None and not any((image[:, 8:] == 255).all() for image in usual)
     with pytest.raises(UserError, match="unknown setting of the loop"):
         anomalies_of(dataclasses.replace(mine, variant="model=x"), task, place)
+
+
+def test_a_pool_goes_on_under_a_version_with_more_settings(place: Place, tmp_path: Path) -> None:
+    """And where its folders have moved; its pictures are those of a pool that was never broken off."""
+    given = cell(arm="rep-1", seed=4)
+    task = open_cell_task(given, place.data)
+    out = ensure_pool(given, task, place.data, place.work)
+    whole = pool_of(out, 1)[0].images
+    for path in (out / "rounds/1/images", out / "rounds/1/scores", out / "rounds/1/pool"):
+        shutil.rmtree(path)
+    for name in ("done", "rounds.json"):
+        (out / name).unlink()
+    stored = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(re.sub(r" *dpo_max_kl.*\n", "", stored))
+    assert "dpo_max_kl" in stored and "dpo_max_kl" not in (out / "config.yaml").read_text()
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(place.data, moved / "data")
+    shutil.move(place.work, moved / "work")
+    try:
+        assert np.array_equal(pool_of(ensure_pool(given, task, moved / "data", moved / "work"), 1)[0].images, whole)
+    finally:
+        shutil.move(moved / "work", place.work)
 
 
 def test_a_pool_of_other_data_is_refused(place: Place, tmp_path: Path) -> None:

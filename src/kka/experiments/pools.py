@@ -245,7 +245,8 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
                 if (first / stage).is_dir():
                     shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
             _adopt(out, config)
-        with Store(out, config.as_dict(), resume=(out / "config.yaml").is_file()) as store:
+        begun = (out / "config.yaml").is_file()
+        with Store(out, config.as_dict(), resume=begun, complete=lambda stored: _here(stored, config)) as store:
             write_atomically(out / DATA, made_from + "\n")
             spec = "bank:train" if config.images == "auto" else config.images
             model, writer = build_images(spec, config, task), build_language(config.lm, config, task)
@@ -277,13 +278,16 @@ def _require_unchanged(out: Path, config: RunConfig, made_from: str) -> None:
             f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
             f"name another --work."
         )
-    here = {"data": config.data, "lm": config.lm}  # where things lie is no setting
-    stored = RunConfig.from_dict(read_config(out) | here)
-    if lines := differences(stored.as_dict(), config.as_dict()):
+    if lines := differences(_here(read_config(out), config), config.as_dict()):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
             f"that were trained with it), or name another --work."
         )
+
+
+def _here(stored: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """A stored configuration with the settings that there were none of then; where things lie is no setting."""
+    return RunConfig.from_dict(stored | {"data": config.data, "lm": config.lm}).as_dict()
 
 
 def _adopt(out: Path, config: RunConfig) -> None:
