@@ -117,7 +117,7 @@ def test_show_takes_the_backbone_asked_for(tmp_path: Path, capsys: pytest.Captur
 def test_what_cannot_be_drawn_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No data here: figures 3, 5 and 6 need it, figure 4 is drawn from what is stored."""
     points = [(f"first-{n}", "initial=800,rounds=0") for n in (50, 100, 200, 400, 800)]
-    for arm, variant in points + [(f"rep-{n}", "") for n in range(4)]:
+    for arm, variant in points + [(f"rep-{n}", "") for n in range(4)] + [("add-3", "")]:
         cell = Cell(dataset="oxford102", normal="26", detector="sad", arm=arm, seed=0, variant=variant)
         Results(tmp_path / "results.jsonl").append(cell, {"auroc": 0.9, "anomalies": 200})
     with pytest.raises(UserError, match=r"(?s)not drawn: figure3: .*kka data prepare.*figure5.*figure6"):

@@ -524,6 +524,7 @@ def test_every_figure_is_drawn(name: str, place: Place, tmp_path: Path) -> None:
     plan = Plan(datasets=("tiny",), chosen=("3",), seeds=[0], scale="smoke", protocol="withheld", backbone="b")
     module = experiment(name)
     points = [(n, f"first-{n}") for n in (50, 100, 200, 400, 800)] + [(200, f"rep-{n}") for n in range(4)]
+    points.append((300, "add-3"))
     rows = [row(dataset="oxford102", arm=arm, anomalies=n, auroc=0.5 + n / 4000) for n, arm in points]
     rows.append(row(dataset="oxford102", arm="first-50", anomalies=50, normal="2", auroc=0.1))  # of an unfinished task
     with mock.patch.dict(SCALES, {"smoke": QUICK_SCALE}):
