@@ -79,6 +79,7 @@ def test_the_pages_are_what_the_stored_files_give(monkeypatch: pytest.MonkeyPatc
     import results
 
     rows = Results(results.RESULTS / "experiments.jsonl").rows()
+    assert {row["made_with"] for row in rows} <= Results(results.RESULTS / "experiments.jsonl").settings().keys()
     again = "python benchmarks/results.py writes it anew"
     assert (root / "docs/results.md").read_text() == "\n".join(results.page(rows)).rstrip() + "\n", again
     shown = (root / "README.md").read_text().partition("<!-- results -->\n")[2].partition("<!-- /results -->")[0]
