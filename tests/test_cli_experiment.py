@@ -47,18 +47,20 @@ def test_show_has_the_paper_beside_what_is_stored(tmp_path: Path, capsys: pytest
 
 
 def test_dry_run_counts_cells_pools_and_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten seconds a cell as those stored, and two minutes a pool: (10 - 2) x 10 s + 100 s + 70 s."""
+    """Ten seconds a cell as those stored, and two minutes a pool: (10 - 2) x 10 s + 100 s + 70 s + 120 s."""
     store(tmp_path / "results.jsonl", none=0.5, real=0.7)
     given: dict[str, Any] = {"dataset": ("ucm_caption",), "tasks": ("3+16",), "dry_run": True}
     assert run_experiment(command(tmp_path, "table3", **given)) == 0
     shown = capsys.readouterr().out
-    assert "10 cells, 2 of them stored" in shown and "2 pools to be made" in shown
-    assert "those measured: 4 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
+    assert "10 cells, 2 of them stored" in shown and "2 pools to be made for the rest, and 1 small" in shown
+    assert "those measured: 6 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
     assert not (tmp_path / "work").exists()
     run_experiment(command(tmp_path, "table3", **given | {"scale": "full"}))
-    assert "by epochs alone: 34 min" in capsys.readouterr().out  # (10 x 10 s + 170 s) x 300/40
+    assert "by epochs alone: 36 min" in capsys.readouterr().out  # (10 x 10 s + 170 s) x 300/40 + 120 s
     run_experiment(command(tmp_path, "table3", **given | {"scale": "smoke"}))
-    assert "nothing like it has been measured at scale smoke" in capsys.readouterr().out
+    assert "No estimate: nothing like it" in capsys.readouterr().out
+    run_experiment(command(tmp_path, "table3", **given | {"loop": ("images=diffusers:x",)}))
+    assert "No estimate: nothing like it" in capsys.readouterr().out
     run_experiment(command(tmp_path, "figure6", **given))
     assert "when it is drawn" in capsys.readouterr().out
 
@@ -80,6 +82,15 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         run_experiment(command(tmp_path, "figure4", dataset=("ucm_caption",)))
     with pytest.raises(UserError, match="--loop: the ablation"):
         run_experiment(command(tmp_path, "ablation", loop=("steer=none",)))
+    for wrong in ("mode=rep", "seed=9", "unseen=0", "rounds=1", "foo=1"):
+        with pytest.raises(UserError, match="unknown setting of an experiment's loop"):
+            run_experiment(command(tmp_path, "table3", loop=(wrong,)))
+    values = (("lm", "expected setting=value"), ("prompt=a, b", "without commas"), ("initial=0", "initial >= 1"))
+    for wrong, told in values:
+        with pytest.raises(UserError, match=told):
+            run_experiment(command(tmp_path, "table3", loop=(wrong,)))
+    with pytest.raises(UserError, match="--only: figure3 has no detectors"):
+        run_experiment(command(tmp_path, "figure3", only=("sad",)))
     with pytest.raises(UserError, match="kka data prepare oxford102"):
         run_experiment(command(tmp_path, "table3", dataset=("oxford102",)))
 
@@ -89,6 +100,8 @@ def test_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{20 * len(ARMS)} cells" in capsys.readouterr().out
     run_experiment(command(tmp_path, "table3", dataset=("oxford102",), tasks=("all",), dry_run=True))
     assert f"{102 * len(ARMS)} cells" in capsys.readouterr().out
+    run_experiment(command(tmp_path, "table4", dataset=("cifar100",), tasks=("all",), dry_run=True))
+    assert f"{100 * len(ARMS)} cells" in (shown := capsys.readouterr().out) and "coarse" not in shown
     for names in (("ucm_caption",), ("cifar100", "oxford102")):
         with pytest.raises(UserError, match="--tasks all: expected one --dataset of oxford102, cifar100"):
             run_experiment(command(tmp_path, "table3", dataset=names, tasks=("all",), dry_run=True))

@@ -411,6 +411,9 @@ def test_own_models_make_the_anomalies(place: Place, tmp_path: Path) -> None:
     assert usual is not None and not any((image[:, 8:] == 255).all() for image in usual)
     with pytest.raises(UserError, match="unknown setting of the loop"):
         anomalies_of(dataclasses.replace(mine, variant="model=x"), task, place)
+    specs = ("lm=hf:/m/a b", "lm=hf:/m/a_b", "lm=hf:" + "long/" * 60)
+    names = {pools._key(dataclasses.replace(mine, variant=spec), "rep") for spec in specs}
+    assert len(names) == 3 and max(map(len, names)) < 200  # two models never share a pool
 
 
 def test_a_pool_goes_on_under_a_version_with_more_settings(place: Place, tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ def test_what_settings_there_are(place: Place) -> None:
     assert settings_of(cell(detector="simplenet", backbone="x"), place)["backbone.padding"] == "same"
 
 
+def test_other_weights_are_another_setting(place: Place, tmp_path: Path) -> None:
+    """By what the file holds, whatever it is called."""
+    found = []
+    for name, content in (("a", "1"), ("b", "2"), ("c", "1")):
+        (tmp_path / name).write_text(content)
+        given = dataclasses.replace(place, backbone=BackboneOptions(weights=str(tmp_path / name)))
+        found.append(settings_of(cell(detector="simplenet", backbone="x"), given)["backbone.weights"])
+    assert found[0] == found[2] != found[1]
+    assert settings_of(cell(detector="simplenet", backbone="x"), place)["backbone.weights"] == "hub"
+
+
 def test_seeds_tasks_and_places_are_no_settings(place: Place, tmp_path: Path) -> None:
     elsewhere = dataclasses.replace(place, data=tmp_path / "b", work=tmp_path / "c")
     usual = settings_of(cell(arm="rep-2"), place)
@@ -65,7 +76,9 @@ def test_changed_settings_are_found_and_named(place: Place, tmp_path: Path) -> N
     results.append(cell(arm="noise"), ROW, now["noise"] | {"gone": 1})
     results.append(cell(arm="real"), ROW)
     cells = [cell(arm=arm) for arm in ("none", "noise", "real", "rep-0")]
-    assert changed_settings(cells, place, results) == {cell().id: "  detector.epochs: made with 40, now 7"}
+    assert changed_settings(cells, place, results) == {
+        cell().id: (results.rows()[0]["made_with"], "  detector.epochs: made with 40, now 7")
+    }
     with pytest.raises(UserError, match=r"(?s)1 of its figures.*sad/none.*epochs: made with 40, now 7.*--redo"):
         check_settings(cells, place, results)
     check_settings(cells[1:], place, results)
@@ -122,6 +135,22 @@ def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, c
     assert computed == [cells[0].id, cells[2].id]
     assert {row["seed"]: row["auroc"] for row in results.rows()} == {0: 0.9, 1: 0.5, 2: 0.9}
     check_settings(cells, place, results)
+
+
+def test_a_cell_that_another_process_made_anew_is_done(place: Place, tmp_path: Path) -> None:
+    """Whenever its row comes: else two processes with --redo would go on for ever."""
+    results, settings = Results(tmp_path / "r.jsonl"), settings_of(cell(), place)
+    results.append(cell(), ROW, settings | {"detector.epochs": 9})
+    found = runner.changed_settings
+
+    def meanwhile(*given: Any) -> Any:
+        changed = found(*given)
+        results.append(cell(), ROW | {"auroc": 0.8}, settings)  # by the other
+        return changed
+
+    with mock.patch.object(runner, "changed_settings", meanwhile), mock.patch.object(runner, "compute") as computed:
+        runner.run_cells([cell()], place, results, redo=True)
+    computed.assert_not_called()
 
 
 def test_several_processes_are_not_started_for_old_figures(place: Place, tmp_path: Path) -> None:

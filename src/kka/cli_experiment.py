@@ -42,7 +42,7 @@ cpu presets. smoke: every path, in minutes; no figures."""
     results: Path = Path("benchmarks/results/experiments.jsonl")
     figures: Path = Path("docs/figures")
     loop: tuple[str, ...] = ()
-    """Settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
+    """Models and settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
 images=diffusers:stabilityai/sd-turbo steer=examples. Default: a small language model trained on the known classes' \
 captions, and their pictures as image bank."""
     only: tuple[str, ...] = ()
@@ -52,7 +52,8 @@ captions, and their pictures as image bank."""
     draw: bool = True
     """Print the tables and draw the figures at the end."""
     redo: bool = False
-    """Make stored figures anew that were made with other settings than now asked for; otherwise they stop the run."""
+    """Make stored figures anew that were made with other settings than now asked for; otherwise they stop the run. \
+(A pool of other settings is named, to be removed by hand.)"""
     dry_run: bool = False
     """Say what would be run and how long it would take."""
     backbone: str = "wide_resnet50_2.tv_in1k"
@@ -125,7 +126,8 @@ def _plan(command: Experiment) -> "Plan":
     return Plan(
         datasets=command.dataset, chosen=chosen_tasks(command.dataset, command.tasks),
         seeds=range(command.seeds), scale=command.scale,
-        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained, loop=command.loop,
+        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained,
+        loop=tuple(sorted(command.loop)),
     )  # fmt: skip
 
 
@@ -158,9 +160,15 @@ def _cells(command: Experiment, module: object) -> "list[Cell]":
     if command.tasks and len(command.dataset) > 1 and not hasattr(module, "NAME"):
         raise UserError("--tasks: expected one --dataset with them; got several")
     known = {cell.detector for cell in cells}
+    if command.only and not known:
+        raise UserError(f"--only: {command.name} has no detectors to choose among; leave it out")
     for name in command.only:
         if name not in known:
             raise unknown("detector of the experiment", name, known)
+    if command.loop:
+        from kka.experiments.pools import check_loop
+
+        check_loop(command.loop)
     if command.loop and command.name == "ablation":
         raise UserError("--loop: the ablation has settings of its own; leave it out")
     return [cell for cell in dict.fromkeys(cells) if not command.only or cell.detector in command.only]
@@ -178,7 +186,7 @@ def _place(command: Experiment) -> "Place":
 
 
 def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:
-    from kka.experiments.pools import missing_pools
+    from kka.experiments.pools import missing_language_models, missing_pools
     from kka.experiments.provenance import changed_settings
     from kka.experiments.runner import estimate
 
@@ -193,11 +201,12 @@ def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> in
     print(f"{len(cells)} cells, {len(done & {cell.id for cell in cells})} of them stored in {results.path}.")
     if changed:
         print(f"{len(changed)} were made with other settings (--redo makes them anew), such as {next(iter(changed))}:")
-        print(next(iter(changed.values())))
-    print(f"{len(pools)} pools to be made for the rest, with their language models where those are missing.")
-    cost = estimate(left, rows, pools)
+        print(next(iter(changed.values()))[1])
+    models = missing_language_models(pools, command.work)
+    print(f"{len(pools)} pools to be made for the rest, and {models} small language models.")
+    cost = estimate(left, rows, pools, models)
     if cost is None:
-        print(f"No estimate: nothing like it has been measured at scale {command.scale}.")
+        print("No estimate: nothing like it (scale, detectors, models) has been measured.")
     else:
         how = "like those measured" if command.scale == "cpu" else "like those measured at scale cpu, by epochs alone"
         print(f"Estimated time for all of it, on one process {how}: {_time(cost)}")

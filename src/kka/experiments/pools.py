@@ -21,7 +21,7 @@ from kka.data import open_task
 from kka.data.metadata import captions_in
 from kka.detectors import parse_settings
 from kka.detectors.sad import SAD
-from kka.errors import UserError
+from kka.errors import UserError, unknown
 from kka.experiments.cells import Cell, claim
 from kka.experiments.leaks import check_captions, check_images
 from kka.experiments.tasks import DataSet, Protocol, classes, dataset
@@ -119,7 +119,9 @@ def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
 
 def _key(cell: Cell, mode: str) -> str:
     parts = [cell.dataset, cell.normal.replace(":", "_"), str(cell.seed), mode]
-    variant = re.sub(r"[^\w.=,+-]+", "_", cell.variant)  # a model's spec has slashes and colons
+    variant = re.sub(r"[^\w.=,+-]+", "_", cell.variant)[:80]  # a model's spec has slashes and colons, and may be long
+    if variant != cell.variant:
+        variant += "-" + hashlib.blake2b(cell.variant.encode(), digest_size=6).hexdigest()
     return "-".join([*parts, *(mark for mark, holds in _marks(cell) if holds), *filter(None, [variant])])
 
 
@@ -134,9 +136,15 @@ def data_digest(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name in ("train.parquet", "test.parquet"):
         if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(file_digest(folder / name)))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=32)
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
@@ -226,12 +234,12 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     """
     config = pool_config(cell, data, work)
     out = work / "pools" / _key(cell, config.mode)
-    made_from = data_digest(data / cell.dataset)
-    _require_unchanged(out, config, made_from)
+    made_from, own = data_digest(data / cell.dataset), _own_language(cell, config, work)
+    _require_unchanged(out, config, made_from, own=own)
     if (out / "done").is_file():
         return out
     check_images(task, {})
-    if _own_language(cell, config, work):
+    if own:
         ensure_language_model(cell, data, work)
     with claim(work / "claims", str(out)) as mine:
         if not mine:
@@ -246,16 +254,44 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
                     shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
             _adopt(out, config)
         begun = (out / "config.yaml").is_file()
-        with Store(out, config.as_dict(), resume=begun, complete=lambda stored: _here(stored, config)) as store:
+        with Store(out, config.as_dict(), resume=begun, complete=lambda old: _here(old, config, own=own)) as store:
+            _adopt(out, config)  # with the settings that have come since it was begun
             write_atomically(out / DATA, made_from + "\n")
             spec = "bank:train" if config.images == "auto" else config.images
             model, writer = build_images(spec, config, task), build_language(config.lm, config, task)
-            facts = [r.facts for r in rounds(task, writer, model, config=config, store=store, cache=ImageCache())]
-        drawn = {f"round {number}": fresh_of(out, number)[0].images for number in range(len(facts))}
-        check_images(task, drawn)  # what trained the evaluators too, whether it entered the pool or not
+            facts = []
+            for number, made in enumerate(rounds(task, writer, model, config=config, store=store, cache=ImageCache())):
+                facts.append(made.facts)
+                drawn = AnomalyPool.load(out / f"rounds/{number}/images/images.parquet").images
+                check_images(task, {f"round {number}": drawn})  # before the next evaluator trains with them
         write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
         write_atomically(out / "done", "")
     return out
+
+
+LOOP = (
+    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "max_hard_share", "representatives",
+    "min_preferred", "autoencoder_epochs", "folds", "quantile",
+)  # fmt: skip
+"""Settings of the loop that a person may give to an experiment; others are the task's, the cell's or the scale's."""
+
+
+def check_loop(settings: Sequence[str]) -> None:
+    """Raises UserError for settings of the loop that an experiment does not take, or whose values do not fit."""
+    for text in settings:
+        name = text.partition("=")[0]
+        if name not in LOOP:
+            raise unknown("setting of an experiment's loop (--loop)", name, LOOP)
+        if "," in text:
+            raise UserError(f"--loop: expected a value without commas; got {text!r}")
+    dataclasses.replace(RunConfig(), **parse_settings("the loop", RunConfig(), settings))
+
+
+def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
+    """How many language models these cells' pools need that are not there."""
+    config = {cell: pool_config(cell, work, work) for cell in cells}
+    wanted = {config[cell].lm.removeprefix("hf:") for cell in cells if _own_language(cell, config[cell], work)}
+    return sum(not (Path(folder) / "config.json").is_file() for folder in wanted)
 
 
 def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
@@ -269,7 +305,7 @@ def _own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
     return config.lm == f"hf:{_language_folder(cell, dataset(cell.dataset), work)}"
 
 
-def _require_unchanged(out: Path, config: RunConfig, made_from: str) -> None:
+def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: bool) -> None:
     """A pool of other settings or other data under the same name must not pass for this one."""
     if not (out / "config.yaml").is_file():
         return
@@ -278,16 +314,20 @@ def _require_unchanged(out: Path, config: RunConfig, made_from: str) -> None:
             f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
             f"name another --work."
         )
-    if lines := differences(_here(read_config(out), config), config.as_dict()):
+    if lines := differences(_here(read_config(out), config, own=own), config.as_dict()):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
             f"that were trained with it), or name another --work."
         )
 
 
-def _here(stored: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """A stored configuration with the settings that there were none of then; where things lie is no setting."""
-    return RunConfig.from_dict(stored | {"data": config.data, "lm": config.lm}).as_dict()
+def _here(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, Any]:
+    """A stored configuration with the settings that there were none of then; where things lie is no setting.
+
+    `own`: the language model is the one that is trained here; one that was named stays what it was.
+    """
+    lies = {"data": config.data} | ({"lm": config.lm} if own else {})
+    return RunConfig.from_dict(stored | lies).as_dict()
 
 
 def _adopt(out: Path, config: RunConfig) -> None:

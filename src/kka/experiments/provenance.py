@@ -1,18 +1,20 @@
 """What a stored figure was made with, so that a changed default cannot let an old figure stand for a new one.
 
 The settings are those of the cell's detector and of the run that made its anomalies, with a digest of the data set's
-files. Seeds, tasks and places are no part of them: a cell's id has those.
+files and of a backbone's weights file. Seeds, tasks and places are no part of them: a cell's id has those. Nor is the
+content of a language model's or a bank's folder that was named (--loop): its name alone is known.
 """
 
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from kka.errors import UserError
 from kka.experiments.cells import BACKBONED, Cell, Results
 from kka.experiments.compute import Place, build
-from kka.experiments.pools import data_digest, pool_config
+from kka.experiments.pools import data_digest, file_digest, pool_config
 from kka.experiments.tasks import dataset
 from kka.store import flat
 
@@ -32,6 +34,8 @@ def settings_of(cell: Cell, place: Place) -> Settings:
     found["detector"].pop("device", None)
     if cell.detector in BACKBONED:
         found["backbone"] = {name: getattr(detector.backbone, name) for name in ("padding", "mean", "std")}
+        weights = Path(detector.backbone.weights)
+        found["backbone"]["weights"] = file_digest(weights) if weights.is_file() else str(weights)
     known = dataset(cell.dataset)
     if cell.round is not None:
         run = pool_config(cell, place.data, place.work).as_dict()
@@ -53,18 +57,18 @@ def check_settings(cells: Sequence[Cell], place: Place, results: Results) -> Non
     """
     changed = changed_settings(cells, place, results)
     if changed:
-        name, differences = next(iter(changed.items()))
+        name, (_, differences) = next(iter(changed.items()))
         raise UserError(
             f"{results.path}: {len(changed)} of its figures were made with other settings, such as {name}:\n"
             f"{differences}\nGive the settings that they were made with, name another --results, or add --redo to make "
-            f"them anew."
+            f"the figures anew (pools and language models of other settings or data are named then, to be removed)."
         )
 
 
-def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> dict[str, str]:
-    """Id -> what differs, of the stored cells that were made with other settings."""
+def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> dict[str, tuple[str, str]]:
+    """Id -> the row's `made_with` and what differs, of the stored cells that were made with other settings."""
     rows, known = {row["id"]: row for row in results.rows()}, results.settings()
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for cell in cells:
         stored = known.get(rows.get(cell.id, {}).get("made_with", ""))
         if stored is None:  # not computed yet, or by a version that did not say
@@ -72,5 +76,5 @@ def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> d
         now = settings_of(cell, place)
         lines = [f"  {k}: made with {stored[k]!r}, now {now[k]!r}" for k in now if stored.get(k, now[k]) != now[k]]
         if lines:
-            found[cell.id] = "\n".join(lines)
+            found[cell.id] = (rows[cell.id]["made_with"], "\n".join(lines))
     return found

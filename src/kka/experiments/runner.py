@@ -9,7 +9,7 @@ import numpy as np
 
 from kka.experiments.cells import Cell, Results, Row, claim
 from kka.experiments.compute import Place, compute
-from kka.experiments.pools import BusyError, missing_pools
+from kka.experiments.pools import BusyError, missing_language_models, missing_pools
 from kka.experiments.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.tasks import dataset
 
@@ -24,7 +24,9 @@ FALLBACK_SECONDS = {
 
 POOL_SECONDS = {"oxford102": (130.0, 85.0), "ucm_caption": (100.0, 70.0), "cifar100": (215.0, 140.0)}
 """Of a pool with three rounds at scale cpu on one core: whole, and where it parts from another one after round 1's
-pictures. A language model takes some two minutes more."""
+pictures."""
+LANGUAGE_SECONDS = 120.0
+"""Of the training of a small language model there."""
 
 
 def pool_seconds(pools: Sequence[Cell]) -> float:
@@ -51,7 +53,7 @@ def run_cells(
     if not redo:
         check_settings(cells, place, results)
     changed = changed_settings(cells, place, results) if redo else {}
-    old = {row["id"]: row["made_with"] for row in results.rows() if row["id"] in changed}
+    old = {name: made_with for name, (made_with, _) in changed.items()}
 
     def stored() -> set[str]:
         return {row["id"] for row in results.rows() if row["id"] not in old or row.get("made_with") != old[row["id"]]}
@@ -69,7 +71,8 @@ def run_cells(
                 tried = True
                 if cell.id not in announced:  # again and again, while another process makes its pool
                     announced.add(cell.id)
-                    remaining = estimate(left, results.rows(), missing_pools(left, place.work))
+                    pools = missing_pools(left, place.work)
+                    remaining = estimate(left, results.rows(), pools, missing_language_models(pools, place.work))
                     tell(cell, None, len(cells) - len(left), len(cells), remaining)
                 try:
                     row = compute(cell, place)
@@ -87,17 +90,20 @@ def run_cells(
             time.sleep(2)  # waiting for a pool that another process makes
 
 
-def estimate(cells: Sequence[Cell], rows: Sequence[Row], pools: Sequence[Cell]) -> float | None:
-    """Seconds that cells and pools take on one process like the measured ones; None where nothing tells.
+def estimate(cells: Sequence[Cell], rows: Sequence[Row], pools: Sequence[Cell], models: int = 0) -> float | None:
+    """Seconds that cells, pools and small language models take on one process like the measured; None: nothing tells.
 
-    At scale full nothing has been measured: SAD, as evaluator and as detector, is taken to cost by its epochs.
+    At scale full nothing has been measured: SAD, as evaluator and as detector, is taken to cost by its epochs. Nor has
+    any other language model or image model.
     """
+    if any(name in cell.variant for cell in pools for name in ("lm=", "images=")):
+        return None
     scales = {cell.scale for cell in cells}
     if scales <= {"cpu"}:
-        return seconds_left(cells, rows) + pool_seconds(pools)
+        return seconds_left(cells, rows) + pool_seconds(pools) + LANGUAGE_SECONDS * models
     if scales != {"full"} or {cell.detector for cell in cells} != {"sad"}:
         return None
-    total = 0.0
+    total = LANGUAGE_SECONDS * models
     for name in {cell.dataset for cell in cells}:
         known = dataset(name)
         usual, mine = (
