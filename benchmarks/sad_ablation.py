@@ -18,7 +18,8 @@ from kka.detectors.backbones import BackboneOptions
 from kka.detectors.sad import SAD
 from kka.experiments.cells import Cell
 from kka.experiments.compute import Place
-from kka.experiments.pools import ROUNDS, ensure_pool, fresh_of, open_cell_task, pool_of
+from kka.experiments.opening import open_cell_task
+from kka.experiments.pools import ROUNDS, ensure_pool, fresh_of, pool_of
 from kka.experiments.summary import written
 from kka.metrics import auroc, mean_ci95
 from kka.protocols import Images

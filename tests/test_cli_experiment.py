@@ -11,7 +11,7 @@ import pytest
 from kka import cli_experiment
 from kka.cli_experiment import Experiment, run_experiment
 from kka.errors import UserError
-from kka.experiments import EXPERIMENTS, pools
+from kka.experiments import EXPERIMENTS, opening
 from kka.experiments.cells import Cell, Results
 from kka.experiments.table3 import ARMS
 
@@ -156,7 +156,7 @@ def test_a_process_that_was_killed_is_no_success(codes: tuple[int, ...], status:
 
     drawn: list[Any] = []
     with (
-        mock.patch.object(pools, "check_tasks"),
+        mock.patch.object(opening, "check_tasks"),
         mock.patch.object(cli_experiment.subprocess, "Popen", popen),
         mock.patch.object(cli_experiment, "_plot", lambda *given: drawn.append(given) or 0),
         mock.patch.object(cli_experiment.sys, "argv", ["kka", "experiment", "table3", "--jobs", "2"]),

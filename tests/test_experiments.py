@@ -19,25 +19,24 @@ from PIL import Image
 
 from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
-from kka.experiments import EXPERIMENTS, experiment, pools, runner
+from kka.experiments import EXPERIMENTS, experiment, pools, runner, writers
 from kka.experiments.cells import Cell, Results, arm_title, claim
 from kka.experiments.compute import Place, anomalies_of, build, compute
 from kka.experiments.leaks import check_captions, check_images
+from kka.experiments.opening import check_tasks, open_cell_task
 from kka.experiments.plan import Plan
 from kka.experiments.pools import (
     SMOKE,
     BusyError,
-    check_tasks,
-    ensure_language_model,
     ensure_pool,
     fresh_of,
     missing_pools,
-    open_cell_task,
     pool_config,
     pool_of,
 )
 from kka.experiments.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
 from kka.experiments.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
+from kka.experiments.writers import ensure_language_model
 
 BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
 TINY = DataSet(
@@ -244,7 +243,7 @@ def test_a_language_model_of_other_captions_is_refused(place: Place) -> None:
     before = marker.read_text()
     ensure_language_model(cell(normal="1"), place.data, place.work)  # the same model serves it
     assert marker.read_text() == before and (folder / "config.json").is_file()
-    known = pools._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
+    known = writers._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
     assert known is not None
     another = next(str(label) for label, colour in COLOURS.items() if f"{colour} flower" in known.kinds)
     grown = dataclasses.replace(TINY, reported=("3", "1", another))
@@ -256,7 +255,7 @@ def test_a_common_language_model_knows_what_all_its_tasks_may_know(place: Place)
     """Neither a task's normals nor a class that one of them withholds."""
     tasks = [open_cell_task(cell(normal=normal), place.data) for normal in ("3", "1")]
     known = [set(task.knowledge.kinds) for task in tasks if task.knowledge is not None]
-    common = pools._language_task("tiny", ("3", "1"), "withheld", place.data)
+    common = writers._language_task("tiny", ("3", "1"), "withheld", place.data)
     assert common.knowledge is not None
     kinds = set(common.knowledge.kinds)
     assert kinds == known[0] & known[1] and 0 < len(kinds) < len(known[0])
@@ -266,21 +265,21 @@ def test_a_common_language_model_knows_what_all_its_tasks_may_know(place: Place)
 
 def test_a_planted_caption_stops_the_language_model(place: Place, tmp_path: Path) -> None:
     """The check stands in the way of training, and of a model that is there already."""
-    known = pools._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
+    known = writers._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
     assert known is not None
     test = [known.captions[0][0]]
-    pools._language_task.cache_clear()
+    writers._language_task.cache_clear()
 
     def captions(file: Path) -> list[str]:
         return test if file.stem == "test" else ["something else"]
 
     with (
-        mock.patch.object(pools, "_captions", captions),
-        mock.patch.object(pools, "train_corpus_model", side_effect=AssertionError("trained on a leak")),
+        mock.patch.object(writers, "_captions", captions),
+        mock.patch.object(writers, "train_corpus_model", side_effect=AssertionError("trained on a leak")),
         pytest.raises(UserError, match=r"leak: .* of the language model's corpus"),
     ):
         ensure_language_model(cell(), place.data, tmp_path)
-    pools._language_task.cache_clear()
+    writers._language_task.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["figure5", "figure6"])

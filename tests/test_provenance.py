@@ -13,7 +13,7 @@ from kka import cli_experiment
 from kka.cli_experiment import Experiment, run_experiment
 from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
-from kka.experiments import pools, runner
+from kka.experiments import opening, pools, runner
 from kka.experiments.cells import Cell, Results
 from kka.experiments.compute import Place
 from kka.experiments.provenance import changed_settings, check_settings, settings_of
@@ -161,7 +161,7 @@ def test_several_processes_are_not_started_for_old_figures(place: Place, tmp_pat
         results=results.path,
     )  # fmt: skip
     with (
-        mock.patch.object(pools, "check_tasks"),
+        mock.patch.object(opening, "check_tasks"),
         mock.patch.object(cli_experiment.subprocess, "Popen") as started,
         pytest.raises(UserError, match="--redo"),
     ):

@@ -98,7 +98,7 @@ def run_experiment(command: Experiment) -> int:
     if command.dry_run:  # it may come before the data
         left = [cell for cell in left if (command.data / cell.dataset).is_dir()]
     if left:
-        from kka.experiments.pools import check_tasks
+        from kka.experiments.opening import check_tasks
 
         check_tasks(left, command.data)
     if command.dry_run:

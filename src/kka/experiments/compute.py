@@ -16,7 +16,8 @@ from kka.detectors import configure_detector, fit_detector
 from kka.detectors.backbones import RANDOM, BackboneOptions
 from kka.experiments.cells import BACKBONED, Cell
 from kka.experiments.leaks import check_images
-from kka.experiments.pools import ensure_pool, fresh_of, generated_by, open_cell_task, pool_of
+from kka.experiments.opening import open_cell_task
+from kka.experiments.pools import ensure_pool, fresh_of, generated_by, pool_of
 from kka.experiments.tasks import SCALES, dataset
 from kka.metrics import evaluate
 from kka.protocols import Detector, Images

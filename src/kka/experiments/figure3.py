@@ -14,8 +14,9 @@ import numpy as np
 from kka.experiments.cells import Row
 from kka.experiments.compute import Place
 from kka.experiments.drawing import COLOURS, figure
+from kka.experiments.opening import open_cell_task
 from kka.experiments.plan import Plan
-from kka.experiments.pools import ensure_pool, fresh_of, open_cell_task
+from kka.experiments.pools import ensure_pool, fresh_of
 from kka.protocols import Images
 
 SHOWN = 12

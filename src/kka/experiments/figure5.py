@@ -15,8 +15,8 @@ from kka.detectors import fit_detector
 from kka.experiments.cells import Cell, Row
 from kka.experiments.compute import Place, prepared
 from kka.experiments.drawing import COLOURS, figure, tell
+from kka.experiments.opening import open_cell_task
 from kka.experiments.plan import Plan
-from kka.experiments.pools import open_cell_task
 from kka.experiments.tasks import dataset
 from kka.metrics import auroc
 from kka.task import Task

@@ -14,8 +14,8 @@ from kka.detectors import fit_detector
 from kka.experiments.cells import Cell, Row, made_with
 from kka.experiments.compute import Place, prepared
 from kka.experiments.drawing import COLOURS, figure, tell
+from kka.experiments.opening import open_cell_task
 from kka.experiments.plan import Plan
-from kka.experiments.pools import open_cell_task
 from kka.experiments.provenance import settings_of
 from kka.experiments.tasks import dataset
 from kka.metrics import auroc

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,21 @@ import numpy as np
 
 from kka.cache import ImageCache
 from kka.config import RunConfig
-from kka.data import open_task
-from kka.data.metadata import captions_in
 from kka.detectors import parse_settings
 from kka.detectors.sad import SAD
 from kka.errors import UserError, unknown
 from kka.experiments.cells import Cell, claim
-from kka.experiments.leaks import check_captions, check_images
-from kka.experiments.tasks import DataSet, Protocol, classes, dataset
+from kka.experiments.leaks import check_images
+from kka.experiments.opening import UNSEEN, data_digest
+from kka.experiments.tasks import classes, dataset
+from kka.experiments.writers import ensure_language_model, language_folder, marks
 from kka.loop import rounds
-from kka.models import build_images, build_language, corpus, corpus_digest, train_corpus_model
+from kka.models import build_images, build_language
 from kka.pool import AnomalyPool
 from kka.store import Store, differences, read_config, write_atomically
-from kka.task import Knowledge, Task
+from kka.task import Task
 
 ROUNDS = 3
-UNSEEN = {"withheld": 0.5, "paper": 0.0}
 SHARED = ("rounds/0", *(f"rounds/1/{stage}" for stage in ("evaluator", "dpo", "captions", "images", "scores")))
 """What comes before the pool of round 1: the same whatever enters that pool."""
 AFTER = {"mode": len(SHARED), "max_hard_share": len(SHARED), "per_round": len(SHARED), "steer": 2}
@@ -40,47 +38,12 @@ AFTER = {"mode": len(SHARED), "max_hard_share": len(SHARED), "per_round": len(SH
 SMOKE: dict[str, Any] = {
     "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
 }  # fmt: skip
-
-
-MADE_FROM = ".made_from"
-"""Beside a language model: the digest of what it was trained on and how."""
-
-
 DATA = "data.digest"
 """In a pool's folder: of the data set's files."""
 
 
 class BusyError(Exception):
     """Another process is making this pool."""
-
-
-def check_tasks(cells: Sequence[Cell], data: Path) -> None:
-    """Before hours are spent: every data set is there, and every task's classes are in it.
-
-    Raises:
-        UserError: what is missing and what to do.
-    """
-    from kka.data.parquet import check_normal
-
-    for name in dict.fromkeys(cell.dataset for cell in cells):
-        tasks = sorted({cell.normal for cell in cells if cell.dataset == name})
-        check_normal(_folder(name, data), [classes(task) for task in tasks])
-
-
-def open_cell_task(cell: Cell, data: Path) -> Task:
-    """The task of a cell; `data` is the folder that holds the data sets."""
-    folder = _folder(cell.dataset, data)
-    return open_task(str(folder), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol])
-
-
-def _folder(name: str, data: Path) -> Path:
-    folder = data / name
-    if not (folder / "train.parquet").is_file():
-        raise UserError(
-            f"data set {name}: expected {folder}/train.parquet; found none. Bring it into that form with "
-            f"kka data prepare {name} --out {folder}, or name its parent folder: --data DIR."
-        )
-    return folder
 
 
 def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
@@ -90,7 +53,7 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     sizes["per_round"] = known.per_round
     config = RunConfig(
         data=str(data / cell.dataset), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol],
-        lm=f"hf:{_language_folder(cell, known, work)}", mode=cell.mode,  # type: ignore[arg-type]
+        lm=f"hf:{language_folder(cell, known, work)}", mode=cell.mode,  # type: ignore[arg-type]
         seed=cell.seed, seeds=1, **sizes,
     )  # fmt: skip
     if cell.scale == "cpu":
@@ -122,107 +85,7 @@ def _key(cell: Cell, mode: str) -> str:
     variant = re.sub(r"[^\w.=,+-]+", "_", cell.variant)[:80]  # a model's spec has slashes and colons, and may be long
     if variant != cell.variant:
         variant += "-" + hashlib.blake2b(cell.variant.encode(), digest_size=6).hexdigest()
-    return "-".join([*parts, *(mark for mark, holds in _marks(cell) if holds), *filter(None, [variant])])
-
-
-def _marks(cell: Cell) -> tuple[tuple[str, bool], ...]:
-    """What makes a cell's models other than the usual ones."""
-    return (("paper", cell.protocol == "paper"), (cell.scale, cell.scale != "cpu"))
-
-
-@lru_cache(maxsize=8)
-def data_digest(folder: Path) -> str:
-    """Of a data set's files: figures and pools of other data under the same name must not pass for these."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in ("train.parquet", "test.parquet"):
-        if (folder / name).is_file():
-            digest.update(bytes.fromhex(file_digest(folder / name)))
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=32)
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
-    """The name of the language model of a cell's task, and the tasks that it serves."""
-    if known.common_language_model:
-        for suffix, group in (("", known.reported), ("-single", known.single), ("-tuning", known.tuning)):
-            if cell.normal in group:
-                return known.name + suffix, group
-    return f"{known.name}-{cell.normal}".replace(":", "_"), (cell.normal,)
-
-
-def _language_folder(cell: Cell, known: DataSet, work: Path) -> Path:
-    name = _language_group(cell, known)[0]
-    extra = [mark for mark, holds in _marks(cell) if holds]
-    return work / "lm" / "-".join([name, *extra])
-
-
-def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
-    """Train the language model of a cell's task, unless it is there.
-
-    It knows no normal class and no withheld class of any task that it serves.
-
-    Raises:
-        UserError: a leak; or a model is there that was made otherwise.
-    """
-    known = dataset(cell.dataset)
-    folder = _language_folder(cell, known, work)
-    steps = 5 if cell.scale == "smoke" else known.language_steps
-    with claim(work / "claims", str(folder), wait=True):
-        task = _language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data)
-        digest, marker = corpus_digest(task, steps), folder.with_name(folder.name + MADE_FROM)
-        if (folder / "config.json").is_file():
-            if not marker.is_file() or marker.read_text().strip() != digest:
-                raise UserError(
-                    f"the language model {folder} was made from other captions, with other steps or by another version "
-                    f"of kka. Remove the folder to train it anew (and the pools and results that it made), or name "
-                    f"another --work."
-                )
-            return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(marker, digest + "\n")  # first: a run that is killed in between trains again
-        train_corpus_model(task, folder, seed=0, steps=steps)
-
-
-@lru_cache(maxsize=8)  # a model serves many pools of one process
-def _language_task(name: str, group: tuple[str, ...], protocol: Protocol, data: Path) -> Task:
-    """What the language model of a group of tasks may know, checked for leaks."""
-    usual = Cell(dataset=name, normal=group[0], protocol=protocol, detector="sad", arm="none", seed=0)
-    task = _common([open_cell_task(dataclasses.replace(usual, normal=normal), data) for normal in group])
-    check_captions(
-        [caption for _, caption in corpus(task)],
-        test=_captions(data / name / "test.parquet"),
-        training=_captions(data / name / "train.parquet"),
-    )
-    return task
-
-
-def _captions(file: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    if "captions" not in pq.read_schema(file).names:
-        return []
-    return [text for given in pq.read_table(file, columns=["captions"])["captions"].to_pylist()
-            for text in captions_in(given)]  # fmt: skip
-
-
-def _common(tasks: list[Task]) -> Task:
-    """The first task, with the classes alone that all of them may know."""
-    first = tasks[0].knowledge
-    assert first is not None
-    kinds = set.intersection(*(set(task.knowledge.kinds) for task in tasks if task.knowledge is not None))
-    keep = [i for i, kind in enumerate(first.kinds) if kind in kinds]
-    shared = Knowledge(
-        images=first.images[keep],
-        captions=tuple(first.captions[i] for i in keep),
-        kinds=tuple(first.kinds[i] for i in keep),
-    )
-    return dataclasses.replace(tasks[0], knowledge=shared)
+    return "-".join([*parts, *(mark for mark, holds in marks(cell) if holds), *filter(None, [variant])])
 
 
 def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
@@ -302,7 +165,7 @@ def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
 
 def _own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
     """Whether the language model is the one that is trained here, and not one that was named."""
-    return config.lm == f"hf:{_language_folder(cell, dataset(cell.dataset), work)}"
+    return config.lm == f"hf:{language_folder(cell, dataset(cell.dataset), work)}"
 
 
 def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: bool) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from kka.errors import UserError
 from kka.experiments.cells import BACKBONED, Cell, Results
 from kka.experiments.compute import Place, build
-from kka.experiments.pools import data_digest, file_digest, pool_config
+from kka.experiments.opening import data_digest, file_digest
+from kka.experiments.pools import pool_config
 from kka.experiments.tasks import dataset
 from kka.store import flat
 
