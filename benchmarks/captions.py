@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from machine import matrix_rate
 
-from kka.garden.grammar import corpus
+from kka.algorithm.prompts import build_prompt
+from kka.garden.corpus import corpus
 from kka.language import build_language_model
 from kka.language.hf import HFLanguageModel
 from kka.language.rng import own_randomness
-from kka.prompts import build_prompt
 
 
 @torch.no_grad()

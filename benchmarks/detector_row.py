@@ -25,9 +25,9 @@ import torch
 from machine import matrix_rate
 from torch.utils.flop_counter import FlopCounterMode
 
+from kka.common.metrics import auroc
 from kka.detectors import build_detector, configure_detector
 from kka.detectors.backbones import BackboneOptions
-from kka.metrics import auroc
 
 WARM = 16
 BATCH = 64

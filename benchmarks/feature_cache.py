@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from machine import matrix_rate
 
+from kka.common.device import choose_device
 from kka.data import open_task
 from kka.detectors.backbones import BackboneOptions, load_backbone
 from kka.detectors.features import Features, cached_features
-from kka.detectors.simplenet import SimpleNet, build_extractor
-from kka.detectors.simplenet_settings import SimpleNetSettings
-from kka.detectors.simplenet_train import train_heads
-from kka.device import choose_device
+from kka.detectors.simplenet.detector import SimpleNet, build_extractor
+from kka.detectors.simplenet.settings import SimpleNetSettings
+from kka.detectors.simplenet.training import train_heads
 
 OUT = Path(__file__).parent / "results" / "feature_cache.json"
 RECOMPUTED = 1

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kka.cli.progress import arm_label
+from kka.common.metrics import mean_ci95
+from kka.common.store import write_atomically
 from kka.config import RunConfig, SADOptions
-from kka.console import arm_label
-from kka.experiments.summary import written
-from kka.metrics import mean_ci95
-from kka.run import run
-from kka.store import write_atomically
+from kka.experiments.engine.summary import written
+from kka.run.execute import run
 
 OUT = Path(__file__).parent / "results" / "garden_rounds.json"
 KINDS = ("windflower", "marigold", "daisy", "pansy", "starflower")

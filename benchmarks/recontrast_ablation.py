@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from simplenet_ablation import TASKS, parsed, task_images
 
+from kka.common.metrics import auroc
+from kka.common.store import write_atomically
 from kka.detectors.backbones import RANDOM, BackboneOptions
-from kka.detectors.recontrast import ReContrast
-from kka.metrics import auroc
-from kka.store import write_atomically
+from kka.detectors.recontrast.detector import ReContrast
 
 OUT = Path(__file__).parent / "results" / "recontrast_ablation.json"
 CHOSEN = ("oxford102 82", "ucm 4+15", "oxford102 94")

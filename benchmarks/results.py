@@ -18,13 +18,13 @@ import selection
 import simplenet_ablation
 
 from kka.experiments import EXPERIMENTS, experiment, table2
-from kka.experiments.cells import Results, Row, arm_title
-from kka.experiments.plan import Plan
-from kka.experiments.runner import estimate
-from kka.experiments.show import tables
-from kka.experiments.summary import belonging, counted, gain, mean_over_tasks, whole, written
+from kka.experiments.engine.cells import Results, Row, arm_title
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.runner import estimate
+from kka.experiments.engine.show import tables
+from kka.experiments.engine.summary import belonging, counted, gain, mean_over_tasks, whole, written
+from kka.experiments.engine.tasks import DATASETS
 from kka.experiments.table3 import cells as cells_of_table3
-from kka.experiments.tasks import DATASETS
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

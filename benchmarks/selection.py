@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 from sad_ablation import TASKS, parsed
 
-from kka.deep_sad import DeepSADSettings
+from kka.algorithm.deep_sad import DeepSADSettings
+from kka.algorithm.pool import AnomalyPool
+from kka.common.metrics import auroc, mean_ci95
+from kka.common.store import write_atomically
 from kka.detectors.sad import SAD
-from kka.experiments.cells import Cell
-from kka.experiments.compute import Place
-from kka.experiments.opening import open_cell_task
-from kka.experiments.pools import ROUNDS, ensure_pool, fresh_of, pool_of
-from kka.experiments.summary import written
-from kka.metrics import auroc, mean_ci95
-from kka.pool import AnomalyPool
+from kka.experiments.engine.cells import Cell
+from kka.experiments.engine.compute import Place
+from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.pools import ROUNDS, ensure_pool, fresh_of, pool_of
+from kka.experiments.engine.summary import written
 from kka.protocols import Images
 from kka.seeding import derive_seed
-from kka.store import write_atomically
 from kka.task import Task
 
 OUT = Path(__file__).parent / "results" / "selection.json"

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kka.common.metrics import auroc
 from kka.data import open_task
 from kka.detectors.backbones import BackboneOptions
 from kka.detectors.graph import in_batches
-from kka.detectors.simplenet import SimpleNet
-from kka.detectors.simplenet_losses import image_scores
-from kka.metrics import auroc
+from kka.detectors.simplenet.detector import SimpleNet
+from kka.detectors.simplenet.loss import image_scores
 
 OUT = Path(__file__).parent / "results" / "simplenet_ablation.json"
 TASKS = {

@@ -191,7 +191,7 @@ def fakes_registered(
     import kka.data
     import kka.imaging
     import kka.language
-    import kka.run
+    import kka.run.execute
 
     def open_task(data: str, **options: Any) -> Task:
         return task() if data == "fake" else kka.data.open_task(data, **options)
@@ -199,15 +199,15 @@ def fakes_registered(
     with contextlib.ExitStack() as stack:
         for members, member in ((kka.language.LANGUAGE_MODELS, language), (kka.imaging.MEMBERS, images)):
             stack.enter_context(mock.patch.dict(members, fake=lambda argument, member=member, **_: member()))
-        stack.enter_context(mock.patch.object(kka.run, "open_task", open_task))
+        stack.enter_context(mock.patch.object(kka.run.execute, "open_task", open_task))
         if not report:
-            stack.enter_context(mock.patch.object(kka.run, "_report", lambda out, progress: None))
+            stack.enter_context(mock.patch.object(kka.run.execute, "_report", lambda out, progress: None))
         yield
 
 
 def run_fake(config: RunConfig, out: Path, *, resume: bool = False, **fakes: Any) -> dict[str, Any]:
-    """`kka.run.run` with the fakes."""
-    from kka.run import run
+    """`kka.run.execute.run` with the fakes."""
+    from kka.run.execute import run
 
     with fakes_registered(**fakes):
         return run(config, out, resume=resume)
@@ -287,7 +287,7 @@ def _filled(folder: Path, limit: int) -> dict[str, Any]:
 
 def _held(folder: Path) -> dict[str, Any]:
     """A second process on the directory of a living one."""
-    from kka.store import Store
+    from kka.common.store import Store
 
     with Store(folder, {"a": 1}):
         return {"pid": os.getpid(), "second": _wait(_child(lambda: Store(folder, {"a": 1}, resume=True)))}
@@ -301,7 +301,7 @@ def main(arguments: list[str]) -> int:
         with fakes_registered():
             return cli(arguments[1:])
     folder = Path(arguments[1])
-    import kka.run  # noqa: F401  # once, for all children
+    import kka.run.execute  # noqa: F401  # once, for all children
 
     started = time.perf_counter()
     facts: dict[str, Any] = {"whole": _wait(_child(lambda: _again(folder / "whole")))}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from kka.augment import LUMA, MEAN, STD, augment, colour_matrices, crop_boxes, normalise, resize
+from kka.common.augment import LUMA, MEAN, STD, augment, colour_matrices, crop_boxes, normalise, resize
 from reference.augmented_view import bilinear_crop, coloured
 
 

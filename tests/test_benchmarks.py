@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kka.experiments.cells import Results
+from kka.experiments.engine.cells import Results
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kka.cache import ImageCache, cache_folder, picture_key, pixel_hash
+from kka.common.cache import ImageCache, cache_folder, picture_key, pixel_hash
 from kka.errors import UserError
 
 

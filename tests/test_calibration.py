@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kka.calibration import anomalous, calibrate
+from kka.deploy.calibrate import anomalous, calibrate
 from kka.errors import UserError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kka.captions import NearDuplicates, clean, normalise, parse_answer, repeats_by_kind, write_captions
+from kka.algorithm.captions import NearDuplicates, clean, normalise, parse_answer, repeats_by_kind, write_captions
 from kka.errors import UserError
 from language_fakes import COLORS, ScriptedModel
 

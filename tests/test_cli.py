@@ -11,8 +11,8 @@ import pytest
 
 import kka.config
 from fakes import fakes_registered, fast_arguments
+from kka.algorithm.pool import AnomalyPool
 from kka.cli import main
-from kka.pool import AnomalyPool
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -85,7 +85,7 @@ def test_a_run_and_its_resumption(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert main(["run", "--out", str(out), "--resume"]) == 0
         assert main(["run", f"--out={out}", "--resume"]) == 0
     assert (out / "pool.parquet").read_bytes() == before
-    from kka.store import read_config
+    from kka.common.store import read_config
 
     config = kka.config.RunConfig.from_dict(read_config(out))
     assert (config.rounds, config.initial, config.sad.epochs, config.data) == (0, 24, 1, "fake")

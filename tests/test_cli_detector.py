@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from fakes import small_task
-from kka.building import build_detector
-from kka.calibration import calibrate
+from kka.algorithm.pool import AnomalyPool
 from kka.cli import main
+from kka.common.images import decode
 from kka.config import DetectorOptions
-from kka.data.decode import decode
+from kka.deploy.calibrate import calibrate
+from kka.deploy.score import heat_limits, overlay
+from kka.deploy.train import Anomalies, hold_out, read_anomalies, train_detector
 from kka.detectors import load_detector
 from kka.errors import UserError
-from kka.pool import AnomalyPool
-from kka.scoring import heat_limits, overlay
-from kka.trained import Anomalies, hold_out, read_anomalies, train_detector
+from kka.run.building import build_detector
 
 SAD = ["--detector", "sad", "--preset", "cpu", "--set", "epochs=2", "milestones=", "precision=fp32"]
 
@@ -127,7 +127,7 @@ def test_a_runs_detector_scores_and_exports(
 
 def test_the_garden_with_a_backbone_and_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Test labels give AUROC; a detector that localises gives one overlay an image; the backbone's flags arrive."""
-    pytest.importorskip("kka.detectors.simplenet")
+    pytest.importorskip("kka.detectors.simplenet.detector")
     out = tmp_path / "detector"
     command = ["train", "--detector", "simplenet", "--preset", "cpu", "--out", str(out), "--held-out", "0.5"]
     command += ["--set", "epochs=1", "size=32", "crop=32", "--backbone", "mobilenetv2_035"]

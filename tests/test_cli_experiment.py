@@ -8,11 +8,12 @@ from unittest import mock
 
 import pytest
 
-from kka import cli_experiment
-from kka.cli_experiment import Experiment, run_experiment
+from kka.cli import experiment as cli_experiment
+from kka.cli.experiment import Experiment, run_experiment
 from kka.errors import UserError
-from kka.experiments import EXPERIMENTS, opening
-from kka.experiments.cells import Cell, Results
+from kka.experiments import EXPERIMENTS
+from kka.experiments.engine import opening
+from kka.experiments.engine.cells import Cell, Results
 from kka.experiments.table3 import ARMS
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kka.detectors import fit_detector, load_detector
-from kka.detectors.cmda import CMDA, CMDASettings
-from kka.detectors.contrast import affinity, generated, nt_xent
+from kka.detectors.contrastive.cmda import CMDA, CMDASettings
+from kka.detectors.contrastive.loss import affinity, generated, nt_xent
 from kka.errors import UserError
 from kka.protocols import Images
 
@@ -69,7 +69,7 @@ def test_the_losses_of_the_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(network, loss, stock, recipe, *, epochs, seed, beside, progress):  # type: ignore[no-untyped-def]
         seen.append((loss, beside))
 
-    monkeypatch.setattr("kka.detectors.cmda.train_contrastive", train)
+    monkeypatch.setattr("kka.detectors.contrastive.cmda.train_contrastive", train)
     CMDA(settings=QUICK, seed=1).fit(pictures(12), captions=CAPTIONS)
     (step_1, texts), (step_2, _) = seen
     rng = torch.Generator().manual_seed(0)
@@ -88,7 +88,7 @@ def test_the_losses_of_the_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_text_network_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Left out of the optimiser, it would stay random, and captions would be noise."""
-    import kka.detectors.cmda as module
+    import kka.detectors.contrastive.cmda as module
 
     before, kept = [], []
     real = module.train_contrastive

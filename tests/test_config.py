@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from kka.algorithm.deep_sad import DeepSADSettings
+from kka.algorithm.stages import sad_settings
 from kka.config import DetectorOptions, LanguageOptions, RunConfig, SADOptions
-from kka.deep_sad import DeepSADSettings
 from kka.errors import UserError
-from kka.stages import sad_settings
 
 OTHER = RunConfig(
     data="./my photos/ä", normal=("077", "no"), unseen=0.5, describe="a photo of: a bracket", domain=None, size=96,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kka.detectors.contrast import affinity, generated, nt_xent, sup_con
+from kka.detectors.contrastive.loss import affinity, generated, nt_xent, sup_con
 from reference import contrast as reference
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kka.data.decode import ImageError, decode, decode_all
+from kka.common.images import ImageError, decode, decode_all
 from kka.errors import UserError
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 import kka.data.prepare as preparing
 from kka.cli import main
 from kka.data.describe import describe
-from kka.data.describe_show import print_description, write_page
 from kka.data.prepare.ucm_caption import UCM_CAPTION
 from kka.errors import UserError
+from kka.report.description import print_description, write_page
 from prepare_fakes import pixels, small, write_sentences, write_ucm
 from test_data_parquet import row, rows, write
 

@@ -16,9 +16,9 @@ from transformers import (
 
 import kka.data.prepare as preparing
 from kka.data.prepare import prepare
-from kka.data.prepare.captioner import Captioner
 from kka.data.prepare.options import PrepareOptions
 from kka.errors import UserError
+from kka.language.captioner import Captioner
 from prepare_fakes import SETS, rows_of, small, write_sentences, write_ucm
 
 WORDS = ["<bos>", "<eos>", "an", "aerial", "view", "of", "roofs", "fields"]

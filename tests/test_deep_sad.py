@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import kka.deep_sad as module
-from kka.deep_sad import (
+import kka.algorithm.deep_sad as module
+from kka.algorithm.deep_sad import (
     DeepSAD,
     DeepSADSettings,
     LeNet,
@@ -23,7 +23,7 @@ from kka.deep_sad import (
     squared_distance,
     train_deep_sad,
 )
-from kka.device import autocast_dtype, choose_device
+from kka.common.device import autocast_dtype, choose_device
 from kka.errors import UserError
 from kka.protocols import Images
 from reference import deep_sad as reference

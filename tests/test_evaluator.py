@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kka.evaluator as module
-from kka.deep_sad import DeepSADSettings
+import kka.algorithm.evaluator as module
+from kka.algorithm.deep_sad import DeepSADSettings
+from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.errors import UserError
-from kka.evaluator import ConfusionEvaluator, train_evaluator
 from kka.protocols import Images
 
 QUICK = DeepSADSettings(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32", device="cpu")

@@ -19,13 +19,14 @@ from PIL import Image
 
 from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
-from kka.experiments import EXPERIMENTS, experiment, pools, runner, writers
-from kka.experiments.cells import Cell, Results, arm_title, claim
-from kka.experiments.compute import Place, anomalies_of, build, compute
-from kka.experiments.leaks import check_captions, check_images
-from kka.experiments.opening import check_tasks, open_cell_task
-from kka.experiments.plan import Plan
-from kka.experiments.pools import (
+from kka.experiments import EXPERIMENTS, experiment
+from kka.experiments.engine import pools, runner, writers
+from kka.experiments.engine.cells import Cell, Results, arm_title, claim
+from kka.experiments.engine.compute import Place, anomalies_of, build, compute
+from kka.experiments.engine.leaks import check_captions, check_images
+from kka.experiments.engine.opening import check_tasks, open_cell_task
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.pools import (
     SMOKE,
     BusyError,
     ensure_pool,
@@ -34,9 +35,9 @@ from kka.experiments.pools import (
     pool_config,
     pool_of,
 )
-from kka.experiments.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
-from kka.experiments.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
-from kka.experiments.writers import ensure_language_model
+from kka.experiments.engine.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
+from kka.experiments.engine.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
+from kka.experiments.engine.writers import ensure_language_model
 
 BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
 TINY = DataSet(
@@ -285,7 +286,7 @@ def test_a_planted_caption_stops_the_language_model(place: Place, tmp_path: Path
 @pytest.mark.parametrize("name", ["figure5", "figure6"])
 def test_a_planted_leak_stops_a_figure(name: str, place: Place, tmp_path: Path) -> None:
     """Figures train detectors of their own."""
-    from kka.experiments import compute as module
+    from kka.experiments.engine import compute as module
 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
@@ -348,7 +349,7 @@ def test_leaks_of_images_are_caught(place: Place) -> None:
 
 def test_a_planted_leak_stops_a_cell(place: Place) -> None:
     """The check must stand before the training, not beside it."""
-    from kka.experiments import compute as module
+    from kka.experiments.engine import compute as module
 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None

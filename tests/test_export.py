@@ -2,6 +2,7 @@
 
 import builtins
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-import kka.export
-from kka.calibration import Calibration
+import kka.deploy.export
+from kka.deploy.calibrate import Calibration
+from kka.deploy.export import export_onnx, relative_difference, session
+from kka.deploy.score import read_images
+from kka.deploy.train import annotate, open_kept
 from kka.detectors import _CLASSES, fit_detector
 from kka.detectors.graph import resized
 from kka.errors import UserError
-from kka.export import export_onnx, relative_difference, session
-from kka.scoring import read_images
-from kka.trained import annotate, open_kept
 from test_detector_contract import NAMES, build, captions, pictures
 
 
@@ -51,7 +52,7 @@ def sad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _there(name: str) -> bool:
-    return (Path(kka.export.__file__).parent / "detectors" / f"{_CLASSES[name][0].rpartition('.')[2]}.py").is_file()
+    return find_spec(_CLASSES[name][0]) is not None
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if _there(name)])
@@ -124,7 +125,7 @@ def test_missing_packages_name_the_extra(sad: Path, tmp_path: Path, monkeypatch:
             raise ImportError(name)
         return builtins.__import__(name)
 
-    monkeypatch.setattr(kka.export, "import_module", missing)
+    monkeypatch.setattr(kka.deploy.export, "import_module", missing)
     with pytest.raises(UserError, match=r"onnxruntime is missing; pip install 'kka\[onnx\]'"):
         export_onnx(open_kept(sad), tmp_path / "model.onnx")
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kka.garden.grammar import compose, corpus, count_sentences, describe, parse
+from kka.garden.corpus import corpus
+from kka.garden.grammar import compose, count_sentences, describe, parse
 from kka.garden.vocabulary import ATTRIBUTES, PHRASES, Flower, fill
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kka.hardness import fold_of, is_hard, preferred, relative_distance
+from kka.algorithm.hardness import fold_of, is_hard, preferred, relative_distance
 
 distances = st.lists(st.floats(2**-10, 2**10, width=32), min_size=1, max_size=30)
 

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from kka.cache import pixel_hash
+from kka.algorithm.pictures import draw_pictures
+from kka.common.cache import pixel_hash
 from kka.errors import UserError
 from kka.imaging import bank as bank_module
 from kka.imaging import build_image_model
 from kka.imaging.bank import BankModel
 from kka.imaging.library import read_library
-from kka.pictures import draw_pictures
 from kka.protocols import ImageLibrary
 from kka.task import Knowledge
 from reference.tfidf_retrieval import similarities

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from imaging_fakes import ImageServer, tiny_pipeline
+from kka.algorithm.pictures import draw_pictures
 from kka.errors import UserError
 from kka.imaging import MEMBERS, build_image_model
-from kka.pictures import draw_pictures
 from kka.protocols import ImageModel
 from kka.task import Knowledge
 

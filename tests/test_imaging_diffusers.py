@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from imaging_fakes import SIZE, tiny_pipeline
-from kka.cache import ImageCache
+from kka.algorithm.pictures import draw_pictures
+from kka.common.cache import ImageCache
 from kka.errors import UserError
 from kka.imaging import build_image_model
 from kka.imaging.diffusers import DiffusersModel
-from kka.pictures import draw_pictures
 
 diffusers = pytest.importorskip("diffusers", reason="the optional package diffusers is absent")
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from imaging_fakes import ImageServer, picture
-from kka.cache import ImageCache
+from kka.algorithm.pictures import draw_pictures
+from kka.common.cache import ImageCache
 from kka.errors import UserError
 from kka.imaging import build_image_model
 from kka.imaging.openai import OpenAIImageModel
-from kka.pictures import draw_pictures
 
 
 @pytest.fixture

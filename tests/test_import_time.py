@@ -29,7 +29,9 @@ def test_the_command_line_is_light() -> None:
     assert not loaded(code) & HEAVY
 
 
-@pytest.mark.parametrize("module", ["kka.data", "kka.imaging", "kka.language", "kka.detectors", "kka.captions"])
+@pytest.mark.parametrize(
+    "module", ["kka.data", "kka.imaging", "kka.language", "kka.detectors", "kka.algorithm.captions"]
+)
 def test_the_wings_registries_are_light(module: str) -> None:
     """An unknown spec is refused before a library is loaded for it."""
     assert not loaded(f"import {module}") & (HEAVY - {"scipy", "pandas"})

@@ -7,11 +7,11 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from kka.algorithm.preferences import dpo_loss, make_pairs
 from kka.errors import UserError
 from kka.language.dpo import _shortened, base_logps, completion_logps, make_trainer
 from kka.language.hf import HFLanguageModel
 from kka.language.settings import DPOSettings
-from kka.preferences import dpo_loss, make_pairs
 from kka.protocols import PreferencePair, TunableLanguageModel
 from language_fakes import CAPTIONS, COLORS, save_tiny_model
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kka.captions import write_captions
+from kka.algorithm.captions import write_captions
+from kka.algorithm.prompts import build_prompt
 from kka.errors import UserError
 from kka.language import GARDEN_LM, LANGUAGE_MODELS, build_language_model
-from kka.prompts import build_prompt
 from kka.protocols import TunableLanguageModel
 from language_fakes import save_tiny_model
 
@@ -52,7 +52,7 @@ def test_importing_the_wing_is_cheap() -> None:
 
 def test_the_shipped_model_writes_garden_captions() -> None:
     """The embedded world's model: small, real, and nearly every caption of it lies within the grammar."""
-    from kka.garden.grammar import corpus
+    from kka.garden.corpus import corpus
     from kka.garden.reading import parse
 
     assert sum(file.stat().st_size for file in GARDEN_LM.iterdir()) < 8_000_000

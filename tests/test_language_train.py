@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from kka.algorithm.prompts import build_prompt
 from kka.errors import UserError
 from kka.language.examples import Pairs, train_tokenizer
 from kka.language.hf import HFLanguageModel
 from kka.language.train import LMTrainingReport, answer_loss, train_language_model
-from kka.prompts import build_prompt
 from language_fakes import CAPTIONS, COLORS
 
 CORPUS = [(next(color for color in COLORS if color in caption), caption) for caption in CAPTIONS]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import kka.deep_sad
+import kka.algorithm.deep_sad
 from fakes import FAST, outcome, run_fake, small_task
 
 LABELLED = ("metrics.json", "task.npz", "summary.json")
@@ -36,13 +36,13 @@ def test_no_test_image_is_trained_on_and_others_change_nothing(
     """With another test set, every round and every trained network stays the same to the bit."""
     task = small_task(test_seed=2)
     trained: set[bytes] = set()
-    original = kka.deep_sad._fit
+    original = kka.algorithm.deep_sad._fit
 
     def spy(module, loss, pixels, *rest, **named):
         trained.update(x.permute(1, 2, 0).contiguous().numpy().tobytes() for x in pixels)
         return original(module, loss, pixels, *rest, **named)
 
-    monkeypatch.setattr(kka.deep_sad, "_fit", spy)
+    monkeypatch.setattr(kka.algorithm.deep_sad, "_fit", spy)
     run_fake(FAST, tmp_path / "run", task=lambda: task)
     assert task.test is not None
     assert {x.tobytes() for x in task.normals} <= trained
@@ -56,8 +56,8 @@ def test_no_test_image_is_trained_on_and_others_change_nothing(
 
 def test_the_run_directory_and_the_cache_hold_no_test_image(finished: Path, own_cache: Path) -> None:
     """A test image in the pool, in a report or in the cache could come back as training data."""
-    from kka.cache import pixel_hash
-    from kka.pool import AnomalyPool
+    from kka.algorithm.pool import AnomalyPool
+    from kka.common.cache import pixel_hash
 
     task = small_task()
     assert task.test is not None
@@ -73,8 +73,8 @@ def test_the_run_directory_and_the_cache_hold_no_test_image(finished: Path, own_
 
 def test_scores_are_those_of_the_kept_detector(finished: Path) -> None:
     """The reported figures belong to the last epoch of the network on disk."""
+    from kka.common.metrics import auroc
     from kka.detectors import load_detector
-    from kka.metrics import auroc
 
     torch.set_num_threads(1)
     task = small_task()

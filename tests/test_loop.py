@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, caption_of, run_fake, small_task
-from kka.comparison import arms
+from kka.algorithm.loop import rounds
+from kka.algorithm.pool import AnomalyPool
+from kka.algorithm.stages import sad_settings
+from kka.common.store import Store
 from kka.config import RunConfig
 from kka.errors import UserError
-from kka.loop import rounds
-from kka.pool import AnomalyPool
 from kka.protocols import ImageModel, LanguageModel, TunableLanguageModel
-from kka.stages import sad_settings
-from kka.store import Store
+from kka.run.comparison import arms
 
 QUICK = replace(FAST, rounds=1, initial=12, fresh=8)
 
@@ -172,11 +172,13 @@ def test_steering_by_examples(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantile", [1e-9, 1.0])
 def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantile: float) -> None:
     """Without both kinds there is nothing to prefer: the round tunes nothing, says so, and the run goes on."""
-    import kka.evaluator
+    import kka.algorithm.evaluator
 
     factor = 10.0 if quantile < 0.5 else 0.01
-    original = kka.evaluator.relative_distance
-    monkeypatch.setattr(kka.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2))
+    original = kka.algorithm.evaluator.relative_distance
+    monkeypatch.setattr(
+        kka.algorithm.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2)
+    )
     last = last_pool(replace(QUICK, rounds=2, min_preferred=0.0), tmp_path / "run")[-1]
     assert last.facts["dpo"]["tuned"] is False and "both hard and easy" in last.facts["dpo"]["why"]
     assert last.facts["entered"] == 0 and last.facts["hard_share_fresh"] == (0 if factor == 10 else 1)
@@ -229,7 +231,7 @@ def test_some_pictures_black(tmp_path: Path) -> None:
 
 def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
     """A second run with the same seeds finds every picture in the cache."""
-    from kka.cache import ImageCache
+    from kka.common.cache import ImageCache
 
     cache = ImageCache(tmp_path / "cache")
     for name, drawn in (("a", 12), ("b", 0)):

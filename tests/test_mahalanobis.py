@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kka.algorithm.mahalanobis import default_cluster_count, fit_clusters
 from kka.errors import UserError
-from kka.mahalanobis import default_cluster_count, fit_clusters
 from reference.squared_mahalanobis import squared_mahalanobis
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kka.metrics import aupr, auroc, evaluate, fpr_at_tpr, mean_ci95
+from kka.common.metrics import aupr, auroc, evaluate, fpr_at_tpr, mean_ci95
 
 
 @given(

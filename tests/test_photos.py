@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from imaging_fakes import tiny_pipeline
+from kka.algorithm.pool import AnomalyPool
 from kka.cli import main
 from kka.language import GARDEN_LM
-from kka.pool import AnomalyPool
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kka.cache import ImageCache, picture_key
+from kka.algorithm.pictures import Drawn, draw_pictures, fit_picture
+from kka.common.cache import ImageCache, picture_key
 from kka.errors import UserError
-from kka.pictures import Drawn, draw_pictures, fit_picture
 from kka.seeding import derive_seed
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kka.pool import AnomalyPool, Lineage
+from kka.algorithm.pool import AnomalyPool, Lineage
 
 
 def pool(hard: int, easy: int, *, round_number: int = 0, size: tuple[int, int] = (4, 5)) -> AnomalyPool:

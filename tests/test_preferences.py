@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from kka.captions import normalise
+from kka.algorithm.captions import normalise
+from kka.algorithm.preferences import dpo_loss, make_pairs, reward_margins, split_by_text
 from kka.errors import UserError
-from kka.preferences import dpo_loss, make_pairs, reward_margins, split_by_text
 
 
 def test_loss_by_hand() -> None:

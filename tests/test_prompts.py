@@ -2,8 +2,8 @@
 
 import pytest
 
+from kka.algorithm.prompts import TEMPLATES, build_prompt, resolve_template
 from kka.errors import UserError
-from kka.prompts import TEMPLATES, build_prompt, resolve_template
 
 
 def test_default_is_the_papers_wording() -> None:

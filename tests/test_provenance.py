@@ -9,15 +9,15 @@ from unittest import mock
 
 import pytest
 
-from kka import cli_experiment
-from kka.cli_experiment import Experiment, run_experiment
+from kka.cli import experiment as cli_experiment
+from kka.cli.experiment import Experiment, run_experiment
 from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
-from kka.experiments import opening, pools, runner
-from kka.experiments.cells import Cell, Results
-from kka.experiments.compute import Place
-from kka.experiments.provenance import changed_settings, check_settings, settings_of
-from kka.experiments.tasks import DATASETS
+from kka.experiments.engine import opening, pools, runner
+from kka.experiments.engine.cells import Cell, Results
+from kka.experiments.engine.compute import Place
+from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
+from kka.experiments.engine.tasks import DATASETS
 
 ROW = {"auroc": 0.5, "seen": 0.5, "unseen": 0.5, "anomalies": 0, "hard": None, "generated": 0, "noise_draws": 0,
        "fit_seconds": 1.0, "score_seconds": 1.0}  # fmt: skip

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from kka.detectors.backbones import BackboneOptions, load_backbone
-from kka.detectors.recontrast import ReContrast, ReContrastSettings
-from kka.detectors.recontrast_net import ReContrastNet
-from kka.detectors.recontrast_train import _losses, _train_mode, settle_batchnorm
+from kka.detectors.recontrast.detector import ReContrast
+from kka.detectors.recontrast.network import ReContrastNet
+from kka.detectors.recontrast.settings import ReContrastSettings
+from kka.detectors.recontrast.training import _losses, _train_mode, settle_batchnorm
 from kka.errors import UserError
 from kka.protocols import Images
 
@@ -93,7 +94,7 @@ def test_the_margin_joins_the_loss_with_its_weight() -> None:
 
 def test_rates_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published rate would leave random weights random; what is set goes before either."""
-    from kka.detectors import recontrast_train
+    from kka.detectors.recontrast import training as recontrast_train
 
     rates: list[float] = []
     original = torch.optim.AdamW

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kka.detectors.recontrast_loss import (
+from kka.detectors.recontrast.loss import (
     alpha_at,
     cross_reconstruction,
     discrepancy,

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
+from kka.algorithm.pool import AnomalyPool, Lineage
+from kka.cli.progress import percent
 from kka.config import LanguageOptions, RunConfig, SADOptions
-from kka.console import percent
 from kka.errors import UserError
-from kka.pool import AnomalyPool, Lineage
 from kka.report import analysis, write_report
 from kka.report.figures import apart, histogram, is_wide
 from kka.report.html import commands, cost_rows, headline
@@ -90,7 +90,7 @@ def make_run(
     normals: np.ndarray | None = None,
     **config: Any,
 ) -> Path:
-    """A run directory as `kka.run` leaves it, with invented figures."""
+    """A run directory as `kka.run.execute` leaves it, with invented figures."""
     rng = np.random.default_rng(0)
     root.mkdir()
     shape = (10, 64, 64, 3)

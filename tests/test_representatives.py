@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kka.mahalanobis import fit_clusters
-from kka.representatives import representatives
+from kka.algorithm.mahalanobis import fit_clusters
+from kka.algorithm.representatives import representatives
 from reference.squared_mahalanobis import nearest_members, squared_mahalanobis
 
 

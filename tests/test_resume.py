@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import FAST, fakes_registered, fast_arguments, outcome, run_fake
-from kka.store import Store
+from kka.common.store import Store
 
 FAKES = Path(__file__).with_name("fakes.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -62,7 +62,7 @@ def test_stopped_within_every_stage(tmp_path: Path, finished: Path, monkeypatch:
 
 def test_stopped_in_a_progress_call(tmp_path: Path, finished: Path) -> None:
     """Ctrl-C mostly strikes while something is being told."""
-    from kka.run import run
+    from kka.run.execute import run
 
     calls = 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kka.deep_sad import DeepSADSettings
+from kka.algorithm.deep_sad import DeepSADSettings
 from kka.detectors import DETECTORS, build_detector, load_detector
 from kka.detectors.sad import SAD
 from kka.errors import UserError

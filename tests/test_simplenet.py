@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kka.common.device import seeded
 from kka.detectors.backbones import BackboneOptions
 from kka.detectors.features import Features
-from kka.detectors.simplenet import SimpleNet
-from kka.detectors.simplenet_losses import anomaly_hinge, image_scores, most_anomalous, normal_hinge, top_hinge
-from kka.detectors.simplenet_settings import SimpleNetSettings
-from kka.detectors.simplenet_train import Heads, batch_loss, train_heads
-from kka.device import seeded
+from kka.detectors.simplenet.detector import SimpleNet
+from kka.detectors.simplenet.loss import anomaly_hinge, image_scores, most_anomalous, normal_hinge, top_hinge
+from kka.detectors.simplenet.settings import SimpleNetSettings
+from kka.detectors.simplenet.training import Heads, batch_loss, train_heads
 from kka.errors import UserError
 from kka.protocols import Images
 from reference import simplenet_losses as literal

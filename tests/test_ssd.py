@@ -9,15 +9,15 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
+from kka.algorithm.mahalanobis import fit_clusters
+from kka.common.device import seeded
 from kka.detectors import load_detector
-from kka.detectors.density import FeatureScore, Gaussians, fit_feature_score
-from kka.detectors.encoders import EMBEDDING, Head, ImageNetwork, ResNet
+from kka.detectors.contrastive.density import FeatureScore, Gaussians, fit_feature_score
+from kka.detectors.contrastive.network import EMBEDDING, Head, ImageNetwork, ResNet
+from kka.detectors.contrastive.ssd import SSD, SSDSettings
+from kka.detectors.contrastive.training import Stock, steps_of
 from kka.detectors.graph import in_batches
-from kka.detectors.pretraining import Stock, steps_of
-from kka.detectors.ssd import SSD, SSDSettings
-from kka.device import seeded
 from kka.errors import UserError
-from kka.mahalanobis import fit_clusters
 from kka.protocols import Images
 from reference import feature_score as reference
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kka.common.store import PeakMemory, Store, read_config, require_same, write_atomically
 from kka.errors import UserError
-from kka.store import PeakMemory, Store, read_config, require_same, write_atomically
 
 CONFIG = {
     "data": "gärten",
@@ -83,7 +83,7 @@ def test_the_marker_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_atomically(path, text)
 
     with Store(tmp_path / "run", CONFIG) as store:
-        monkeypatch.setattr("kka.store.write_atomically", crash)
+        monkeypatch.setattr("kka.common.store.write_atomically", crash)
         with pytest.raises(RuntimeError):
             store.stage("task", fill())
         assert not (store.root / "task").exists()
@@ -183,7 +183,7 @@ def test_lock_within_one_process(tmp_path: Path) -> None:
 def test_lock_against_another_process(tmp_path: Path) -> None:
     """The error names the pid of the living process; after kill -9 the lock is free."""
     script = (
-        "import sys, time; from pathlib import Path; from kka.store import Store\n"
+        "import sys, time; from pathlib import Path; from kka.common.store import Store\n"
         "store = Store(Path(sys.argv[1]), {'a': 1})\nprint('held', flush=True)\ntime.sleep(600)"
     )
     holder = subprocess.Popen(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kka.common.texts import DIMENSIONS, embed_texts
 from kka.errors import UserError
-from kka.texts import DIMENSIONS, embed_texts
 
 CAPTIONS = ["a red flower", "a red flower with petals", "a blue boat", "a blue boat on water", "a red flower"]
 
@@ -102,7 +102,7 @@ def test_sentence_embeddings_of_a_folder(tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     """The libraries wait until a caption is embedded."""
-    code = "import sys, kka.texts; print(*sys.modules)"
+    code = "import sys, kka.common.texts; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "sklearn", "transformers", "sentence_transformers"}
     assert not heavy & {name.partition(".")[0] for name in result.stdout.split()}

@@ -6,22 +6,22 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "AnomalyPool": "kka.pool",
-    "DeepSADSettings": "kka.deep_sad",
+    "AnomalyPool": "kka.algorithm.pool",
+    "DeepSADSettings": "kka.algorithm.deep_sad",
     "RunConfig": "kka.config",
     "SAD": "kka.detectors.sad",
-    "Store": "kka.store",
+    "Store": "kka.common.store",
     "Task": "kka.task",
     "UserError": "kka.errors",
     "build_detector": "kka.detectors",
     "build_image_model": "kka.imaging",
     "build_language_model": "kka.language",
-    "evaluate": "kka.metrics",
+    "evaluate": "kka.common.metrics",
     "load_detector": "kka.detectors",
     "open_task": "kka.data",
-    "rounds": "kka.loop",
+    "rounds": "kka.algorithm.loop",
 }
-"""Public name -> the module that holds it. (`kka.run` is the module of whole runs: `kka.run.run`.)"""
+"""Public name -> the module that holds it. (`kka.run.execute` is the module of whole runs: `kka.run.execute.run`.)"""
 
 __all__ = [
     "SAD",

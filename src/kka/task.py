@@ -21,7 +21,7 @@ class SetAside:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """The labelled test images. Labels reach `kka.metrics` and nothing else."""
+    """The labelled test images. Labels reach `kka.common.metrics` and nothing else."""
 
     __test__ = False  # not a pytest class
 

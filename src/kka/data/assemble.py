@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kka.data.decode import DEFAULT_SIZE, Decoded, ImageError, Source, decode, decode_all, first_few
+from kka.common.images import DEFAULT_SIZE, Decoded, ImageError, Source, decode, decode_all, first_few
 from kka.data.split import choose_caption, seen_mask, withhold
 from kka.errors import UserError
 from kka.protocols import Images

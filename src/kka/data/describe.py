@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kka.cache import pixel_hash
-from kka.data.decode import ImageError, decode
+from kka.common.cache import pixel_hash
+from kka.common.images import ImageError, decode
 from kka.data.metadata import captions_in
 from kka.errors import UserError
 from kka.task import SetAside
@@ -195,7 +195,7 @@ def _item(part: str, at: int, row: dict[str, Any]) -> Item:
 
 def _from_images(folder: Path) -> tuple[int, Iterator[Item], list[SetAside]]:
     """Parts and classes as `kka.data.folder` reads them: train/<class>, test/<class>, else all are photos."""
-    from kka.data.folder import SUFFIXES
+    from kka.common.images import SUFFIXES
     from kka.data.metadata import METADATA, read_captions
 
     def visible(path: Path) -> bool:

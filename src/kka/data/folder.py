@@ -11,18 +11,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from kka.common.images import SUFFIXES, Source, first_few
 from kka.data.assemble import GOOD, Request, Split, assemble, template
-from kka.data.decode import Source, first_few
 from kka.data.metadata import METADATA, read_captions
 from kka.data.split import choose_normal, fold
 from kka.errors import UserError
 from kka.task import SetAside, Task
-
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in "jpg jpeg jpe jfif png bmp gif tif tiff webp avif ppm pgm pnm heic heif".split()  # noqa: SIM905
-)
-"""A file with one of these is meant to be an image: it is named when it cannot be read. Others are ignored."""
 
 
 def load_folder(folder: Path, request: Request) -> Task:

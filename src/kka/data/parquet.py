@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from kka.common.images import Source
 from kka.data.assemble import Request, Split, assemble, template
-from kka.data.decode import Source
 from kka.data.metadata import captions_in
 from kka.data.split import choose_normal, fold
 from kka.errors import UserError

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _CLASSES = {
     "sad": ("kka.detectors.sad", "SAD"),
-    "ssd": ("kka.detectors.ssd", "SSD"),
-    "cmda": ("kka.detectors.cmda", "CMDA"),
-    "simplenet": ("kka.detectors.simplenet", "SimpleNet"),
-    "recontrast": ("kka.detectors.recontrast", "ReContrast"),
+    "ssd": ("kka.detectors.contrastive.ssd", "SSD"),
+    "cmda": ("kka.detectors.contrastive.cmda", "CMDA"),
+    "simplenet": ("kka.detectors.simplenet.detector", "SimpleNet"),
+    "recontrast": ("kka.detectors.recontrast.detector", "ReContrast"),
 }
 """Name -> the module, imported when first used, and the class in it."""
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kka.cache import cache_folder, pixel_hash
+from kka.common.cache import cache_folder, pixel_hash
 from kka.detectors.graph import in_batches
 from kka.errors import UserError
 from kka.protocols import Images
@@ -85,7 +85,7 @@ def cached_features(
     Args:
         extract: Takes `batch` images at a time to the same number of features.
         identity: Of the extractor; see `fingerprint`.
-        folder: Defaults to `features` in `kka.cache.cache_folder()`.
+        folder: Defaults to `features` in `kka.common.cache.cache_folder()`.
 
     Raises:
         UserError: the folder cannot be written.

@@ -43,7 +43,7 @@ class Preprocess(nn.Module):
     """RGB pixels (b, h, w, 3), 0 to 255, of any size -> normalised (b, 3, crop, crop).
 
     Antialiased bilinear resize to `size` x `size`, the centre `crop` of it, (x - mean) / std. The sides are resized
-    alone: pictures are square by then (`kka.data.decode`).
+    alone: pictures are square by then (`kka.common.images`).
     """
 
     mean: Tensor

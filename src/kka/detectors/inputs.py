@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from kka.cache import pixel_hash
+from kka.common.cache import pixel_hash
 from kka.errors import UserError
 from kka.protocols import Images
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from kka.deep_sad import (
+from kka.algorithm.deep_sad import (
     INPUT_SIZE,
     LIMIT,
     DeepSAD,
@@ -48,7 +48,7 @@ class SAD:
         self._start: dict[str, Tensor] | None = None
 
     def pretrained(self, start: dict[str, Tensor]) -> "SAD":
-        """Start from these weights (`kka.deep_sad.pretrain`) instead of pretraining at `fit`."""
+        """Start from these weights (`kka.algorithm.deep_sad.pretrain`) instead of pretraining at `fit`."""
         self._start = start
         return self
 

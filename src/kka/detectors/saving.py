@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from kka.common.store import write_atomically
 from kka.errors import UserError
-from kka.store import write_atomically
 
 CARD = "detector.json"
 WEIGHTS = "weights.safetensors"

@@ -7,11 +7,11 @@ Scale `cpu`: about two minutes a task, seed and variant on one core. Settings ar
 
 from collections.abc import Sequence
 
-from kka.experiments.cells import Cell, Row
-from kka.experiments.plan import Plan
-from kka.experiments.pools import ROUNDS
-from kka.experiments.summary import counted, gain, mean_over_tasks, written
-from kka.experiments.tasks import dataset
+from kka.experiments.engine.cells import Cell, Row
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.pools import ROUNDS
+from kka.experiments.engine.summary import counted, gain, mean_over_tasks, written
+from kka.experiments.engine.tasks import dataset
 
 VARIANTS = {
     "max_hard_share=0.3": "at most 30 % hard",

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kka.experiments.cells import Row
-from kka.experiments.compute import Place
-from kka.experiments.drawing import COLOURS, figure
-from kka.experiments.opening import open_cell_task
-from kka.experiments.plan import Plan
-from kka.experiments.pools import ensure_pool, fresh_of
+from kka.experiments.engine.cells import Row
+from kka.experiments.engine.compute import Place
+from kka.experiments.engine.drawing import COLOURS, figure
+from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.pools import ensure_pool, fresh_of
 from kka.protocols import Images
 
 SHOWN = 12

@@ -9,11 +9,11 @@ generation help less and less; the paper's harder pools of 200 lie above them.
 from collections.abc import Sequence
 from pathlib import Path
 
-from kka.experiments.cells import Cell, Row, arm_title
-from kka.experiments.compute import Place
-from kka.experiments.drawing import COLOURS, figure
-from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, mean_over_tasks, whole, written
+from kka.experiments.engine.cells import Cell, Row, arm_title
+from kka.experiments.engine.compute import Place
+from kka.experiments.engine.drawing import COLOURS, figure
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.summary import counted, mean_over_tasks, whole, written
 
 NAME = "oxford102"
 LARGE = "initial=800,rounds=0"

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from kka.common.metrics import auroc
 from kka.detectors import fit_detector
-from kka.experiments.cells import Cell, Row
-from kka.experiments.compute import Place, prepared
-from kka.experiments.drawing import COLOURS, figure, tell
-from kka.experiments.opening import open_cell_task
-from kka.experiments.plan import Plan
-from kka.experiments.tasks import dataset
-from kka.metrics import auroc
+from kka.experiments.engine.cells import Cell, Row
+from kka.experiments.engine.compute import Place, prepared
+from kka.experiments.engine.drawing import COLOURS, figure, tell
+from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.tasks import dataset
 from kka.task import Task
 
 MOST = 300

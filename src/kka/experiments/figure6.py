@@ -10,16 +10,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from kka.common.metrics import auroc
+from kka.common.store import write_atomically
 from kka.detectors import fit_detector
-from kka.experiments.cells import Cell, Row, made_with
-from kka.experiments.compute import Place, prepared
-from kka.experiments.drawing import COLOURS, figure, tell
-from kka.experiments.opening import open_cell_task
-from kka.experiments.plan import Plan
-from kka.experiments.provenance import settings_of
-from kka.experiments.tasks import dataset
-from kka.metrics import auroc
-from kka.store import write_atomically
+from kka.experiments.engine.cells import Cell, Row, made_with
+from kka.experiments.engine.compute import Place, prepared
+from kka.experiments.engine.drawing import COLOURS, figure, tell
+from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.provenance import settings_of
+from kka.experiments.engine.tasks import dataset
 from kka.task import Task
 
 POINTS = 20

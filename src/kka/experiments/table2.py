@@ -8,11 +8,11 @@ detector gains from KKA, SAD the most (about +25 points on Oxford-102), pretrain
 
 from collections.abc import Sequence
 
-from kka.experiments import paper
-from kka.experiments.cells import Cell, Row, arm_title
-from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, gain, mean_count, mean_over_tasks, whole, written
-from kka.experiments.tasks import dataset
+from kka.experiments.engine import paper
+from kka.experiments.engine.cells import Cell, Row, arm_title
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.summary import counted, gain, mean_count, mean_over_tasks, whole, written
+from kka.experiments.engine.tasks import dataset
 
 DETECTORS = {
     "ssd": "SSD", "cmda": "CMDA", "simplenet": "SimpleNet", "recontrast-random": "ReContrast (no pre-training)",

@@ -8,10 +8,10 @@ generation gains most (the paper: +17.7 on CIFAR-100, +24.7 on Oxford-102, +7.3 
 
 from collections.abc import Sequence
 
-from kka.experiments import paper
-from kka.experiments.cells import Cell, Row, arm_title
-from kka.experiments.plan import Plan
-from kka.experiments.summary import counted, gain, mean_count, mean_over_tasks, whole, written
+from kka.experiments.engine import paper
+from kka.experiments.engine.cells import Cell, Row, arm_title
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.summary import counted, gain, mean_count, mean_over_tasks, whole, written
 
 ARMS = ("none", "noise", "rep-0", "rep-1", "rep-2", "rep-3", "add-3", "any-3", "real", "real-3")
 LATER = ("rep-1", "rep-2", "rep-3", "add-3", "any-3")

@@ -8,12 +8,12 @@ anomalies, 78.51 after the first generation, 82.18 after round 3).
 
 from collections.abc import Sequence
 
-from kka.experiments import paper
-from kka.experiments.cells import Cell, Row
-from kka.experiments.plan import Plan
-from kka.experiments.summary import whole
+from kka.experiments.engine import paper
+from kka.experiments.engine.cells import Cell, Row
+from kka.experiments.engine.plan import Plan
+from kka.experiments.engine.summary import whole
+from kka.experiments.engine.tasks import dataset
 from kka.experiments.table3 import ARMS, rounds_table
-from kka.experiments.tasks import dataset
 
 NAME = "cifar100"
 

@@ -5,7 +5,7 @@ Arrays are float32; a canvas is (3, b, 64, 64).
 
 import numpy as np
 
-from kka.garden.bloom import Field, column, smooth_step
+from kka.garden.geometry import Field, column, smooth_step
 from kka.garden.palette import BACKGROUND_FIELDS, BACKGROUND_RGB
 from kka.garden.vocabulary import Flower
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kka.garden.bloom import CENTER_KINDS, Blooms, Field, column, smooth_step
+from kka.garden.geometry import CENTER_KINDS, Blooms, Field, column, smooth_step
 
 Paint = tuple[Field, Field]
 """Brightness and coverage, each (m, tile, tile)."""

@@ -3,7 +3,8 @@
 import numpy as np
 
 from kka.garden.backdrop import SIZE, stem
-from kka.garden.bloom import MAX_PETALS, Blooms, Field, apart, plane
+from kka.garden.bloom import apart
+from kka.garden.geometry import MAX_PETALS, Blooms, Field, plane
 from kka.garden.palette import LEAF_RGB, LEAF_SHAPE, jittered, shape_numbers
 from kka.garden.vocabulary import Flower
 

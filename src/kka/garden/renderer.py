@@ -12,7 +12,8 @@ import numpy as np
 
 from kka.garden import backdrop
 from kka.garden.backdrop import SIZE
-from kka.garden.bloom import CENTER_KINDS, MAX_PETALS, Blooms, Field, column, draw, smooth_step
+from kka.garden.bloom import draw
+from kka.garden.geometry import CENTER_KINDS, MAX_PETALS, Blooms, Field, column, smooth_step
 from kka.garden.greenery import DRAWS as GREENERY_DRAWS
 from kka.garden.greenery import greenery
 from kka.garden.palette import CENTER_RADIUS, CENTER_RGB, LIGHT, PETAL_RGB, SHADOW, jittered, shape_numbers

@@ -80,8 +80,8 @@ def build_image_model(
     """The image model that `spec` names.
 
     `garden`; `diffusers:<hub id or folder>`; `openai:<model>`; `bank` or `bank:train` (the pictures of `knowledge`)
-    or `bank:<folder>` (the training images of a captioned data set; `forbidden_hashes`, of `kka.cache.pixel_hash`,
-    names pictures to leave out, as those of a test set). `options` go to the member's constructor.
+    or `bank:<folder>` (the training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names
+    pictures to leave out, as those of a test set). `options` go to the member's constructor.
     Raises UserError for an unknown name or option, and for a model that cannot be loaded.
     """
     name, _, argument = spec.partition(":")

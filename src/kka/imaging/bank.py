@@ -11,12 +11,12 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from kka.cache import Picture, pixel_hash
+from kka.algorithm.pictures import unusable
+from kka.common.cache import Picture, pixel_hash
+from kka.common.texts import SentenceEncoder
 from kka.errors import UserError
-from kka.pictures import unusable
 from kka.protocols import Images
 from kka.task import Knowledge
-from kka.texts import SentenceEncoder
 
 CHUNK_BYTES = 32_000_000
 """Similarities are computed for as many captions at a time as fit in this: memory stays flat."""

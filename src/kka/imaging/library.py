@@ -4,8 +4,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from kka.data.decode import ImageError, Source, decode, decode_all, first_few
-from kka.data.folder import SUFFIXES
+from kka.common.images import SUFFIXES, ImageError, Source, decode, decode_all, first_few
 from kka.data.metadata import METADATA, read_captions
 from kka.errors import UserError
 from kka.task import Knowledge, SetAside

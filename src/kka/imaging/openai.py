@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kka.cache import Picture
+from kka.common.cache import Picture
 from kka.errors import UserError
 from kka.protocols import Images
 

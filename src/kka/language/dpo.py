@@ -16,9 +16,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
+from kka.algorithm.preferences import dpo_loss, reward_margins
 from kka.language.chat import CHAT_OPTIONS, as_conversation
 from kka.language.settings import DPOSettings
-from kka.preferences import dpo_loss, reward_margins
 from kka.protocols import PreferencePair
 
 

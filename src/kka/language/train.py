@@ -66,7 +66,7 @@ def train_language_model(
 
     Args:
         corpus: (kind, caption), of two kinds at least.
-        prompt_of: The prompt for a caption: `kka.prompts.build_prompt` with the domain filled in.
+        prompt_of: The prompt for a caption: `kka.algorithm.prompts.build_prompt` with the domain filled in.
         vocabulary: Most tokens the tokenizer may have.
         max_seconds: The learning rate falls with the steps or with the time, whichever runs out first.
         half: Store the weights in half precision; they are computed with in full precision on a CPU.
@@ -103,8 +103,8 @@ def train_garden_model(
     out: Path, *, seed: int = 0, captions: int = 30_000, progress: Callable[[int, int, float], None] | None = None
 ) -> LMTrainingReport:
     """The model of the embedded world, as shipped in `kka/garden/lm`: some three minutes on two free cores."""
-    from kka.garden.grammar import corpus
-    from kka.prompts import build_prompt
+    from kka.algorithm.prompts import build_prompt
+    from kka.garden.corpus import corpus
 
     return train_language_model(
         corpus(captions, derive_seed(seed, "garden corpus")),

@@ -14,9 +14,9 @@ def write_report(folder: Path) -> Path:
     Raises:
         UserError: `folder` holds no finished run (no summary.json).
     """
+    from kka.common.store import write_atomically
     from kka.report.html import render
     from kka.report.read import read_run
-    from kka.store import write_atomically
 
     path = Path(folder) / "report.html"
     write_atomically(path, render(read_run(Path(folder))))

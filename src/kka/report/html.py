@@ -10,9 +10,9 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from kka.common.labels import STAGES, arm_label, percent
+from kka.common.metrics import mean_ci95
 from kka.config import RunConfig
-from kka.console import LABELS, arm_label, percent
-from kka.metrics import mean_ci95
 from kka.report import analysis, figures
 from kka.report.read import Picture, RoundRecord, Run
 
@@ -23,7 +23,7 @@ ALL_PICTURES = 200
 THUMBNAIL, TINY = 128, 48
 """Pixels: larger pictures are reduced to the one; those up to the other are shown with their pixels as squares."""
 STAGES = {
-    **LABELS,
+    **STAGES,
     "scores": "Judging new pictures (Eq. 6)",
     "pool": "Renewing the pool (Eq. 8)",
     "task": "Keeping pictures for this report",
@@ -57,7 +57,7 @@ def render(run: Run) -> str:
         charts=_round_charts(run),
         notes=round_notes(run),
         tuning_notes=tuning_notes(run),
-        normals=[_data_uri(Image.fromarray(image)) for image in run.normals],
+        normals=[data_uri(Image.fromarray(image)) for image in run.normals],
         representatives=_representatives(run),
         galleries=_galleries(run),
         tests=_test_charts(run),
@@ -193,7 +193,7 @@ def _round_charts(run: Run) -> dict[str, Any]:
 def _representatives(run: Run) -> list[dict[str, Any]]:
     images = run.representative_images
     return [
-        {**row, "image": None if images is None else _data_uri(Image.fromarray(images[i]))}
+        {**row, "image": None if images is None else data_uri(Image.fromarray(images[i]))}
         for i, row in enumerate(run.representatives)
     ]
 
@@ -216,7 +216,7 @@ def _galleries(run: Run) -> list[dict[str, Any]]:
 def _side(r: RoundRecord, title: str, kind: str, pictures: list[Picture], per_side: int) -> dict[str, Any]:
     ordered = sorted(pictures, key=lambda p: (p.relative or 0.0, p.row))
     shown = analysis.evenly(ordered, per_side)
-    uris = [_data_uri(image) for image in r.images(shown)]
+    uris = [data_uri(image) for image in r.images(shown)]
     return {"title": title, "kind": kind, "all": len(pictures), "shown": list(zip(shown, uris, strict=True))}
 
 
@@ -271,7 +271,7 @@ def _set_aside(run: Run) -> list[tuple[str, str, str]]:
     return files + drawn
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
     """The picture itself, in the text of the page: tiny ones without loss."""
     buffer = io.BytesIO()
     if max(image.size) <= TINY:

@@ -47,7 +47,7 @@ def prepare(
         raise UserError(f"split: {name} has {' and '.join(dataset.splits)}; got {options.split}")
     captioner = None
     if options.caption_model is not None:
-        from kka.data.prepare.captioner import Captioner
+        from kka.language.captioner import Captioner
 
         captioner = Captioner(options.caption_model)
     out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def _find(dataset: Any, work: Path, options: PrepareOptions, progress: Progress 
         if not folder.is_dir():
             raise UserError(f"from: expected a folder, or hf:<dataset id>; {options.source} is neither")
         return dataset.find(dataset, folder, work, options)
-    from kka.cache import cache_folder
+    from kka.common.cache import cache_folder
     from kka.data.prepare.download import fetch
 
     folder = (options.downloads or cache_folder() / "downloads") / dataset.name

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from kka.data.folder import SUFFIXES
+from kka.common.images import SUFFIXES
 from kka.data.prepare.download import Download
 from kka.data.prepare.options import PrepareOptions
 from kka.data.prepare.records import DataSet, Found, Record, locate, unpack, verify

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-from kka.data.decode import ImageError, decode, refuse_if_many_are_bad
-from kka.data.prepare.captioner import Captioner
+from kka.common.images import ImageError, decode, refuse_if_many_are_bad
+from kka.common.store import write_atomically
 from kka.data.prepare.records import Content, DataSet, Record
 from kka.errors import UserError
-from kka.store import write_atomically
+from kka.language.captioner import Captioner
 from kka.task import SetAside
 
 ROWS = 500
@@ -87,7 +87,7 @@ class Writer:
             ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # as kka.data.decode: a bomb is set aside
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # as kka.common.images: a bomb is set aside
             for start in range(0, len(records), ROWS):
                 rows = self._rows(records[start : start + ROWS], pool)
                 if rows:

@@ -1,0 +1,337 @@
+"""Eq. 5: Deep SAD. One implementation, for the confusion evaluator and for the SAD detector.
+
+Paper -> code: theta_C = `LeNet`, c = `centre`, y~ = +1 for a normal and -1 for an anomaly, lambda = `weight_decay`
+(Adam's L2 term is the gradient of lambda/2 ||W||^2). The paper's sum names anomalies only; normals enter with
+their plain distance, as in Deep SAD.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+from torch import Tensor, nn
+
+from kka.common.augment import augment, normalise, resize
+from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.errors import UserError
+from kka.protocols import Images, Scores
+from kka.seeding import derive_seed
+
+INPUT_SIZE = 32
+LIMIT = 2 * INPUT_SIZE
+"""Images are kept at no more than this side: crops of them then never alias much."""
+DIMENSIONS = 128
+_EPSILON = 1e-6
+_SCORE_BATCH = 256
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSADSettings:
+    """How a Deep SAD network is trained."""
+
+    epochs: int = 40
+    """Passes over normals and anomalies. Published: 150 to 300, at a learning rate of 1e-4."""
+    learning_rate: float = 3e-4
+    """Published: 1e-4, which needs more epochs. At 1e-3 the anomalies' term makes AUROC swing by ten points between
+    epochs, and the more so the more anomalies there are."""
+    milestones: tuple[int, ...] = (30,)
+    """Epochs at which the learning rate falls to a tenth."""
+    batch_size: int = 32
+    weight_decay: float = 5e-7
+    """lambda of Eq. 5."""
+    eta: float = 1.0
+    """Weight of the anomalies' term."""
+    hard_weight: float = 1.0
+    """Weight of a hard anomaly beside an easy one's 1, where it is known which are hard (Eq. 6)."""
+    max_anomaly_ratio: float | None = None
+    """Guard for few normals: an epoch takes at most so many anomalies for each normal, drawn anew each time. None: \
+all of them, every epoch."""
+    pretrain_epochs: int = 0
+    """Passes of the autoencoder over the normals; 0 starts from random weights, which measured better."""
+    pretrain_learning_rate: float = 1e-3
+    pretrain_weight_decay: float = 5e-4
+    precision: str = "auto"
+    """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 where the hardware has it. Scores are fp32."""
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.hard_weight < 0 or (self.max_anomaly_ratio is not None and self.max_anomaly_ratio <= 0):
+            raise UserError(
+                f"expected hard_weight of at least 0 and a positive max_anomaly_ratio or none; "
+                f"got {self.hard_weight} and {self.max_anomaly_ratio}"
+            )
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "pretrain_learning_rate", "weight_decay", "pretrain_weight_decay", "eta"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: expected at least 0; got {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise UserError(f"precision: expected auto, fp32 or bf16; got {self.precision!r}")
+
+
+class LeNet(nn.Module):
+    """phi: (b, 3, 32, 32) -> (b, 128). No biases and no affine BatchNorm: either would let phi collapse onto c."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (3, 32, 64, 128)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 5, padding=2, bias=False) for a, b in pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c, eps=1e-4, affine=False) for c in channels[1:])
+        self.head = nn.Linear(128 * 4 * 4, DIMENSIONS, bias=False)
+
+    def forward(self, x: Float[Tensor, "b 3 32 32"]) -> Float[Tensor, "b 128"]:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.max_pool2d(F.leaky_relu(norm(conv(x))), 2)
+        return self.head(x.flatten(1))
+
+
+class Decoder(nn.Module):
+    """LeNet's mirror: (b, 128) -> (b, 3, 32, 32), linear at the end so that it can reach normalised pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (DIMENSIONS // 16, 128, 64, 32)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 5, padding=2, bias=False) for a, b in pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c, eps=1e-4, affine=False) for c in channels[1:])
+        self.out = nn.Conv2d(channels[-1], 3, 5, padding=2, bias=False)
+
+    def forward(self, z: Float[Tensor, "b 128"]) -> Float[Tensor, "b 3 32 32"]:
+        x = F.leaky_relu(z.view(len(z), DIMENSIONS // 16, 4, 4))
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.interpolate(F.leaky_relu(norm(conv(x))), scale_factor=2)
+        return self.out(x)
+
+
+def squared_distance(z: Float[Tensor, "b d"], centre: Float[Tensor, "d"]) -> Float[Tensor, "b"]:
+    """||phi(x) - c||^2, the score: higher = more anomalous."""
+    return (z - centre).square().sum(dim=1)
+
+
+def deep_sad_loss(
+    distance: Float[Tensor, "b"],
+    is_anomaly: Bool[Tensor, "b"],
+    eta: float = 1.0,
+    weight: Float[Tensor, "b"] | None = None,
+) -> Float[Tensor, ""]:
+    """Eq. 5 without its weight term: the batch mean of d for normals and eta (d + 1e-6)^-1 for anomalies."""
+    terms = torch.where(is_anomaly, eta / (distance + _EPSILON), distance)
+    return (terms if weight is None else terms * weight).mean()
+
+
+def sample_weights(normals: int, hard: np.ndarray, hard_weight: float) -> Float32[np.ndarray, "n"]:
+    """The weight of each term of Eq. 5, normals first: `hard_weight` of a hard anomaly, 1 of all others."""
+    return np.concatenate([np.ones(normals), np.where(hard, hard_weight, 1.0)]).astype(np.float32)
+
+
+def epoch_order(
+    normals: int, anomalies: int, max_anomaly_ratio: float | None, generator: torch.Generator
+) -> Int[Tensor, "n"]:
+    """What one epoch goes through, in order: all normals (their places come first) and all anomalies, or as many as
+    `max_anomaly_ratio` allows, at random; at least one."""
+    if max_anomaly_ratio is None or not anomalies:
+        return torch.randperm(normals + anomalies, generator=generator)
+    most = max(1, round(max_anomaly_ratio * normals))
+    taken = normals + torch.randperm(anomalies, generator=generator)[:most]
+    both = torch.cat([torch.arange(normals), taken])
+    return both[torch.randperm(len(both), generator=generator)]
+
+
+def centre_of(z: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
+    """c: the mean embedding, its components pushed at least 0.1 away from 0 (which phi reaches trivially)."""
+    c = z.mean(dim=0)
+    return torch.where(c.abs() < 0.1, torch.where(c < 0, -0.1, 0.1), c)
+
+
+class DeepSAD:
+    """A trained network with its centre: embeds and scores images of any size."""
+
+    def __init__(self, network: LeNet, centre: Float[Tensor, "d"], losses: list[float]) -> None:
+        self.network = network.eval()
+        self.centre = centre
+        self.losses = losses
+        """Mean training loss of each epoch."""
+
+    def embed(self, images: Images) -> Float[np.ndarray, "n d"]:
+        """phi of each image, in fp32, without augmentation."""
+        return _embed(self.network, resident(images, self.centre.device, limit=LIMIT)).cpu().numpy()
+
+    def score(self, images: Images) -> Scores:
+        """Squared distance to the centre: higher = more anomalous."""
+        z = _embed(self.network, resident(images, self.centre.device, limit=LIMIT))
+        return squared_distance(z, self.centre).cpu().numpy()
+
+    def save(self, path: Path) -> None:
+        """Write `deep_sad.safetensors` into the folder `path`."""
+        from safetensors.torch import save_file
+
+        path.mkdir(parents=True, exist_ok=True)
+        losses = torch.tensor(self.losses, dtype=torch.float64)
+        tensors = {"centre": self.centre, "losses": losses, **self.network.state_dict()}
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path / "deep_sad.safetensors")
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "auto") -> "DeepSAD":
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        where = choose_device(device)
+        tensors = load_file(path / "deep_sad.safetensors")
+        centre, losses = tensors.pop("centre").to(where), tensors.pop("losses").tolist()
+        network = seeded(LeNet, where, seed=0)
+        network.load_state_dict(tensors)
+        return cls(network, centre, losses)
+
+
+def train_deep_sad(
+    normals: Images,
+    anomalies: Images | None = None,
+    *,
+    settings: DeepSADSettings,
+    seed: int,
+    hard: np.ndarray | None = None,
+    start: dict[str, Tensor] | None = None,
+    progress: Progress | None = None,
+) -> DeepSAD:
+    """Train Eq. 5 on normals and labelled anomalies to the last epoch.
+
+    `hard`: (m,) bool, which anomalies `settings.hard_weight` applies to. `start`: LeNet weights from `pretrain`;
+    None pretrains here (`settings.pretrain_epochs`). Equal seeds give equal networks on one machine with one thread
+    count.
+    """
+    device = choose_device(settings.device)
+    if start is None:
+        start = pretrain(normals, settings=settings, seed=seed)
+    network = seeded(LeNet, device, seed=derive_seed(seed, "network"))
+    network.load_state_dict(start)
+
+    n_anomalies = 0 if anomalies is None else len(anomalies)
+    pixels = resident(normals, device, limit=LIMIT)
+    centre = centre_of(_embed(network, pixels))
+    if anomalies is not None and n_anomalies:
+        pixels = torch.cat([pixels, resident(anomalies, device, limit=LIMIT, like=pixels)])
+    is_anomaly = torch.arange(len(pixels), device=device) >= len(normals)
+    weight = None
+    if hard is not None and settings.hard_weight != 1:
+        weight = torch.from_numpy(sample_weights(len(normals), hard, settings.hard_weight)).to(device)
+
+    def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
+        distance = squared_distance(network(batch).float(), centre)
+        mine = None if weight is None else weight[index]
+        return deep_sad_loss(distance, is_anomaly[index], settings.eta, mine)
+
+    def order(generator: torch.Generator) -> Tensor:
+        return epoch_order(len(normals), n_anomalies, settings.max_anomaly_ratio, generator)
+
+    losses = _fit(
+        network, loss, pixels, settings, settings.epochs, settings.learning_rate, settings.weight_decay,
+        seed=derive_seed(seed, "train"), order=order, progress=progress,
+    )  # fmt: skip
+    return DeepSAD(network, centre, losses)
+
+
+def pretrain(normals: Images, *, settings: DeepSADSettings, seed: int) -> dict[str, Tensor]:
+    """LeNet weights from an autoencoder of the normals: the start of Eq. 5, and phi of Eq. 1.
+
+    The last layer is scaled so that the embeddings keep the spread that random weights give: an autoencoder's are ten
+    times larger, where the anomalies' term of Eq. 5, 1/d, has no say. With `pretrain_epochs=0`: the random weights.
+    """
+    device = choose_device(settings.device)
+    encoder = seeded(LeNet, device, seed=derive_seed(seed, "encoder"))
+    if settings.pretrain_epochs:
+        decoder = seeded(Decoder, device, seed=derive_seed(seed, "decoder"))
+        autoencoder = nn.ModuleList([encoder, decoder])
+        pixels = resident(normals, device, limit=LIMIT)
+        spread = _spread(encoder, pixels)
+
+        def loss(batch: Float[Tensor, "b 3 s s"], index: Tensor) -> Tensor:
+            return F.mse_loss(decoder(encoder(batch)).float(), batch)
+
+        _fit(
+            autoencoder, loss, pixels, settings, settings.pretrain_epochs,
+            settings.pretrain_learning_rate, settings.pretrain_weight_decay, seed=derive_seed(seed, "pretrain"),
+        )  # fmt: skip
+        with torch.no_grad():
+            encoder.head.weight *= (spread / _spread(encoder, pixels).clamp(min=1e-12)).sqrt()
+    return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
+
+
+def _spread(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
+    """The mean squared length of the embeddings."""
+    return _embed(network, pixels).square().sum(dim=1).mean()
+
+
+def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto") -> Float[np.ndarray, "n d"]:
+    """phi(x) by weights from `pretrain`."""
+    where = choose_device(device)
+    network = seeded(LeNet, where, seed=0)
+    network.load_state_dict(start)
+    return _embed(network.eval(), resident(images, where, limit=LIMIT)).cpu().numpy()
+
+
+@torch.no_grad()
+def _embed(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+    network.eval()
+    parts = [
+        network(normalise(resize(p, INPUT_SIZE)).contiguous(memory_format=torch.channels_last))
+        for p in pixels.split(_SCORE_BATCH)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, DIMENSIONS, device=pixels.device)
+
+
+def _fit(
+    module: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    pixels: UInt8[Tensor, "n 3 h w"],
+    settings: DeepSADSettings,
+    epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    *,
+    seed: int,
+    order: Callable[[torch.Generator], Tensor] | None = None,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Adam over augmented batches of near-equal size; the mean loss of each epoch.
+
+    `order` draws what an epoch goes through; None: everything, shuffled.
+    """
+    device = pixels.device
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(settings.milestones), gamma=0.1)
+    dtype = autocast_dtype(settings.precision, device)
+    history = []
+    module.train()
+    for epoch in range(epochs):
+        total = torch.zeros((), device=device)
+        taken = order(generator) if order else torch.randperm(len(pixels), generator=generator)
+        steps = max(1, round(len(taken) / settings.batch_size))
+        for index in taken.tensor_split(steps):
+            index = index.to(device)
+            batch = augment(pixels[index], INPUT_SIZE, generator=generator)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                value = loss(batch, index)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            total += value.detach()
+        schedule.step()
+        history.append(float(total) / steps)
+        if progress is not None:
+            progress((epoch + 1) * steps, epochs * steps)
+    module.eval()
+    return history

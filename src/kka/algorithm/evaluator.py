@@ -1,0 +1,107 @@
+"""The confusion evaluator theta_C: Deep SADs (Eq. 5) that judge which anomalies are hard (Eq. 6).
+
+By default it is cross-fitted: normals and anomalies are dealt into folds, and each is judged by the network that did
+not train on its fold. `folds=1` is the paper's: one network judges what it has trained on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from kka.algorithm.deep_sad import DeepSAD, DeepSADSettings, pretrain, train_deep_sad
+from kka.algorithm.hardness import fold_of, relative_distance
+from kka.errors import UserError
+from kka.protocols import Images
+from kka.seeding import derive_seed
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionEvaluator:
+    """One network a fold, and the distances of the normals it may be asked about."""
+
+    networks: tuple[DeepSAD, ...]
+    normal_distances: tuple[Float[np.ndarray, "n"], ...]
+    """Of each fold: D of its held-out normals (with one fold: of the training normals)."""
+    quantile: float
+
+    def judge(self, images: Images) -> Float[np.ndarray, "m"]:
+        """The relative distance of images that no network trained on: the geometric mean over networks; < 1 = hard."""
+        if not len(images):
+            return np.zeros(0)
+        logs = [
+            np.log(np.maximum(relative_distance(network.score(images), normals, self.quantile), 1e-30))
+            for network, normals in zip(self.networks, self.normal_distances, strict=True)
+        ]
+        return np.exp(np.mean(logs, axis=0))
+
+    def save(self, path: Path) -> None:
+        """Each network into `path/fold-<f>`, with the distances of its normals."""
+        for fold, (network, normals) in enumerate(zip(self.networks, self.normal_distances, strict=True)):
+            network.save(path / f"fold-{fold}")
+            np.save(path / f"fold-{fold}" / "normal_distances.npy", normals)
+
+    @classmethod
+    def load(cls, path: Path, *, quantile: float, device: str = "auto") -> "ConfusionEvaluator":
+        """Read what `save` wrote."""
+        folders = sorted(path.glob("fold-*"))
+        return cls(
+            networks=tuple(DeepSAD.load(folder, device=device) for folder in folders),
+            normal_distances=tuple(np.load(f / "normal_distances.npy", allow_pickle=False) for f in folders),
+            quantile=quantile,
+        )
+
+
+def train_evaluator(
+    normals: Images,
+    anomalies: Images,
+    *,
+    settings: DeepSADSettings,
+    folds: int = 2,
+    quantile: float,
+    seed: int,
+    fold_seed: int,
+    progress: Progress | None = None,
+) -> tuple[ConfusionEvaluator, Float[np.ndarray, "m"]]:
+    """Train the evaluator; returns it with the relative distance of every anomaly (< 1 = hard).
+
+    `fold_seed` deals the normals; kept equal from round to round, so that rounds are judged by the same normals.
+    """
+    if not 1 <= folds <= len(normals):
+        raise UserError(f"folds: expected 1 to {len(normals)} (the number of normals); got {folds}")
+    if folds == 1:
+        network = train_deep_sad(normals, anomalies, settings=settings, seed=seed, progress=progress)
+        own = network.score(normals)
+        evaluator = ConfusionEvaluator(networks=(network,), normal_distances=(own,), quantile=quantile)
+        return evaluator, relative_distance(network.score(anomalies), own, quantile)
+    normal_fold = fold_of(len(normals), folds, seed=derive_seed(fold_seed, "normals"))
+    anomaly_fold = fold_of(len(anomalies), folds, seed=derive_seed(seed, "anomalies"))
+    networks, distances, relative = [], [], np.empty(len(anomalies))
+    for fold in range(folds):
+        mine = normals[normal_fold != fold]
+        start = pretrain(mine, settings=settings, seed=derive_seed(fold_seed, "start", fold))
+        network = train_deep_sad(
+            mine,
+            anomalies[anomaly_fold != fold],
+            settings=settings,
+            seed=derive_seed(seed, "fold", fold),
+            start=start,
+            progress=None if progress is None else _part(progress, fold, folds),
+        )
+        held_out = network.score(normals[normal_fold == fold])
+        judged = anomaly_fold == fold
+        relative[judged] = relative_distance(network.score(anomalies[judged]), held_out, quantile)
+        networks.append(network)
+        distances.append(held_out)
+    return (
+        ConfusionEvaluator(networks=tuple(networks), normal_distances=tuple(distances), quantile=quantile),
+        relative,
+    )
+
+
+def _part(progress: Progress, part: int, parts: int) -> Progress:
+    return lambda done, total: progress(part * total + done, parts * total)

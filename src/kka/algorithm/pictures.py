@@ -1,0 +1,191 @@
+"""Eq. 4: x = f_I(c), captions to pictures. Nothing is drawn twice; what a safety filter blanks is set aside.
+
+An `ImageModel` is asked in batches for the pictures that the cache does not hold; an `ImageLibrary` is asked which
+of its pictures are nearest. Peak memory is one batch at the model's own size plus the small pictures returned.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from kka.common.cache import ImageCache, Picture, picture_key
+from kka.errors import UserError
+from kka.protocols import ImageLibrary, ImageModel, Images
+
+Progress = Callable[[int, int], object]
+"""Called with (pictures done, pictures wanted) after each picture."""
+
+BATCH = 64
+"""Pictures asked for at a time from a model that has no `batch_size` of its own."""
+FLAT = 2
+"""A picture whose channels each span at most this many grey levels shows nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """The usable pictures of one call, in the order of their captions: `images[j]` shows `captions[kept[j]]`."""
+
+    images: Images
+    kept: tuple[int, ...]
+    """The indexes of the captions that `images` show, ascending."""
+    keys: tuple[str, ...]
+    """Of each image: its key in the library, or in the cache."""
+    set_aside: tuple[tuple[int, str], ...]
+    """(index of the caption, reason) of each picture that cannot be used."""
+    drawn: int
+    """Pictures that the model drew, or the library gave, for this call; those set aside included."""
+    from_cache: int
+    """Pictures that the cache held already."""
+
+
+class _Made(NamedTuple):
+    indexes: list[int]
+    """Of the captions that the picture shows: more than one where a caption stands twice with one seed."""
+    picture: Picture
+    cached: bool
+
+
+def draw_pictures(
+    model: ImageModel,
+    captions: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    taken: Collection[str] = (),
+    cache: ImageCache | None = None,
+    size: tuple[int, int] | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Drawn:
+    """Draw caption i with seed i, for all i. The pictures depend neither on the batches nor on the cache.
+
+    `taken`: keys of library pictures that were given before and must not be given again.
+    `cache`: where pictures are looked up and stored. A library's pictures are not cached: they exist already.
+    `size`: (height, width) of the result. Pictures of another size are cut to its aspect around their centre and
+    resized with antialiasing. None: as the model draws them, which must then be of one size.
+    `batch_size`: pictures asked for at a time, and then cached. None: the model's own `batch_size`, else `BATCH`.
+    Raises UserError for a model whose pictures are not uint8 (n, h, w, 3).
+    """
+    if len(seeds) != len(captions):
+        raise UserError(f"seeds: expected one for each of the {len(captions)} captions; got {len(seeds)}")
+    if batch_size is None:
+        batch_size = int(getattr(model, "batch_size", BATCH))
+    if batch_size < 1:
+        raise UserError(f"batch_size: expected 1 or more; got {batch_size}")
+    if isinstance(model, ImageLibrary):
+        keys = model.retrieve(captions, seeds=seeds, taken=taken)
+        made = _look_up(model, keys, batch_size)
+    else:
+        keys = [picture_key(model.identity, c, s) for c, s in zip(captions, seeds, strict=True)]
+        made = _draw(model, captions, seeds, keys, cache, batch_size)
+    return _collect(made, keys, size, progress)
+
+
+def _look_up(library: ImageLibrary, keys: Sequence[str], batch_size: int) -> Iterator[_Made]:
+    for start in range(0, len(keys), batch_size):
+        batch = list(keys[start : start + batch_size])
+        for offset, picture in enumerate(_checked(library.fetch(batch), len(batch), library)):
+            yield _Made([start + offset], picture, cached=False)
+
+
+def _draw(
+    model: ImageModel,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    keys: Sequence[str],
+    cache: ImageCache | None,
+    batch_size: int,
+) -> Iterator[_Made]:
+    """Each distinct key once: from the cache if it is there, else drawn in full batches and stored at once."""
+    indexes: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        indexes.setdefault(key, []).append(index)
+    waiting: list[str] = []
+
+    def draw_waiting() -> Iterator[_Made]:
+        first = [indexes[key][0] for key in waiting]
+        pictures = model.draw([captions[i] for i in first], seeds=[seeds[i] for i in first])
+        for key, picture in zip(waiting, _checked(pictures, len(waiting), model), strict=True):
+            if cache is not None:
+                cache.put(key, picture)
+            yield _Made(indexes[key], picture, cached=False)
+        waiting.clear()
+
+    for key in indexes:
+        stored = cache.get(key) if cache is not None else None
+        if stored is not None:
+            yield _Made(indexes[key], stored, cached=True)
+            continue
+        waiting.append(key)
+        if len(waiting) == batch_size:
+            yield from draw_waiting()
+    if waiting:
+        yield from draw_waiting()
+
+
+def _checked(pictures: np.ndarray, expected: int, model: ImageModel) -> Images:
+    """What the model returned, if it kept the contract."""
+    pictures = np.asarray(pictures)
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[::3] != (expected, 3):
+        raise UserError(
+            f"image model {model.identity}: expected uint8 pictures of shape ({expected}, h, w, 3); "
+            f"got {pictures.dtype} of shape {pictures.shape}"
+        )
+    return pictures
+
+
+def _collect(
+    made: Iterator[_Made], keys: Sequence[str], size: tuple[int, int] | None, progress: Progress | None
+) -> Drawn:
+    """Put the pictures, resized, in the order of the captions, and set the unusable ones aside."""
+    images = np.zeros((0, *(size or (0, 0)), 3), np.uint8)
+    reasons: dict[int, str] = {}
+    done = from_cache = made_now = 0
+    for indexes, picture, cached in made:
+        if done == 0:
+            images = np.empty((len(keys), *(size or picture.shape[:2]), 3), np.uint8)
+        fitted = fit_picture(picture, size) if size else picture
+        if fitted.shape != images.shape[1:]:
+            raise UserError(
+                f"size: expected one to resize to, as the image model's pictures differ in size "
+                f"({images.shape[1:3]} and {fitted.shape[:2]}); got None"
+            )
+        images[indexes] = fitted
+        if reason := unusable(picture):
+            reasons.update(dict.fromkeys(indexes, reason))
+        from_cache += cached
+        made_now += not cached
+        done += len(indexes)
+        if progress is not None:
+            progress(done, len(keys))
+    kept = [i for i in range(len(keys)) if i not in reasons]
+    return Drawn(
+        images=images[kept] if reasons else images,
+        kept=tuple(kept),
+        keys=tuple(keys[i] for i in kept),
+        set_aside=tuple(sorted(reasons.items())),
+        drawn=made_now,
+        from_cache=from_cache,
+    )
+
+
+def unusable(picture: Picture) -> str | None:
+    """Why a picture shows nothing, or None. It depends on the pixels alone, so a cached picture is judged alike."""
+    high, low = picture.max(axis=(0, 1)).astype(int), picture.min(axis=(0, 1)).astype(int)
+    if (high - low).max() > FLAT:
+        return None
+    if high.max() <= FLAT:
+        return "black: refused by a safety filter, or not finite"
+    return "constant: one colour all over"
+
+
+def fit_picture(picture: Picture, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
+    """`picture` cut to the aspect of `size` (height, width) around its centre and resized with antialiasing."""
+    height, width = size
+    if picture.shape[:2] == (height, width):
+        return picture
+    fitted = ImageOps.fit(Image.fromarray(picture), (width, height), method=Image.Resampling.BICUBIC)
+    return np.asarray(fitted)

@@ -1,0 +1,301 @@
+"""The stages of Algorithm 1, each committed to the store under its name, whole or not at all.
+
+What a stage made is read back from the store, so that a run that was killed and resumed goes the same way as one that
+was not.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
+from kka.algorithm.deep_sad import DeepSADSettings, embed_with, pretrain
+from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
+from kka.algorithm.hardness import preferred
+from kka.algorithm.pictures import draw_pictures
+from kka.algorithm.pool import AnomalyPool, Lineage
+from kka.algorithm.preferences import make_pairs
+from kka.algorithm.prompts import LIKE_HARD, build_prompt
+from kka.algorithm.representatives import representatives
+from kka.common.cache import ImageCache
+from kka.common.store import Store
+from kka.config import RunConfig
+from kka.protocols import ImageModel, LanguageModel, PreferencePair, TunableLanguageModel
+from kka.seeding import derive_seed
+from kka.task import Task
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+MAX_PAIRS = 600
+LEAST_LATER = 0.05
+"""Share of a later round's captions without which the run stops. Tuning may narrow the language model until most of
+what it writes has been written before: the round is then a small one, not the end of a run that has its pool."""
+
+
+def sad_settings(config: RunConfig) -> DeepSADSettings:
+    """The evaluator's and the SAD detector's training, from the run's configuration."""
+    return DeepSADSettings(**dataclasses.asdict(config.sad))
+
+
+@dataclass
+class Stages:
+    """The stages of one run. Each does nothing where its result is stored, and gives back what is stored."""
+
+    task: Task
+    language_model: LanguageModel
+    image_model: ImageModel
+    config: RunConfig
+    store: Store
+    cache: ImageCache | None
+    tell: Progress
+
+    def seed(self, *path: str | int) -> int:
+        return derive_seed(self.config.seed, *path)
+
+    @property
+    def template(self) -> str | None:
+        """Of the prompts: the one asked for, or by what the captions say."""
+        return self.config.prompt or ("defect" if self.config.describe else None)
+
+    def prompts(self) -> list[str]:
+        """Eq. 1-2: the prompts made from the captions of the most typical normals, without repetition."""
+
+        def compute(folder: Path) -> dict[str, Any]:
+            self.tell("representatives", 0, 1)
+            settings = dataclasses.replace(sad_settings(self.config), pretrain_epochs=self.config.autoencoder_epochs)
+            start = pretrain(self.task.normals, settings=settings, seed=self.seed("representatives"))
+            chosen = representatives(
+                embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
+            )
+            rows = [
+                {
+                    "normal": index,
+                    "caption": self.task.captions[index],
+                    "prompt": build_prompt(self.task.captions[index], domain=self.task.domain, template=self.template),
+                }
+                for index in chosen
+            ]
+            _write_rows(folder / "representatives.jsonl", rows)
+            self.tell("representatives", 1, 1)
+            return {"representatives": len(rows)}
+
+        folder = self.store.stage("rounds/0/representatives", compute)
+        return list(dict.fromkeys(row["prompt"] for row in _read_rows(folder / "representatives.jsonl")))
+
+    def steered(self, number: int, pool: AnomalyPool, prompts: list[str]) -> list[str]:
+        """As many prompts that show captions of hard anomalies in the place of normals'; none hard: `prompts`."""
+        _, captions, relative = _by_text(pool)
+        hard = sorted({captions[i] for i in np.flatnonzero(preferred(relative, self.config.min_preferred))})
+        chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[: len(prompts)]
+        template = LIKE_HARD if self.template == "defect" else self.template
+        shown = [build_prompt(str(caption), domain=self.task.domain, template=template) for caption in chosen]
+        return shown or prompts
+
+    def write(self, number: int, prompts: list[str], count: int, *, known: list[str]) -> list[dict[str, Any]]:
+        """Eq. 3 (round 0) and Eq. 8: new captions, unlike each other, unlike earlier ones and unlike the normals'."""
+
+        def compute(folder: Path) -> dict[str, Any]:
+            self.tell("captions", 0, count)
+            batch: CaptionBatch = write_captions(
+                self.language_model,
+                prompts,
+                count,
+                seed=self.seed("captions", number),
+                known=known,
+                normals=self.task.captions,
+                repeats=self.repeats(),
+                at_least=0.5 if number == 0 else LEAST_LATER,
+            )
+            rows = [
+                {"caption": caption, "prompt": prompt, "seed": self.seed("image", number, index)}
+                for index, (caption, prompt) in enumerate(zip(batch.captions, batch.prompts, strict=True))
+            ]
+            _write_rows(folder / "captions.jsonl", rows)
+            self.tell("captions", count, count)
+            return {
+                "captions": len(rows),
+                "asked": batch.asked,
+                "answers": batch.answers,
+                "unusable": batch.unusable,
+                "duplicates": batch.duplicates,
+                "copies_of_normals": batch.copies_of_normals,
+                "tokens": batch.tokens,
+            }
+
+        return _read_rows(self.store.stage(f"rounds/{number}/captions", compute) / "captions.jsonl")
+
+    def repeats(self) -> Callable[[str], int]:
+        """How many pictures a caption may have: as many as is set, or by how many captions its kind has."""
+        fixed, knowledge = self.config.repeats, self.task.knowledge
+        if fixed is not None or knowledge is None:
+            return lambda text: fixed or 1
+        wanted = self.config.initial + self.config.rounds * self.config.fresh
+        by_kind: dict[str, list[str]] = {}
+        for kind, captions in zip(knowledge.kinds, knowledge.captions, strict=True):
+            by_kind.setdefault(kind, []).extend(captions)
+        allowed = repeats_by_kind(by_kind, wanted)
+        return lambda text: allowed.get(text, 1)
+
+    def draw(self, number: int, captions: list[dict[str, Any]], *, taken: Any) -> AnomalyPool:
+        """Eq. 4: the pictures of the captions, with their lineage."""
+
+        def compute(folder: Path) -> dict[str, Any]:
+            ignored_before = getattr(self.image_model, "ignored_words", None)
+            drawn = draw_pictures(
+                self.image_model,
+                [row["caption"] for row in captions],
+                seeds=[row["seed"] for row in captions],
+                taken=frozenset(taken),
+                cache=self.cache,
+                size=self.task.normals.shape[1:3],
+                progress=lambda done, total: self.tell("images", done, total),
+            )
+            language = getattr(self.language_model, "identity", type(self.language_model).__name__)
+            entries = tuple(
+                Lineage(
+                    id=f"r{number}-{index:05d}",
+                    round=number,
+                    language_model=language,
+                    image_model=self.image_model.identity,
+                    key=key,
+                    **captions[index],
+                )
+                for index, key in zip(drawn.kept, drawn.keys, strict=True)
+            )
+            AnomalyPool(entries, drawn.images).save(folder / "images.parquet")
+            aside = [{"caption": captions[i]["caption"], "reason": reason} for i, reason in drawn.set_aside]
+            _write_rows(folder / "set_aside.jsonl", aside)
+            return {
+                "images": len(entries),
+                "drawn": drawn.drawn,
+                "from_cache": drawn.from_cache,
+                "set_aside": len(aside),
+                "ignored_words": None if ignored_before is None else self.image_model.ignored_words - ignored_before,  # type: ignore[attr-defined]
+            }
+
+        return AnomalyPool.load(self.store.stage(f"rounds/{number}/images", compute) / "images.parquet")
+
+    def evaluate(self, number: int, pool: AnomalyPool) -> tuple[ConfusionEvaluator, AnomalyPool]:
+        """Eq. 5-6: train the evaluator on normals and pool, and judge the pool by it."""
+
+        def compute(folder: Path) -> dict[str, Any]:
+            evaluator, relative = train_evaluator(
+                self.task.normals,
+                pool.images,
+                settings=sad_settings(self.config),
+                folds=self.config.folds,
+                quantile=self.config.quantile,
+                seed=self.seed("evaluator", number),
+                fold_seed=self.seed("folds"),
+                progress=lambda done, total: self.tell("evaluator", done, total),
+            )
+            evaluator.save(folder)
+            _write_rows(folder / "scores.jsonl", _score_rows(pool, relative))
+            return {"hard": int((relative < 1).sum()), "judged": len(pool)}
+
+        folder = self.store.stage(f"rounds/{number}/evaluator", compute)
+        relative = [row["relative_distance"] for row in _read_rows(folder / "scores.jsonl")]
+        evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
+        return evaluator, pool.judged(number, relative)
+
+    def tune(self, number: int, pool: AnomalyPool) -> dict[str, Any]:
+        """Eq. 7: prefer the captions of hard images to those of easy ones. Says so where there is nothing to tune."""
+
+        def compute(folder: Path) -> dict[str, Any]:
+            prompts, captions, relative = _by_text(pool)
+            train, validation = make_pairs(
+                captions,
+                prompts,
+                preferred(relative, self.config.min_preferred).tolist(),
+                max_pairs=MAX_PAIRS,
+                seed=self.seed("pairs", number),
+            )
+            rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
+            rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
+            _write_rows(folder / "pairs.jsonl", rows)
+            report = self._tuned(number, train, validation, folder)
+            (folder / "dpo.json").write_text(json.dumps(report, indent=1))
+            return {"pairs": len(train), "dpo_steps": report.get("steps", 0)}
+
+        tuned_now = not self.store.done(f"rounds/{number}/dpo")
+        folder = self.store.stage(f"rounds/{number}/dpo", compute)
+        if not tuned_now and (folder / "adapter").is_dir() and isinstance(self.language_model, TunableLanguageModel):
+            self.language_model.restore(folder / "adapter")
+        facts: dict[str, Any] = json.loads((folder / "dpo.json").read_text())
+        return facts
+
+    def _tuned(
+        self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
+    ) -> dict[str, Any]:
+        if self.config.steer != "dpo":
+            return {"tuned": False, "why": f"steer is {self.config.steer}"}
+        if not isinstance(self.language_model, TunableLanguageModel):
+            return {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
+        if not train:
+            return {"tuned": False, "why": "no prompt has both hard and easy anomalies to compare"}
+        self.tell("dpo", 0, self.config.language.dpo_steps)
+        report = self.language_model.tune(train, validation, seed=self.seed("dpo", number))
+        self.language_model.save(folder / "adapter")
+        # JSON knows no NaN, which stands where there were no validation pairs.
+        figures = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in vars(report).items()}
+        return {"tuned": True, **figures}
+
+    def judge(self, number: int, evaluator: ConfusionEvaluator, fresh: AnomalyPool) -> AnomalyPool:
+        """Eq. 6 on images that the evaluator has never seen."""
+
+        def compute(folder: Path) -> dict[str, Any]:
+            relative = evaluator.judge(fresh.images)
+            _write_rows(folder / "scores.jsonl", _score_rows(fresh, relative))
+            return {"hard": int((relative < 1).sum()), "judged": len(fresh)}
+
+        folder = self.store.stage(f"rounds/{number}/scores", compute)
+        return fresh.judged(number, [row["relative_distance"] for row in _read_rows(folder / "scores.jsonl")])
+
+    def update(self, number: int, pool: AnomalyPool, fresh: AnomalyPool) -> AnomalyPool:
+        """Eq. 8: add or replace."""
+
+        def compute(folder: Path) -> None:
+            change = pool.with_added if self.config.mode == "add" else pool.with_replaced
+            share, seed = self.config.max_hard_share, self.seed("pool", number)
+            change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / "pool.parquet")
+
+        return AnomalyPool.load(self.store.stage(f"rounds/{number}/pool", compute) / "pool.parquet")
+
+    def caption_facts(self, number: int) -> dict[str, Any]:
+        captions = self.store.entry(f"rounds/{number}/captions")
+        return {
+            "captions": captions["captions"],
+            "captions_asked": captions["asked"],
+            "set_aside": self.store.entry(f"rounds/{number}/images")["set_aside"],
+        }
+
+
+def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
+    """Prompt, caption and relative distance of each caption; of several pictures of one, the geometric mean."""
+    logs: dict[tuple[str, str], list[float]] = {}
+    for entry in pool.entries:
+        logs.setdefault((entry.prompt, entry.caption), []).append(math.log(max(entry.relative, 1e-30)))
+    prompts, captions = ([key[i] for key in logs] for i in (0, 1))
+    return prompts, captions, np.exp([np.mean(values) for values in logs.values()])
+
+
+def _score_rows(pool: AnomalyPool, relative: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {"id": entry.id, "relative_distance": float(r), "hard": bool(r < 1)}
+        for entry, r in zip(pool.entries, relative, strict=True)
+    ]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

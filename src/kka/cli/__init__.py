@@ -1,0 +1,201 @@
+"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `data`, `experiment`.
+
+Nothing heavy is imported until a command needs it.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from kka.cli.data import Data, run_data
+from kka.cli.detector import Export, Score, Train, run_export, run_score, run_train
+from kka.cli.experiment import Experiment, run_experiment
+from kka.config import DetectorOptions, RunConfig
+from kka.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(RunConfig):
+    """Algorithm 1 whole: imagine anomalies, draw them, find the hard ones, tune, repeat; then train and compare
+    detectors. Without options it runs on the embedded world."""
+
+    detector_options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
+    out: Path | None = None
+    """The run directory. Default: runs/<data>-<date>-<time>."""
+    resume: bool = False
+    """Go on with the run in --out; no other option is needed."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's configuration alone."""
+        return RunConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write report.html anew from what a run directory holds."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LM:
+    """Train a small language model on the captions of a data set's known classes, or of the garden."""
+
+    action: Annotated[Literal["train"], tyro.conf.Positional]
+    out: Path
+    """Folder for the model, in Hugging Face format; use it as --lm hf:FOLDER."""
+    data: str = "garden"
+    """garden, or a folder with train.parquet and test.parquet."""
+    normal: tuple[str, ...] = ()
+    """The normal class: its captions are left out."""
+    unseen: float = 0.0
+    """Share of the anomaly classes to leave out as well."""
+    split_seed: int = 0
+    """Of the choice of classes that are left out, as in kka run."""
+    seed: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status. Errors meant for people are printed without a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command = _parse(arguments)
+        return _COMMANDS[type(command)](command)
+    except UserError as error:
+        print(f"kka: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # before or after the part of a run that there is something to resume of
+        print("\nkka: stopped.", file=sys.stderr)
+        return 130
+
+
+def _parse(arguments: list[str]) -> Any:
+    """The command, of one of the classes in `_COMMANDS`."""
+    kinds: dict[str, type] = {
+        "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data,
+        "experiment": Experiment,
+    }  # fmt: skip
+    commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
+    for name, kind in kinds.items():
+        commands |= Annotated[kind, tyro.conf.subcommand(name)]
+    return tyro.cli(
+        commands,
+        args=arguments,
+        prog="kka",
+        description="Key Knowledge Augmentation: anomalies that a language model imagines, for sharper detectors.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _stored(arguments: list[str]) -> Run:
+    """With --resume, the stored configuration stands in for the options that are not given."""
+    if arguments[:1] != ["run"] or "--resume" not in arguments:
+        return Run()
+    given = [b for a, b in pairwise(arguments) if a == "--out"]
+    given += [a.removeprefix("--out=") for a in arguments if a.startswith("--out=")]
+    if not given:
+        raise UserError("--resume: expected the run to go on with, as in kka run --out runs/x --resume; got no --out")
+    from kka.common.store import read_config
+
+    folder = Path(given[0])
+    if not (folder / "config.yaml").is_file():
+        return Run()  # the store says what is missing
+    stored = RunConfig.from_dict(read_config(folder))
+    return Run(**{f.name: getattr(stored, f.name) for f in dataclasses.fields(RunConfig)})
+
+
+def _run(command: Run) -> int:
+    name = Path(command.data).name or "run"
+    out = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    _quiet()
+    from kka.cli.progress import Console, print_summary
+    from kka.run.execute import run
+
+    console = Console()
+    try:
+        with console:
+            summary = run(command.config, out, resume=command.resume, progress=console.progress, on_task=console.task)
+    except KeyboardInterrupt:
+        print(f"\nkka: stopped. What was finished is kept; go on with: kka run --out {out} --resume", file=sys.stderr)
+        return 130
+    print_summary(summary, out)
+    return 0
+
+
+def _report(command: Report) -> int:
+    if not (command.folder / "summary.json").is_file():
+        raise UserError(f"report: expected a finished run with summary.json in {command.folder}; found none")
+    from kka.report import write_report
+
+    print(f"Report: {write_report(command.folder)}")
+    return 0
+
+
+def _lm(command: LM) -> int:
+    _quiet()
+    from kka.cli.progress import Console
+
+    with Console() as console:
+
+        def progress(done: int, total: int, _: float) -> None:
+            console.progress("lm train", done, total)
+
+        if command.data == "garden":
+            from kka.language.train import train_garden_model
+
+            report = train_garden_model(command.out, seed=command.seed, progress=progress)
+        else:
+            from kka.data import open_task
+            from kka.run.models import train_corpus_model
+
+            task = open_task(
+                command.data, normal=command.normal, unseen=command.unseen, seed=command.split_seed
+            )
+            report = train_corpus_model(task, command.out, seed=command.seed, progress=progress)
+    print(
+        f"{command.out}: {report.parameters:,} parameters, {report.captions:,} captions of {report.kinds} kinds, "
+        f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s"
+    )
+    return 0
+
+
+def _quietly(run: Callable[[Any], int]) -> Callable[[Any], int]:
+    def quiet(command: Any) -> int:
+        _quiet()
+        return run(command)
+
+    return quiet
+
+
+def _quiet() -> None:
+    """Libraries that talk about themselves would break the progress display."""
+    import warnings
+
+    settings: dict[str, Any] = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|diffusers|accelerate)\b")
+    warnings.formatwarning = lambda message, *_where, **_more: f"Warning: {message}\n"  # without a line of code
+
+
+_COMMANDS: dict[type, Callable[[Any], int]] = {
+    Run: _run,
+    Report: _report,
+    Train: _quietly(run_train),
+    Score: _quietly(run_score),
+    Export: _quietly(run_export),
+    LM: _lm,
+    Data: run_data,
+    Experiment: _quietly(run_experiment),
+}
+

@@ -1,0 +1,240 @@
+"""`kka train`, `kka score`, `kka export`. The parser is light; what a command needs is imported when it runs."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from kka.config import DetectorOptions
+from kka.errors import UserError
+
+if TYPE_CHECKING:
+    from kka.deploy.score import Scored
+    from kka.deploy.train import Kept
+    from kka.task import SetAside
+
+SHOWN = 40
+"""Rows of a table on the screen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train one detector on your normals and on anomalies that a run imagined, with a threshold from held-out
+    normals."""
+
+    detector: str = "sad"
+    """sad, ssd, cmda, simplenet, recontrast."""
+    data: str = "garden"
+    """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
+    normal: tuple[str, ...] = ()
+    """The normal class, as in kka run."""
+    describe: str | None = None
+    """Caption of photos without captions, for detectors that read captions (cmda)."""
+    anomalies: Path | None = None
+    """The directory of a kka run, its pool.parquet, or a folder of images. Default: none, normals alone."""
+    out: Path | None = None
+    """The detector's folder. Default: detectors/<detector>-<data>-<date>-<time>."""
+    size: int | None = None
+    """Side in pixels at which images are kept. Default: the data's own; for photos that of the anomalies' run, or as \
+many as the detector makes use of, 64 to 256."""
+    held_out: float = 0.2
+    """Share of the normals that sets the threshold and is not trained on."""
+    fpr: float = 0.05
+    """Share of normals that the threshold may call anomalous."""
+    seed: int = 0
+    options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Score image files with a detector that kka train or kka run kept."""
+
+    detector_dir: Path
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files or folders."""
+    out: Path | None = None
+    """A CSV file to write: file, score, anomalous."""
+    maps: Path | None = None
+    """A folder to write heat maps into, for detectors that localise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a detector as one model for the edge: preprocessing, network, score and verdict."""
+
+    detector_dir: Path
+    format: Literal["onnx"] = "onnx"
+    out: Path | None = None
+    """Default: model.onnx in the detector's folder."""
+    check: tuple[Path, ...] = ()
+    """Images or folders on which the model must score as the detector does. Default: normals kept with it."""
+
+
+def run_train(command: Train) -> int:
+    """What `kka train` does; returns the exit status."""
+    from kka.cli.progress import Console
+    from kka.data import open_task
+    from kka.deploy.calibrate import check_rate
+    from kka.deploy.train import anomaly_size, check_share, read_anomalies, require_free, train_detector
+    from kka.run.building import build_detector, try_detector, working_size
+
+    data = Path(command.data).name or "data"
+    out = command.out or Path("detectors") / f"{command.detector}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
+    require_free(out)
+    check_rate(command.fpr)
+    check_share(command.held_out)
+    pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
+    with Console() as console:
+        stage = f"Training {command.detector}"
+        detector = build_detector(
+            command.detector, command.options, seed=command.seed,
+            progress=lambda done, total: console.progress(stage, done, total),
+        )  # fmt: skip
+        try_detector(detector)
+        photo_size = working_size(command.data, command.size, detector)
+        size = command.size or (pool_size if pool_size and photo_size else photo_size)
+        describe = command.describe
+        if describe is None and photo_size and "captions" not in getattr(detector, "takes", ()):
+            describe = "a photo"  # which nothing reads
+        task = open_task(command.data, normal=command.normal, describe=describe, size=size, seed=command.seed)
+        console.task(task)
+        side = task.normals.shape[1]
+        anomalies = None if command.anomalies is None else read_anomalies(command.anomalies, side)
+        with _told():
+            facts = train_detector(
+                detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
+            )
+    _name_set_aside(anomalies.set_aside if anomalies else ())
+    if pool_size and pool_size != side:
+        _say(f"The anomalies have {pool_size} pixels a side, the normals {side}: the detector may have learnt their "
+             f"sharpness. Better: the run and --size alike.", "yellow")  # fmt: skip
+    _print_training(command.detector, side, facts)
+    _say(f"Detector: {out}")
+    return 0
+
+
+def run_score(command: Score) -> int:
+    """What `kka score` does; returns the exit status."""
+    from kka.cli.progress import Console
+    from kka.common.files import image_files
+    from kka.deploy.score import score_files, write_csv
+    from kka.deploy.train import NO_THRESHOLD, open_kept
+
+    kept = open_kept(command.detector_dir)
+    files = _found(image_files(command.images), command.images)
+    with Console() as console:
+        scored = score_files(
+            kept, files, maps=command.maps, progress=lambda done, total: console.progress("Scoring", done, total)
+        )
+    _name_set_aside(scored.set_aside)
+    _print_scores(scored, kept)
+    if kept.calibration is None:
+        _say(NO_THRESHOLD, "yellow")
+    if command.out is not None:
+        write_csv(scored.rows, command.out)
+        _say(f"Scores: {command.out}")
+    if command.maps is not None:
+        _say(f"Maps:   {command.maps}")
+    return 0
+
+
+def run_export(command: Export) -> int:
+    """What `kka export` does; returns the exit status."""
+    from kka.deploy.export import export_onnx
+    from kka.deploy.train import NO_THRESHOLD, open_kept
+
+    kept = open_kept(command.detector_dir)
+    check: Sequence[Path] = ()
+    if command.check:
+        from kka.common.files import image_files
+
+        check = _found(image_files(command.check), command.check)
+    out = command.out or command.detector_dir / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(torch|onnx|onnxscript|copyreg)\b")
+        facts = export_onnx(kept, out, check)
+    if kept.calibration is None:
+        _say(f"{NO_THRESHOLD}. The model gives a score and no verdict.", "yellow")
+    verdict = "" if facts["threshold"] is None else f", anomalous above {facts['threshold']:.6g}"
+    _say(f"{out}: {facts['bytes'] / 2**20:.1f} MB, {facts['latency_ms']:.1f} ms an image on one CPU thread{verdict}")
+    _say(
+        f"ONNX Runtime against PyTorch on {facts['images']} images ({facts['checked_on']}): largest relative "
+        f"difference {facts['largest_relative_difference']:.1e}"
+    )
+    return 0
+
+
+def _found(files: list[Path], named: Sequence[Path]) -> list[Path]:
+    if not files:
+        raise UserError(f"images: expected image files; found none in {', '.join(map(str, named))}")
+    return files
+
+
+def _say(text: str, style: str | None = None) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, stderr=style is not None).print(text, style=style, markup=False, soft_wrap=True)
+
+
+class _told(warnings.catch_warnings):  # noqa: N801  # used as a function
+    """kka's own warnings in words, without a line of source."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.showwarning = lambda message, *_, **__: _say(f"Warning: {message}", "yellow")
+
+
+def _name_set_aside(items: "Sequence[SetAside]") -> None:
+    for item in items:
+        _say(f"  set aside: {item.path}: {item.reason}", "yellow")
+
+
+def _print_training(name: str, side: int, facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{name}, {side} pixels a side", show_header=False)
+    rows = [
+        ("normals trained with", f"{facts['normals']:,}"),
+        ("anomalies trained with", f"{facts['anomalies']:,}"),
+        ("normals held out", f"{facts['held_out']:,}"),
+        ("seconds", f"{facts['seconds']:.1f}"),
+    ]
+    if (found := facts["calibration"]) is not None:
+        rows.append((f"threshold ({100 * found.fpr:g} % false positives)", f"{found.threshold:.6g}"))
+    else:
+        rows.append(("threshold", "none: no normals were held out"))
+    for key, title in (("auroc", "AUROC, %"), ("aupr", "AUPR, %")):
+        if key in facts["figures"]:
+            rows.append((title, f"{100 * facts['figures'][key]:.1f}"))
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _print_scores(scored: "Scored", kept: "Kept") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    found = kept.calibration
+    above = "" if found is None else f", anomalous above {found.threshold:.6g}"
+    table = Table(title=f"{kept.name}: higher = more anomalous{above}")
+    table.add_column("file", overflow="fold")
+    table.add_column("score", justify="right")
+    if found is not None:
+        table.add_column("verdict")
+    rows = sorted(scored.rows, key=lambda row: -row.score)
+    for row in rows[:SHOWN]:
+        verdict = [] if row.anomalous is None else [Text("anomalous", "bold red") if row.anomalous else Text("normal")]
+        table.add_row(Text(str(row.file)), f"{row.score:.6g}", *verdict)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    counted = "" if found is None else f", {sum(bool(row.anomalous) for row in rows)} anomalous"
+    more = f"; {len(rows) - SHOWN} less anomalous ones are not shown" if len(rows) > SHOWN else ""
+    _say(f"{len(rows)} images{counted}{more}")

@@ -1,0 +1,269 @@
+"""`kka experiment`: list, run, show. The parser is light; what a command needs is imported when it runs."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from kka.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from kka.experiments.engine.cells import Cell, Results, Row
+    from kka.experiments.engine.compute import Place
+    from kka.experiments.engine.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The paper's experiments, each one command; results are stored as they come and a killed run goes on."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """list, show (the tables from what is stored), plot (the figures), or an experiment: table2, table3, table4, \
+figure3, figure4, figure5, figure6, ablation."""
+    dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
+    tasks: tuple[str, ...] = ()
+    """Normal classes; several that make one normal are joined by +; all: every superclass of cifar100, every class of \
+oxford102. Default: the reported tasks of each data set."""
+    seeds: int = 3
+    """How many, from 0."""
+    scale: Literal["full", "cpu", "smoke"] = "cpu"
+    """full: the published settings of evaluator and detectors (the models are --loop's). cpu: the detectors' \
+cpu presets. smoke: every path, in minutes; no figures."""
+    protocol: Literal["withheld", "paper"] = "withheld"
+    """withheld: half of the anomaly classes are unknown to language model and bank. paper: all may be known."""
+    data: Path = Path("data")
+    """The folder that holds the data sets' folders."""
+    work: Path = Path("runs/experiments")
+    """Language models and pools."""
+    results: Path = Path("benchmarks/results/experiments.jsonl")
+    figures: Path = Path("docs/figures")
+    loop: tuple[str, ...] = ()
+    """Models and settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
+images=diffusers:stabilityai/sd-turbo steer=examples. Default: a small language model trained on the known classes' \
+captions, and their pictures as image bank."""
+    only: tuple[str, ...] = ()
+    """Detectors; default: all of the experiment's."""
+    jobs: int = 1
+    """Processes at once; they share the machine's cores."""
+    draw: bool = True
+    """Print the tables and draw the figures at the end."""
+    redo: bool = False
+    """Make stored figures anew that were made with other settings than now asked for; otherwise they stop the run. \
+(A pool of other settings is named, to be removed by hand.)"""
+    dry_run: bool = False
+    """Say what would be run and how long it would take."""
+    backbone: str = "wide_resnet50_2.tv_in1k"
+    backbone_weights: str = "hub"
+    """hub, random, or a .safetensors file."""
+    backbone_padding: Literal["same"] | None = None
+    backbone_mean: tuple[float, ...] | None = None
+    backbone_std: tuple[float, ...] | None = None
+
+
+def run_experiment(command: Experiment) -> int:
+    """What `kka experiment` does; returns the exit status."""
+    from kka.experiments import EXPERIMENTS, experiment
+    from kka.experiments.engine.cells import Results
+    from kka.experiments.engine.tasks import dataset
+
+    for name in command.dataset:
+        dataset(name)
+    for name in ("seeds", "jobs"):
+        if getattr(command, name) < 1:
+            raise UserError(f"--{name}: expected 1 or more; got {getattr(command, name)}")
+    results = Results(command.results)
+    if command.name == "list":
+        for name, title in EXPERIMENTS.items():
+            print(f"{name:8}  {title}")
+        return 0
+    if command.name == "show":
+        if not command.results.is_file():
+            print(f"Nothing is stored: there is no file {command.results}.")
+        print("\n".join(_shown(command, results.rows())))
+        return 0
+    if command.name == "plot":
+        return _plot(command, list(EXPERIMENTS), results)
+    if command.name not in EXPERIMENTS:
+        raise unknown("experiment", command.name, ["list", "show", "plot", *EXPERIMENTS])
+    module = experiment(command.name)
+    if getattr(module, "NAME", command.dataset[0]) not in command.dataset:
+        raise UserError(f"--dataset: {command.name} is of {module.NAME} alone; got {', '.join(command.dataset)}")
+    cells = _cells(command, module)
+    done = results.done() if cells else set()
+    left = [cell for cell in cells if cell.id not in done]
+    if command.dry_run:  # it may come before the data
+        left = [cell for cell in left if (command.data / cell.dataset).is_dir()]
+    if left:
+        from kka.experiments.engine.opening import check_tasks
+
+        check_tasks(left, command.data)
+    if command.dry_run:
+        return _dry_run(command, cells, results)
+    if command.jobs > 1 and cells:
+        if not command.redo:  # once, not in every process
+            from kka.experiments.engine.provenance import check_settings
+
+            check_settings(cells, _place(command), results)
+        if status := _in_processes(command):
+            return status
+    else:
+        _run(cells, _place(command), results, redo=command.redo)
+    if not command.draw:
+        return 0
+    print("\n".join(_shown(command, results.rows(), command.name)))
+    return _plot(command, [command.name], results)
+
+
+def _plan(command: Experiment) -> "Plan":
+    from kka.experiments.engine.plan import Plan
+    from kka.experiments.engine.tasks import chosen_tasks
+
+    untrained = "+random" if command.backbone_weights == "random" else ""
+    return Plan(
+        datasets=command.dataset, chosen=chosen_tasks(command.dataset, command.tasks),
+        seeds=range(command.seeds), scale=command.scale,
+        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained,
+        loop=tuple(sorted(command.loop)),
+    )  # fmt: skip
+
+
+def _plot(command: Experiment, names: list[str], results: "Results") -> int:
+    """The figures among the experiments of these names."""
+    from kka.experiments import experiment
+    from kka.experiments.engine.pools import BusyError
+    from kka.experiments.engine.summary import belonging
+
+    rows, plan = results.rows(), _plan(command)
+    missing: list[str] = []
+    for name, module in zip(names, map(experiment, names), strict=True):
+        if hasattr(module, "draw") and getattr(module, "NAME", plan.datasets[0]) in plan.datasets:
+            mine = belonging(rows, module.cells(plan)) if hasattr(module, "cells") else []
+            try:
+                paths = module.draw(plan, _place(command), mine, command.figures)
+            except (BusyError, UserError) as error:  # the others can be drawn all the same
+                busy = isinstance(error, BusyError)
+                why = f"another process is making the pool {error}; draw it after that" if busy else error
+                missing.append(f"{name}: {why}")
+                continue
+            print("\n".join(f"Figure: {path}" for path in paths) or f"{name}: no task has all its cells yet")
+    if missing:
+        raise UserError("not drawn: " + "\n".join(missing))
+    return 0
+
+
+def _cells(command: Experiment, module: object) -> "list[Cell]":
+    cells: list[Cell] = module.cells(_plan(command)) if hasattr(module, "cells") else []
+    if command.tasks and len(command.dataset) > 1 and not hasattr(module, "NAME"):
+        raise UserError("--tasks: expected one --dataset with them; got several")
+    known = {cell.detector for cell in cells}
+    if command.only and not known:
+        raise UserError(f"--only: {command.name} has no detectors to choose among; leave it out")
+    for name in command.only:
+        if name not in known:
+            raise unknown("detector of the experiment", name, known)
+    if command.loop:
+        from kka.experiments.engine.pools import check_loop
+
+        check_loop(command.loop)
+    if command.loop and command.name == "ablation":
+        raise UserError("--loop: the ablation has settings of its own; leave it out")
+    return [cell for cell in dict.fromkeys(cells) if not command.only or cell.detector in command.only]
+
+
+def _place(command: Experiment) -> "Place":
+    from kka.detectors.backbones import BackboneOptions
+    from kka.experiments.engine.compute import Place
+
+    backbone = BackboneOptions(
+        name=command.backbone, weights=command.backbone_weights, padding=command.backbone_padding,
+        mean=command.backbone_mean, std=command.backbone_std,
+    )  # fmt: skip
+    return Place(data=command.data, work=command.work, backbone=backbone)
+
+
+def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:
+    from kka.experiments.engine.pools import missing_language_models, missing_pools
+    from kka.experiments.engine.provenance import changed_settings
+    from kka.experiments.engine.runner import estimate
+
+    if not cells:
+        print("No cells: its few detectors are trained when it is drawn (about five minutes at scale cpu on one core).")
+        return 0
+    rows = results.rows()
+    done = {row["id"] for row in rows}
+    changed = changed_settings(cells, _place(command), results)
+    left = [cell for cell in cells if cell.id not in done or (command.redo and cell.id in changed)]
+    pools = missing_pools(left, command.work)
+    print(f"{len(cells)} cells, {len(done & {cell.id for cell in cells})} of them stored in {results.path}.")
+    if changed:
+        print(f"{len(changed)} were made with other settings (--redo makes them anew), such as {next(iter(changed))}:")
+        print(next(iter(changed.values()))[1])
+    models = missing_language_models(pools, command.work)
+    print(f"{len(pools)} pools to be made for the rest, and {models} small language models.")
+    cost = estimate(left, rows, pools, models)
+    if cost is None:
+        print("No estimate: nothing like it (scale, detectors, models) has been measured.")
+    else:
+        how = "like those measured" if command.scale == "cpu" else "like those measured at scale cpu, by epochs alone"
+        print(f"Estimated time for all of it, on one process {how}: {_time(cost)}")
+    for cell in left[:10]:
+        print(f"  {cell.id}")
+    if len(left) > 10:
+        print(f"  and {len(left) - 10} more")
+    return 0
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
+
+
+def _in_processes(command: Experiment) -> int:
+    """The same command several times: each takes the cells that no other has claimed."""
+    arguments = [*sys.argv[1:], "--jobs", "1", "--no-draw"]
+    threads = max(1, (os.cpu_count() or 1) // command.jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    processes = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-m", "kka.cli", *arguments], env=environment)
+        for _ in range(command.jobs)
+    ]
+    try:
+        codes = [process.wait() for process in processes]
+        return next((code if code > 0 else 1 for code in codes if code), 0)  # below 0: killed by a signal
+    except KeyboardInterrupt:
+        for process in processes:
+            process.wait()
+        raise
+
+
+def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool) -> None:
+    from rich.console import Console
+
+    from kka.experiments.engine.runner import run_cells
+
+    console = Console(stderr=True)
+
+    def told(cell: "Cell", row: "Row | None", done: int, total: int, left: float | None) -> None:
+        if row is None:
+            estimate = "" if left is None else f", about {_time(left)} left"
+            console.print(f"[{done}/{total}{estimate}] {cell.id} …", markup=False, highlight=False)
+        else:
+            figures = f"AUROC {100 * row['auroc']:.1f}, {row['fit_seconds']:.0f} s"
+            console.print(f"[{done}/{total}] {cell.id}: {figures}", markup=False, highlight=False)
+
+    run_cells(cells, place, results, told, redo=redo)
+
+
+def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> list[str]:
+    from kka.experiments import EXPERIMENTS
+    from kka.experiments.engine.show import tables
+    from kka.experiments.engine.tasks import DATASETS
+
+    lines = []
+    for name, data, table in tables(_plan(command), rows, list(EXPERIMENTS) if only is None else [only]):
+        how = f"scale {command.scale}, protocol {command.protocol}"
+        lines += ["", f"{EXPERIMENTS[name]}: {DATASETS[data].title} ({how})", "", *table]
+    return lines

@@ -1,0 +1,121 @@
+"""What a person sees while a run goes on, and at its end."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from kka.common.labels import STAGES, arm_label, percent
+from kka.task import Task
+
+
+class Console:
+    """A progress display with a line a stage. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._console = RichConsole(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<34}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._stage: str | None = None
+        self._line: Any = None
+
+    def __enter__(self) -> "Console":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def task(self, task: Task) -> None:
+        """Say what the run is about, and name every file that was set aside."""
+        test = f"{len(task.test.images):,} test images" if task.test is not None else "no test images"
+        self._console.print(f"[bold]{task.name}[/]: {len(task.normals):,} normals, {test}")
+        for item in task.set_aside[:10]:
+            self._console.print(f"  set aside: {item.path}: {item.reason}", style="yellow", markup=False)
+        if len(task.set_aside) > 10:
+            self._console.print(f"  and {len(task.set_aside) - 10} more, named in summary.json", style="yellow")
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """A new line when a stage begins; the same line while it goes on."""
+        finished = self._line is not None and self._progress.tasks[-1].finished
+        if stage != self._stage or (done == 0 and finished):
+            self._stage = stage
+            self._line = self._progress.add_task(STAGES.get(stage, stage), total=total)
+        self._progress.update(self._line, completed=done, total=total)
+
+
+def print_summary(summary: dict[str, Any], out: Path) -> None:
+    """The table at the end: arms and rounds, what was generated, where the seconds went."""
+    console = RichConsole()
+    seeds = len(summary["seeds"])
+    if summary["arms"]:
+        console.print(_arms_table(summary["arms"], seeds))
+    console.print(_rounds_table(summary["rounds"]))
+    console.print(_seconds_table(summary["seconds"]))
+    for facts in summary["rounds"]:
+        dpo = facts.get("dpo") or {"tuned": True}
+        if not dpo["tuned"]:
+            console.print(f"Round {facts['round']}: the language model was not tuned: {dpo['why']}.", markup=False)
+        if facts["captions"] < facts["captions_asked"]:
+            console.print(
+                f"Round {facts['round']}: {facts['captions']} of {facts['captions_asked']} captions; the language "
+                f"model wrote no more that were new.", markup=False,
+            )  # fmt: skip
+    console.print(f"Detector: {out / 'arms' / last_arm(summary) / 'seed-0' / 'detector'}", markup=False, soft_wrap=True)
+    console.print(f"Report:   {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def last_arm(summary: dict[str, Any]) -> str:
+    """The arm of the last round."""
+    return f"kka-{summary['rounds'][-1]['round']}"
+
+
+def _arms_table(arms: dict[str, Any], seeds: int) -> Table:
+    split = any("unseen" in figures for figures in arms.values())
+    names = ["auroc", *(["seen", "unseen"] if split else []), "aupr", "fpr95"]
+    titles = {"auroc": "AUROC", "seen": "seen", "unseen": "unseen", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
+    table = Table(title=f"Detectors, % (mean ± 95 % interval over {seeds} seed{'s' if seeds > 1 else ''})")
+    table.add_column("trained with")
+    for name in names:
+        table.add_column(titles[name], justify="right")
+    for arm, figures in arms.items():
+        table.add_row(arm_label(arm), *(percent(figures.get(name)) for name in names))
+    return table
+
+
+def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
+    table = Table(title="Rounds")
+    for title in ("round", "captions", "images", "pool", "hard: fresh", "hard: pool"):
+        table.add_column(title, justify="right")
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.0f} %"
+
+    for facts in rounds:
+        table.add_row(
+            str(facts["round"]), str(facts["captions"]), str(facts["generated"]), str(facts["pool_size"]),
+            share(facts["hard_share_fresh"]), share(facts["hard_share_pool"]),
+        )  # fmt: skip
+    return table
+
+
+def _seconds_table(seconds: dict[str, float]) -> Table:
+    sums: dict[str, float] = {}
+    for stage, value in seconds.items():
+        name = "detectors" if stage.startswith("arms/") else stage.rsplit("/", 1)[-1]
+        sums[name] = sums.get(name, 0) + value
+    table = Table(title="Seconds by stage")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    for name, value in sums.items():
+        table.add_row(name, f"{value:.1f}")
+    table.add_row("[bold]all[/]", f"[bold]{sum(sums.values()):.1f}[/]")
+    return table

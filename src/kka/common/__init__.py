@@ -1,0 +1,1 @@
+"""What everything stands on. Nothing above is imported here."""

@@ -1,0 +1,29 @@
+"""Names and figures as people read them: stages, arms, percentages."""
+
+from typing import Any
+
+STAGES = {
+    "representatives": "Typical normals (Eq. 1-2)",
+    "captions": "Writing captions (Eq. 3)",
+    "images": "Drawing pictures (Eq. 4)",
+    "evaluator": "Training the evaluator (Eq. 5-6)",
+    "dpo": "Tuning the language model (Eq. 7)",
+    "detectors": "Training detectors",
+    "lm train": "Training the language model",
+    "report": "Writing the report",
+}
+"""A stage's name in progress and ledger -> as people read it."""
+ARM_LABELS = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
+
+
+def arm_label(arm: str) -> str:
+    """An arm's name as people read it: "KKA (2)"."""
+    return ARM_LABELS.get(arm) or f"KKA ({arm.removeprefix('kka-')})"
+
+
+def percent(figure: dict[str, Any] | None) -> str:
+    """A figure's mean and 95 % interval, in percent."""
+    if figure is None:
+        return "-"
+    interval = "" if figure["ci95"] is None else f" ± {100 * figure['ci95']:.1f}"
+    return f"{100 * figure['mean']:.1f}{interval}"

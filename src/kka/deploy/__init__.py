@@ -1,0 +1,1 @@
+"""A detector for use: trained, with a threshold, scoring files, exported."""

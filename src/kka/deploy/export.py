@@ -1,0 +1,175 @@
+"""A kept detector as one ONNX graph, from pixels to score and verdict, checked in ONNX Runtime on real images.
+
+Input: "pixels", uint8 (n, h, w, 3), RGB, n free, h and w those of the training images. Outputs: "score", fp32 (n,),
+higher = more anomalous, and with a threshold "anomalous", bool (n,). Name, threshold and false-positive rate also
+stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from kka.common.store import write_atomically
+from kka.deploy.calibrate import anomalous
+from kka.deploy.score import read_images
+from kka.deploy.train import Kept
+from kka.errors import UserError
+from kka.protocols import Images, Scores
+
+OPSET = 18
+TOLERANCE = 1e-4
+"""Largest relative difference of a score between ONNX Runtime and PyTorch."""
+CHECK_BATCH = 4
+FROM_FILE = (
+    "Pillow: ImageOps.exif_transpose; transparency over white; RGB; "
+    "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square"
+)
+"""How a file becomes the graph's input, as kka.common.images does it: the graph takes pixels at one size."""
+LATENCY_SECONDS = 5.0
+
+
+class Deployed(nn.Module):
+    """A detector's graph, with the verdict beside the score."""
+
+    def __init__(self, graph: nn.Module, threshold: float | None) -> None:
+        super().__init__()
+        self.detector, self.threshold = graph, threshold  # torch.fx takes the name "graph" for its own
+
+    def forward(
+        self, pixels: UInt8[Tensor, "b h w 3"]
+    ) -> tuple[Float[Tensor, "b"], Bool[Tensor, "b"]] | Float[Tensor, "b"]:
+        score = self.detector(pixels).float()
+        return score if self.threshold is None else (score, score > self.threshold)
+
+
+def export_onnx(kept: Kept, out: Path, check: Sequence[Path] = ()) -> dict[str, Any]:
+    """Write the model to `out` and what was measured to the same name with .json; returns that.
+
+    Args:
+        check: Image files to compare on; none: the normals kept beside the detector.
+
+    Raises:
+        UserError: a missing package, no images to check on, a graph that cannot be exported, scores that differ.
+    """
+    require_packages()
+    files = list(check) or list(kept.check)
+    images = read_images(files, kept.size)
+    if not len(images):
+        raise UserError(f"export: no images to check the model on in {kept.folder}; name some: --check IMAGES")
+    graph = getattr(kept.detector, "graph", None)
+    if graph is None:
+        raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
+    threshold = None if kept.calibration is None else kept.calibration.threshold
+    expected = kept.detector.score(images)  # what the threshold was chosen on, whatever graph() may be
+    model = Deployed(graph().cpu(), threshold).eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.part")
+    try:
+        _write(model, work, kept)
+        found = _compared(work, images, expected, threshold)
+        facts = {
+            "detector": kept.name, "image_size": [kept.size, kept.size], "threshold": threshold,
+            "fpr": None if kept.calibration is None else kept.calibration.fpr, "opset": OPSET, **found,
+            "from_file": FROM_FILE.format(size=kept.size),
+            "checked_on": "the images named" if check else "normals kept with the detector",
+            "bytes": work.stat().st_size, "latency_ms": latency(work, images), "torch": torch.__version__,
+            "onnxruntime": import_module("onnxruntime").__version__,
+        }  # fmt: skip
+        work.replace(out)
+    finally:
+        work.unlink(missing_ok=True)
+    write_atomically(out.with_suffix(".json"), json.dumps(facts, indent=1))
+    return facts
+
+
+def require_packages() -> None:
+    """Raises UserError where the packages of the extra are missing."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise UserError(f"export: the package {package} is missing; pip install 'kka[onnx]'") from error
+
+
+def _write(model: Deployed, path: Path, kept: Kept) -> None:
+    """The graph by PyTorch's exporter, and the metadata."""
+    import onnx
+
+    example = torch.zeros(2, kept.size, kept.size, 3, dtype=torch.uint8)
+    names = ["score"] if model.threshold is None else ["score", "anomalous"]
+    try:
+        program = torch.onnx.export(
+            model, (example,), dynamo=True, opset_version=OPSET, input_names=["pixels"], output_names=names,
+            dynamic_shapes=({0: torch.export.Dim("n", min=1)},), verbose=False,
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        why = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise UserError(f"export: {kept.name} cannot be written as ONNX: {why}") from error
+    if program is None:
+        raise RuntimeError("the exporter gave no program")
+    proto = program.model_proto
+    facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
+    facts["from_file"] = FROM_FILE.format(size=kept.size)
+    if kept.calibration is not None:
+        facts |= {"threshold": repr(kept.calibration.threshold), "fpr": repr(kept.calibration.fpr)}
+    onnx.helper.set_model_props(proto, facts)
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def session(path: Path) -> Any:
+    """ONNX Runtime on one CPU thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def relative_difference(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+    """The largest of |a_i - b_i| / max(|a_i|, the mean of |a|): a score that happens to lie at zero has no scale."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    scale = np.maximum(np.abs(a), max(float(np.abs(a).mean()), 1e-12))
+    return float((np.abs(a - b) / scale).max())
+
+
+def _compared(path: Path, images: Images, expected: Scores, threshold: float | None) -> dict[str, Any]:
+    """The file's scores beside the detector's own; raises UserError where they or the verdicts differ."""
+    runtime = session(path)
+    batches = [images[i : i + CHECK_BATCH] for i in range(0, len(images), CHECK_BATCH)]
+    outputs = [runtime.run(None, {"pixels": batch}) for batch in batches]
+    scores = np.concatenate([output[0] for output in outputs])
+    difference = relative_difference(expected, scores)
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"export: ONNX Runtime's scores differ from PyTorch's by {difference:.2g} (relative) on {len(images)} "
+            f"images; at most {TOLERANCE:g} is allowed, so no model was written"
+        )
+    if threshold is not None:
+        verdicts = np.concatenate([output[1] for output in outputs])
+        if (verdicts != anomalous(scores, threshold)).any():
+            raise UserError("export: the graph's verdicts do not follow from its scores; no model was written")
+    return {"images": len(images), "largest_relative_difference": difference}
+
+
+def latency(path: Path, images: Images) -> float:
+    """Median milliseconds an image: ONNX Runtime, one thread, one image at a time."""
+    runtime = session(path)
+    times: list[float] = []
+    stop = time.perf_counter() + LATENCY_SECONDS
+    while len(times) < 53 and (len(times) < 8 or time.perf_counter() < stop):
+        image = images[len(times) % len(images)][None]
+        started = time.perf_counter()
+        runtime.run(None, {"pixels": image})
+        times.append(time.perf_counter() - started)
+    return round(1000 * statistics.median(times[3:]), 3)  # the first ones warm up

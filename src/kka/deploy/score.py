@@ -1,0 +1,152 @@
+"""Image files scored by a kept detector: a row a file, and overlays that show where."""
+
+import csv
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from kka.common.images import ImageError, decode
+from kka.deploy.calibrate import anomalous
+from kka.deploy.train import Kept
+from kka.errors import UserError
+from kka.protocols import Images
+from kka.task import SetAside
+
+CHUNK = 256
+"""Pictures in memory at a time."""
+MOST_OPAQUE = 0.7
+"""Of an overlay's colour, where it is hottest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One scored file."""
+
+    file: Path
+    score: float
+    anomalous: bool | None
+    """None: the detector has no threshold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """All files: those that could be read, and those that could not."""
+
+    rows: tuple[Row, ...]
+    set_aside: tuple[SetAside, ...]
+
+
+def score_files(
+    kept: Kept, files: Sequence[Path], *, maps: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Scored:
+    """Score the files, in chunks; with `maps`, write overlays into that folder, named by position and file.
+
+    Raises:
+        UserError: no file could be read; maps of a detector that does not localise.
+    """
+    detector = kept.detector
+    if maps is not None and not hasattr(detector, "score_map"):
+        raise UserError(f"maps: {kept.name} judges the image as a whole and has none; leave --maps out, or train one "
+                        "that localises, such as simplenet")  # fmt: skip
+    rows: list[Row] = []
+    bad: list[SetAside] = []
+    limits: tuple[float, float] | None = None
+    for start in range(0, len(files), CHUNK):
+        if progress is not None:
+            progress(start, len(files))
+        part = files[start : start + CHUNK]
+        images, read = _decode(part, kept.size, bad)
+        if not len(images):
+            continue
+        scores = np.asarray(detector.score(images), dtype=np.float32)
+        verdicts = anomalous(scores, kept.calibration.threshold) if kept.calibration else [None] * len(scores)
+        rows += [
+            Row(file=part[i], score=float(score), anomalous=None if verdict is None else bool(verdict))
+            for i, score, verdict in zip(read, scores, verdicts, strict=True)
+        ]
+        if maps is not None:
+            heat = detector.score_map(images)  # type: ignore[attr-defined]
+            limits = limits or heat_limits(_normal_heat(kept, heat))
+            write_maps(maps, [(start + i, part[i]) for i in read], images, heat, limits)
+    if progress is not None:
+        progress(len(files), len(files))
+    if not rows:
+        why = f": {bad[0].path}: {bad[0].reason}" if bad else ""
+        raise UserError(f"images: none of the {len(files)} files could be read{why}")
+    return Scored(rows=tuple(rows), set_aside=tuple(bad))
+
+
+def read_images(files: Sequence[Path], size: int) -> Images:
+    """The files that can be read, at `size` pixels a side; what cannot is left out."""
+    return _decode(files, size, [])[0]
+
+
+def _decode(files: Sequence[Path], size: int, bad: list[SetAside]) -> tuple[Images, list[int]]:
+    """The readable pictures and their positions; the others go into `bad`."""
+
+    def one(file: Path) -> np.ndarray | ImageError:
+        try:
+            return decode(file, size)
+        except ImageError as error:
+            return error
+
+    images, read = [], []
+    with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow only warns up to twice its limit
+        for i, result in enumerate(pool.map(one, files)):
+            if isinstance(result, ImageError):
+                bad.append(SetAside(path=str(files[i]), reason=str(result)))
+            else:
+                images.append(result)
+                read.append(i)
+    return np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8), read
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Columns file, score, anomalous (true, false, or empty without a threshold)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    words = {True: "true", False: "false", None: ""}
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "score", "anomalous"])
+        writer.writerows([str(row.file), f"{row.score:.9g}", words[row.anomalous]] for row in rows)
+
+
+def _normal_heat(kept: Kept, heat: np.ndarray) -> np.ndarray:
+    """Maps of the normals that were kept beside the detector; without them, those at hand."""
+    normals = read_images(kept.check, kept.size)
+    return kept.detector.score_map(normals) if len(normals) else heat  # type: ignore[attr-defined]
+
+
+def heat_limits(normal: Float[np.ndarray, "n h w"]) -> tuple[float, float]:
+    """Where colour begins and where it is full: at the normals' median, and as far beyond their largest value again."""
+    low, high = float(np.median(normal)), float(normal.max())
+    return low, low + 2 * max(high - low, 1e-6)
+
+
+def overlay(
+    image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], limits: tuple[float, float]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture in grey, under colour from yellow to dark red where it is anomalous."""
+    from matplotlib import colormaps
+
+    strength = np.clip((heat - limits[0]) / (limits[1] - limits[0]), 0, 1)[..., None]
+    colour = 255 * colormaps["YlOrRd"](strength[..., 0])[..., :3]
+    grey = image.mean(axis=2, keepdims=True)
+    alpha = MOST_OPAQUE * np.sqrt(strength)
+    return np.clip(np.round((1 - alpha) * grey + alpha * colour), 0, 255).astype(np.uint8)
+
+
+def write_maps(
+    folder: Path, named: Sequence[tuple[int, Path]], images: Images, heat: np.ndarray, limits: tuple[float, float]
+) -> None:
+    """`<position>-<name>.png` for each image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for (position, file), image, own in zip(named, images, heat, strict=True):
+        Image.fromarray(overlay(image, own, limits)).save(folder / f"{position:04d}-{file.stem}.png")

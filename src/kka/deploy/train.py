@@ -1,0 +1,250 @@
+"""A detector trained, given a threshold, and kept with all that scoring and export need: what `kka train` does."""
+
+import dataclasses
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kka.algorithm.pool import AnomalyPool
+from kka.common.cache import pixel_hash
+from kka.common.files import image_files
+from kka.common.images import decode_all
+from kka.common.metrics import evaluate
+from kka.deploy.calibrate import Calibration, calibrate, check_rate
+from kka.detectors import fit_detector, load_detector
+from kka.errors import UserError
+from kka.protocols import Detector, Images
+from kka.seeding import derive_seed
+from kka.task import MIN_NORMALS, SetAside, Task
+
+CHECK = "check"
+"""The folder, beside a detector's card, with a few normals: what an exported graph is compared on."""
+CHECK_IMAGES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anomalies:
+    """What a detector trains with besides the normals."""
+
+    images: Images
+    hard: np.ndarray | None = None
+    """(m,) bool (Eq. 6); None: not known."""
+    set_aside: tuple[SetAside, ...] = ()
+
+
+def anomaly_size(source: Path) -> int | None:
+    """The side of a pool's pictures; None for a folder of images, which have any size.
+
+    Raises:
+        UserError: neither is there.
+    """
+    file = _pool_file(source)
+    if file is None:
+        if not source.is_dir():
+            raise UserError(
+                f"anomalies: expected the directory of a kka run, its pool.parquet, or a folder of images; got "
+                f"{source}, which {'is another file' if source.exists() else 'does not exist'}"
+            )
+        if (source / "config.yaml").is_file():
+            raise UserError(f"anomalies: {source} is a run without a pool yet; end it: kka run --out {source} --resume")
+        return None
+    import pyarrow.parquet as pq
+
+    size = (pq.read_schema(file).metadata or {}).get(b"size")
+    if size is None:
+        raise UserError(f"anomalies: expected the pool of a kka run; {file} is another kind of Parquet file")
+    return int(size.decode().partition("x")[0])
+
+
+def read_anomalies(source: Path, size: int) -> Anomalies:
+    """The pool of a run directory or file, or the images of a folder, at `size` pixels a side.
+
+    Raises:
+        UserError: nothing of the kind there, or no picture in it.
+    """
+    if anomaly_size(source) is not None:
+        pool = AnomalyPool.load(_pool_file(source) or source)
+        judged = all(entry.history for entry in pool.entries)
+        images = pool.images
+        if len(pool) and images.shape[1:3] != (size, size):
+            pictures = (Image.fromarray(image) for image in images)
+            images = np.stack([np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in pictures])
+        found = Anomalies(images=images, hard=pool.hard if judged else None)
+    else:
+        files = image_files([source])
+        sources = [(str(file), file) for file in files]
+        decoded = decode_all(sources, len(files), size, where=str(source))
+        found = Anomalies(images=decoded.images, set_aside=decoded.set_aside)
+    if not len(found.images):
+        raise UserError(f"anomalies: expected at least one image in {source}; got none. Leave it out to train without.")
+    return found
+
+
+def _pool_file(source: Path) -> Path | None:
+    file = source / "pool.parquet" if source.is_dir() else source
+    return file if file.suffix == ".parquet" and file.is_file() else None
+
+
+def hold_out(normals: Images, share: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the normals to train with and of those held out, both ascending.
+
+    Copies, pixel for pixel, stay on one side: a held-out copy of a training image would promise too much.
+
+    Raises:
+        UserError: a share outside of [0, 1), or one that leaves too few to train with.
+    """
+    check_share(share)
+    groups: dict[str, list[int]] = {}
+    for i, image in enumerate(normals):
+        groups.setdefault(pixel_hash(image), []).append(i)
+    order = np.random.default_rng(derive_seed(seed, "held-out")).permutation(len(groups))
+    wanted = max(1, round(share * len(groups))) if share else 0
+    members = list(groups.values())
+    held = sorted(i for g in order[:wanted] for i in members[g])
+    kept = sorted(i for g in order[wanted:] for i in members[g])
+    if len(kept) < MIN_NORMALS:
+        raise UserError(
+            f"held-out: at least {MIN_NORMALS} normals must remain to train with; got {len(kept)} of {len(normals)} "
+            f"({len(held)} held out). Add photos, or choose a smaller share; 0 holds none out and gives no threshold."
+        )
+    return np.array(kept, int), np.array(held, int)
+
+
+def check_share(share: float) -> None:
+    """Raises UserError for what is no share to hold out."""
+    if not 0 <= share < 1:
+        raise UserError(f"held-out: expected a share of the normals from 0 to below 1; got {share}")
+
+
+def annotate(folder: Path, normals: Images, *, calibration: Calibration | None = None, **facts: Any) -> None:
+    """Add to a saved detector's card the size of its training images and the threshold, and keep a few `normals`.
+
+    A detector of another making, whose card names none of kka's, is left as it is.
+    """
+    from kka.detectors.saving import CARD, read_card, write_card
+
+    if not (folder / CARD).is_file() or "detector" not in (card := read_card(folder)):
+        return
+    (folder / CHECK).mkdir(exist_ok=True)
+    chosen = np.linspace(0, len(normals) - 1, min(CHECK_IMAGES, len(normals))).round().astype(int)
+    for number, i in enumerate(chosen):
+        Image.fromarray(normals[i]).save(folder / CHECK / f"{number:02d}.png")
+    card |= {"image_size": list(normals.shape[1:3]), **facts}
+    if calibration is not None:
+        card["calibration"] = dataclasses.asdict(calibration)
+    write_card(folder, card)
+
+
+def require_free(out: Path) -> None:
+    """Raises UserError where `out` holds something already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "a detector" if (out / "detector.json").is_file() else "something"
+        raise UserError(f"{out} holds {what} already, which is not overwritten. Choose another --out, or remove it.")
+
+
+def train_detector(
+    detector: Detector,
+    task: Task,
+    anomalies: Anomalies | None,
+    out: Path,
+    *,
+    held_out: float,
+    fpr: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Fit on a share of the normals, set the threshold on the rest, and keep the detector in the folder `out`.
+
+    Returns what the table shows: counts, seconds, the calibration or None, and the figures of the test set if there
+    is one. The folder is there whole or not at all.
+    """
+    require_free(out)
+    check_rate(fpr)
+    kept, held = hold_out(task.normals, held_out, seed=seed)
+    images, hard = (None, None) if anomalies is None else _apart(anomalies, task, task.normals[held])
+    started = time.perf_counter()
+    captions = [task.captions[i] for i in kept]
+    detector = fit_detector(detector, task.normals[kept], images, captions=captions, hard=hard)
+    seconds = time.perf_counter() - started
+    calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
+    counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if images is None else len(images)}
+    shown = held if len(held) else kept
+    work = out.with_name(f".{out.name}.part")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        detector.save(work)
+        annotate(work, task.normals[shown], calibration=calibration, data=task.source, trained_with=counts)
+        work.replace(out)
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
+    figures = {}
+    if task.test is not None:
+        figures = evaluate(detector.score(task.test.images), task.test.is_anomaly, task.test.seen)
+    return {**counts, "seconds": seconds, "calibration": calibration, "figures": figures}
+
+
+def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.ndarray | None]:
+    """Images and flags without those that are test images or held-out normals, pixel for pixel; warnings count them.
+
+    A held-out normal that training calls anomalous would set the threshold too high.
+    """
+    keep = np.ones(len(anomalies.images), dtype=bool)
+    hashes = [pixel_hash(image) for image in anomalies.images]
+    tested = task.normals[:0] if task.test is None else task.test.images
+    for what, others in (("test images", tested), ("copies of held-out normals", held)):
+        known = {pixel_hash(image) for image in others}
+        copies = np.array([key in known for key in hashes], dtype=bool)
+        if copies.any():
+            warnings.warn(f"{copies.sum()} of {len(keep)} anomalies are {what}; they were left out", stacklevel=3)
+        keep &= ~copies
+    return anomalies.images[keep], None if anomalies.hard is None else anomalies.hard[keep]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A detector as it lies in a folder, with what its card says of pictures and threshold."""
+
+    detector: Detector
+    name: str
+    size: int
+    """Side in pixels of the pictures that it takes."""
+    calibration: Calibration | None
+    folder: Path
+
+    @property
+    def check(self) -> Sequence[Path]:
+        """The normals that were kept beside it."""
+        return image_files([self.folder / CHECK]) if (self.folder / CHECK).is_dir() else ()
+
+
+def open_kept(folder: Path) -> Kept:
+    """The detector that `kka train` or a run kept.
+
+    Raises:
+        UserError: none there, or one whose card does not say the size of its pictures.
+    """
+    from kka.detectors.saving import CARD, read_card
+
+    card = read_card(folder)
+    height, width = card.get("image_size", (0, 1))
+    if height != width:
+        raise UserError(
+            f'{folder / CARD}: expected "image_size": [h, w] with h = w, as kka train and kka run write it; got '
+            f"{card.get('image_size')}"
+        )
+    stored = card.get("calibration")
+    return Kept(
+        detector=load_detector(folder), name=card["detector"], size=height,
+        calibration=None if stored is None else Calibration(**stored), folder=folder,
+    )  # fmt: skip
+
+
+NO_THRESHOLD = "no threshold: this detector came without held-out normals; kka train --anomalies RUN makes one with it"
+"""What scoring and export say of a detector that a run kept."""

@@ -1,0 +1,1 @@
+"""SSD and CMDA: detectors on an encoder that contrastive learning trains."""

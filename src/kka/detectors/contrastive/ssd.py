@@ -1,0 +1,126 @@
+"""The SSD detector (Sehwag et al. 2021, arXiv:2103.12051): contrastive features, and the distance to the normals'."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from kka.algorithm.deep_sad import Progress
+from kka.common.device import choose_device, seeded
+from kka.detectors.contrastive.density import fit_feature_score, load_fitted, save_fitted
+from kka.detectors.contrastive.loss import nt_xent
+from kka.detectors.contrastive.network import ImageNetwork
+from kka.detectors.contrastive.training import Stock, check_recipe, counted, steps_of, train_contrastive
+from kka.detectors.graph import in_batches
+from kka.detectors.inputs import checked
+from kka.protocols import Images, Scores
+from kka.seeding import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSDSettings:
+    """How SSD is trained and scores. The defaults are the published ones."""
+
+    depth: int = 50
+    """Of the ResNet: 10, 18, 34, 50 or 101."""
+    width: int = 64
+    """Channels of the ResNet's stem; 64 is the usual ResNet, and a quarter of it costs a sixteenth."""
+    size: int = 32
+    """Pixels a side that the network sees."""
+    epochs: int = 500
+    """Passes over the normals."""
+    batch_size: int = 512
+    """Normals a step; as many anomalies join them where there are some."""
+    learning_rate: float = 0.5
+    """At the start; it falls along half a cosine to 0."""
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    temperature: float = 0.5
+    """tau of NT-Xent."""
+    clusters: int = 1
+    """K: Gaussians that the normals are split into by k-means; the score is the distance to the nearest."""
+    outlier_score: bool = True
+    """With anomalies: subtract the distance to them (SSD_k). False uses them as negatives of the training alone."""
+    precision: str = "auto"
+    """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 where the hardware has it. Scores are fp32."""
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_recipe(self, "epochs", "clusters")
+
+
+class SSD:
+    """SSD: an encoder that tells every image from every other (NT-Xent), then a Gaussian of the normals' features.
+
+    Score: squared Mahalanobis distance to the normals, less that to the known anomalies if there are any; higher =
+    more anomalous. Departures: the covariance is shrunk (Ledoit-Wolf), since tens of normals span no 2048 dimensions;
+    anomalies also join each step of NT-Xent as negatives, which are not drawn to their own other view.
+
+    `fit` sets `model_`.
+    """
+
+    SETTINGS = SSDSettings
+    PRESETS: ClassVar = {
+        "published": SSDSettings(),
+        "small": SSDSettings(depth=18, epochs=200, batch_size=32, learning_rate=0.06),
+        "cpu": SSDSettings(depth=18, width=16, epochs=30, batch_size=32, learning_rate=0.06),
+    }
+    takes: frozenset[str] = frozenset()
+
+    def __init__(self, *, settings: SSDSettings | None = None, seed: int = 0, progress: Progress | None = None) -> None:
+        self.settings = settings or SSDSettings()
+        self.seed = seed
+        self.progress = progress
+
+    @property
+    def input_size(self) -> int:
+        """Larger images are of no use to it, in pixels a side: crops are taken from twice what the network sees."""
+        return 2 * self.settings.size
+
+    def fit(self, normals: Images, anomalies: Images | None = None) -> "SSD":
+        """Train the encoder to the last epoch, then fit the Gaussians to its features."""
+        normals, anomalies, _ = checked(normals, anomalies)
+        s, device = self.settings, choose_device(self.settings.device)
+        network = seeded(lambda: ImageNetwork(s.depth, s.width), device, seed=derive_seed(self.seed, "network"))
+
+        def loss(first: Tensor, second: Tensor, negatives: Tensor | None, index: Tensor) -> Tensor:
+            return nt_xent(first, second, negatives, temperature=s.temperature)
+
+        train_contrastive(
+            network, loss, Stock(normals, anomalies, device, size=s.size), s, epochs=s.epochs,
+            seed=derive_seed(self.seed, "train"),
+            progress=counted(self.progress, s.epochs * steps_of(len(normals), s)),
+        )  # fmt: skip
+        self.model_ = fit_feature_score(
+            network.encoder, normals, anomalies if s.outlier_score else None, shape=_shape(s), device=device,
+            seed=derive_seed(self.seed, "clusters"),
+        )  # fmt: skip
+        return self
+
+    def score(self, images: Images) -> Scores:
+        """(n,): higher = more anomalous."""
+        return in_batches(self.model_, images, self.model_.mean.device)
+
+    def embed(self, images: Images) -> Float32[np.ndarray, "n d"]:
+        """The encoder's features, of length 1."""
+        return in_batches(self.model_.embed, images, self.model_.mean.device)
+
+    def graph(self) -> nn.Module:
+        """From pixels (b, h, w, 3) to the scores (b,), for export."""
+        return self.model_
+
+    def save(self, path: Path) -> None:
+        """Encoder and Gaussians (safetensors) and `detector.json` into the folder `path`."""
+        save_fitted(path, "ssd", self.model_, seed=self.seed, settings=self.settings)
+
+    @classmethod
+    def load(cls, path: Path) -> "SSD":
+        """Read what `save` wrote."""
+        return load_fitted(cls, SSDSettings, _shape, path)
+
+
+def _shape(settings: SSDSettings) -> dict[str, Any]:
+    return dict(depth=settings.depth, width=settings.width, size=settings.size, clusters=settings.clusters)

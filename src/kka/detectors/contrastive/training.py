@@ -1,0 +1,144 @@
+"""Contrastive training: two random views of each normal, and of known anomalies beside them, step by step."""
+
+import math
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from kka.algorithm.deep_sad import Progress
+from kka.common.augment import augment
+from kka.common.device import autocast_dtype, resident
+from kka.detectors.contrastive.network import DEPTHS, ImageNetwork
+from kka.errors import UserError
+from kka.protocols import Images
+
+Vectors = Float[Tensor, "n d"]
+Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor]
+"""Of the vectors (n, d) of both views of a batch of normals, of those (k, d) of all views of its anomalies (None if
+there are none), and of the normals' places (n,) among all."""
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """What training reads of a detector's settings."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def precision(self) -> str: ...
+
+
+def check_recipe(settings: Recipe, *counts: str) -> None:
+    """Raises UserError for a value that no training can have. `counts`: further settings of at least 1, by name."""
+    if settings.depth not in DEPTHS:
+        raise UserError(f"depth: expected one of {', '.join(map(str, DEPTHS))}; got {settings.depth}")
+    for name in ("width", "size", "batch_size", *counts):
+        if getattr(settings, name) < 1:
+            raise UserError(f"{name}: expected at least 1; got {getattr(settings, name)}")
+    for name in ("learning_rate", "temperature"):
+        if not getattr(settings, name) > 0:
+            raise UserError(f"{name}: expected more than 0; got {getattr(settings, name)}")
+    if settings.precision not in ("auto", "fp32", "bf16"):
+        raise UserError(f"precision: expected auto, fp32 or bf16; got {settings.precision!r}")
+
+
+class Stock:
+    """The training images on the device, at no more than twice the network's input: crops then hardly alias."""
+
+    def __init__(self, normals: Images, anomalies: Images | None, device: torch.device, *, size: int) -> None:
+        self.normals = resident(normals, device, limit=2 * size)
+        self.anomalies = None if anomalies is None else resident(anomalies, device, limit=2 * size, like=self.normals)
+
+    def negatives(self, n: int, generator: torch.Generator) -> UInt8[Tensor, "k 3 h w"] | None:
+        """`n` random anomalies, or all if there are fewer."""
+        if self.anomalies is None:
+            return None
+        chosen = torch.randperm(len(self.anomalies), generator=generator)[:n]
+        return self.anomalies[chosen.to(self.anomalies.device)]
+
+
+def steps_of(n: int, recipe: Recipe) -> int:
+    """Steps in a pass over `n` normals: batches of near-equal size, so that none is left with a single image."""
+    return max(1, round(n / recipe.batch_size))
+
+
+def train_contrastive(
+    network: ImageNetwork,
+    loss: Loss,
+    stock: Stock,
+    recipe: Recipe,
+    *,
+    epochs: int,
+    seed: int,
+    beside: nn.Module | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Train to the last epoch by SGD, whose learning rate falls from step to step along half a cosine to 0.
+
+    Args:
+        beside: A module that `loss` uses and that is trained too.
+        progress: Called with the number of steps done.
+    """
+    device = stock.normals.device
+    trained = nn.ModuleList([network] if beside is None else [network, beside])
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.SGD(
+        trained.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    dtype = autocast_dtype(recipe.precision, device)
+    each = steps_of(len(stock.normals), recipe)
+    total, done = each * epochs, 0
+    trained.train()
+    for _ in range(epochs):
+        for index in torch.randperm(len(stock.normals), generator=generator).tensor_split(each):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * done / total)) / 2
+            index = index.to(device)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                first, second, negatives = _vectors(network, stock, index, recipe.size, generator)
+                value = loss(first, second, negatives, index)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            done += 1
+        progress(done)
+    trained.eval()
+
+
+def _vectors(
+    network: ImageNetwork, stock: Stock, index: Int[Tensor, "n"], size: int, generator: torch.Generator
+) -> tuple[Vectors, Vectors, Float[Tensor, "_k d"] | None]:
+    """The network's vectors of two views of the normals and of anomalies, in one pass: they share the BatchNorm."""
+    pixels, n = stock.normals[index], len(index)
+    anomalies = stock.negatives(n, generator)
+    parts = [pixels, pixels] if anomalies is None else [pixels, pixels, anomalies, anomalies]
+    views = augment(torch.cat(parts), size, generator=generator).contiguous(memory_format=torch.channels_last)
+    vectors = network(views)
+    return vectors[:n], vectors[n : 2 * n], None if anomalies is None else vectors[2 * n :]
+
+
+def counted(progress: Progress | None, total: int, before: int = 0) -> Callable[[int], None]:
+    """`progress` for one part of the training, which `before` steps went ahead of."""
+
+    def call(done: int) -> None:
+        if progress is not None:
+            progress(before + done, total)
+
+    return call

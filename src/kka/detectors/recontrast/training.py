@@ -1,0 +1,144 @@
+"""How ReContrast is trained: iterations of normals, with anomalies beside them."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from kka.algorithm.deep_sad import Progress
+from kka.common.device import resident
+from kka.detectors.graph import Preprocess
+from kka.detectors.recontrast.loss import alpha_at, cross_reconstruction, discrepancy, margin_loss
+from kka.detectors.recontrast.network import ReContrastNet
+from kka.detectors.recontrast.settings import ReContrastSettings
+from kka.protocols import Images
+from kka.seeding import derive_seed
+
+FINE_TUNING_RATE, RANDOM_RATE = 1e-5, 1e-3
+"""Of the trainable encoder: as published for a pretrained one, and for one that must learn from the start."""
+
+Pixels = UInt8[Tensor, "n 3 h w"]
+
+
+def train_recontrast(
+    network: ReContrastNet,
+    prepare: Preprocess,
+    normals: Images,
+    anomalies: Images | None,
+    settings: ReContrastSettings,
+    *,
+    seed: int,
+    untrained: bool,
+    progress: Progress | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Train `network` in place; the reconstruction loss of the normals at each iteration.
+
+    `untrained`: the encoders have random weights. Their BatchNorm statistics are then first taken from the normals,
+    and the trainable one's rate is `RANDOM_RATE` where the settings name none.
+    """
+    s, device = settings, next(network.parameters()).device
+    pixels = resident(normals, device, limit=s.size)
+    others = None if anomalies is None else resident(anomalies, device, limit=s.size, like=pixels)
+    if untrained:
+        for encoder in (network.encoder, network.frozen):
+            settle_batchnorm(encoder, [prepare(part.permute(0, 2, 3, 1)) for part in pixels.split(64)])
+    rate = s.encoder_learning_rate
+    if rate is None:
+        rate = RANDOM_RATE if untrained else FINE_TUNING_RATE
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": network.encoder.parameters(), "lr": rate},
+            {"params": [*network.bottleneck.parameters(), *network.decoder.parameters()], "lr": s.learning_rate},
+        ],
+        betas=(0.9, 0.999), weight_decay=s.weight_decay,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(derive_seed(seed, "train"))
+    batches = _batches(len(pixels), s.batch_size, generator)
+    negatives = None if others is None else _batches(len(others), s.anomalies_per_batch, generator)
+    epoch_length = max(1, round(len(pixels) / s.batch_size))
+    losses = []
+    by_batch = s.encoder_batchnorm == "train" or (s.encoder_batchnorm == "auto" and others is not None)
+    _train_mode(network, by_batch)
+    for step in range(s.iterations):
+        batch = pixels[next(batches).to(device)]
+        n = len(batch)
+        if others is not None and negatives is not None:
+            batch = torch.cat([batch, others[next(negatives).to(device)]])
+        loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), n, alpha_at(step, s.iterations), s)
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if progress is not None:
+            progress(step + 1, s.iterations)
+        if on_epoch is not None and (step + 1) % epoch_length == 0:
+            network.eval()
+            on_epoch((step + 1) // epoch_length)
+            _train_mode(network, by_batch)
+    network.eval()
+    return losses
+
+
+def _losses(
+    network: ReContrastNet, x: Float[Tensor, "b 3 h w"], n: int, alpha: float, s: ReContrastSettings
+) -> tuple[Tensor, Tensor]:
+    """The reconstruction loss of the first `n` images, the normals, and with the margin of the rest added to it."""
+    targets, decoded = network(x)
+    loss = cross_reconstruction([t[:n] for t in targets], [d[:n] for d in decoded], alpha)
+    if n == len(x):
+        return loss, loss
+    if not s.anomaly_encoder:  # a second pass, through an encoder that the term cannot reach
+        with _held(network.encoder):
+            targets, decoded = network(x)
+    distance = discrepancy([t[n:] for t in targets], [d[n:] for d in decoded], top=s.anomaly_top)
+    return loss, loss + s.anomaly_weight * margin_loss(distance, s.margin)
+
+
+class _held:  # noqa: N801  # reads as a statement
+    """The module's parameters get no gradient from what is computed inside the block."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for p in self.parameters:
+            p.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for p in self.parameters:
+            p.requires_grad_(True)
+
+
+def _train_mode(network: ReContrastNet, by_batch: bool) -> None:
+    network.train()
+    network.frozen.eval()
+    network.encoder.train(by_batch)
+
+
+@torch.no_grad()
+def settle_batchnorm(module: nn.Module, batches: list[Tensor]) -> None:
+    """Set every BatchNorm's running statistics to those of `batches`, layer upon layer in one pass."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean over the batches
+    module.train()
+    for batch in batches:
+        module(batch)
+    module.eval()
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+
+
+def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless batches of `size` places among `n`, or of all of them: each pass is a new order."""
+    size = min(size, n)
+    order = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(order) < size:
+            order = torch.cat([order, torch.randperm(n, generator=generator)])
+        yield order[:size]
+        order = order[size:]

@@ -1,0 +1,177 @@
+"""SimpleNet (Liu et al. 2023, https://arxiv.org/abs/2303.15140), with a way in for image-level anomalies.
+
+Paper -> code: the feature extractor F = `load_backbone` and `PatchFeatures` (frozen), G_theta = `Heads.adaptor`,
+D_psi = `Heads.discriminator`, epsilon ~ N(0, sigma^2) = `noise`, th+ = -th- = `margin`. The backbone is frozen and
+images are not augmented, so features are computed once (`kka.detectors.features`).
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from kka.common.device import choose_device
+from kka.detectors.backbones import Backbone, BackboneOptions, load_backbone
+from kka.detectors.features import Features, cached_features, fingerprint
+from kka.detectors.graph import Preprocess, in_batches
+from kka.detectors.heatmaps import smooth_maps
+from kka.detectors.inputs import checked
+from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
+from kka.detectors.simplenet.patches import PatchFeatures
+from kka.detectors.simplenet.settings import SimpleNetSettings
+from kka.detectors.simplenet.training import Heads, Progress, train_heads
+from kka.protocols import Images, Scores
+
+_PIXELS = 64 * 128**2
+"""Of a batch that goes through the backbone at once."""
+
+
+class SimpleNet:
+    """Patches of a frozen backbone, judged by a small discriminator. Score: higher = more anomalous.
+
+    `fit` sets `graph_` and `noise_draws_`: how many normals had noise added to their features, each pass anew.
+    """
+
+    SETTINGS = SimpleNetSettings
+    PRESETS: ClassVar = {
+        "published": SimpleNetSettings(),
+        "small": SimpleNetSettings(
+            size=128, crop=128, strides=(16, 32), dimension=384, standardise=True, hidden=256, noise=1.0,
+            score_top=0.25, epochs=40, batch_size=16, learning_rate=1e-3,
+        ),
+        "cpu": SimpleNetSettings(
+            size=128, crop=128, strides=(16, 32), dimension=256, standardise=True, hidden=128, noise=1.0,
+            score_top=0.25, epochs=40, batch_size=32, learning_rate=2e-3,
+        ),
+    }  # fmt: skip
+    takes = frozenset[str]()
+
+    def __init__(
+        self, *, settings: SimpleNetSettings | None = None, backbone: BackboneOptions | None = None, seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        self.settings = settings or SimpleNetSettings()
+        self.backbone = backbone or BackboneOptions()
+        self.seed = seed
+        self.progress = progress
+
+    @property
+    def input_size(self) -> int:
+        """Larger images are of no use to it, in pixels a side."""
+        return self.settings.size
+
+    def fit(self, normals: Images, anomalies: Images | None = None) -> "SimpleNet":
+        """Compute the features once, or find them in the cache, and train on them to the last epoch."""
+        normals, anomalies, _ = checked(normals, anomalies)
+        device = choose_device(self.settings.device)
+        backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
+        extract = build_extractor(self.settings, backbone)
+        extract = extract.to(device).to(memory_format=torch.channels_last).eval()
+        # Weights alone would not do: a backbone may hold the same ones whichever of its maps are taken.
+        facts = {name: getattr(self.settings, name) for name in ("size", "crop", "strides", "dimension")}
+        options = {"name": self.backbone.name, "padding": self.backbone.padding, "device": device.type}
+        identity = fingerprint(extract, **facts, **options)
+        with ExitStack() as files:
+
+            def stored(images: Images) -> Features:
+                found = cached_features(images, extract, device, identity=identity, batch=self._batch)
+                return files.enter_context(found)
+
+            heads = train_heads(
+                stored(normals), stored(anomalies) if anomalies is not None else None, settings=self.settings,
+                seed=self.seed, device=device, progress=self.progress,
+            )  # fmt: skip
+        self.graph_ = _Graph(extract, heads, self.settings).eval()
+        self.noise_draws_ = self.settings.epochs * len(normals)
+        return self
+
+    def score(self, images: Images) -> Scores:
+        """(n,): higher = more anomalous."""
+        return in_batches(self.graph_, images, self._device, batch=self._batch)
+
+    def score_map(self, images: Images) -> Float32[np.ndarray, "n h w"]:
+        """(n, h, w) at the images' own size: higher = more anomalous. Outside the crop its border's values go on."""
+        size, crop = self.settings.size, self.settings.crop
+        before = (size - crop) // 2
+        after = size - crop - before
+
+        def maps(pixels: Tensor) -> Tensor:
+            frame = F.pad(
+                smooth_maps(self.graph_.maps(pixels), (crop, crop))[:, None], (before, after) * 2, mode="replicate"
+            )
+            return F.interpolate(
+                frame, size=tuple(pixels.shape[1:3]), mode="bilinear", antialias=True, align_corners=False
+            )[:, 0]
+
+        found = in_batches(maps, images, self._device, batch=self._batch)
+        return found if len(images) else np.zeros(images.shape[:3], np.float32)
+
+    def graph(self) -> nn.Module:
+        """From pixels (b, h, w, 3) to the scores (b,), for export."""
+        return self.graph_
+
+    def save(self, path: Path) -> None:
+        """All weights, the backbone's too, and `detector.json` into the folder `path`."""
+        write(
+            path, "simplenet", self.graph_.state_dict(), seed=self.seed, settings=self.settings, backbone=self.backbone
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "SimpleNet":
+        """Read what `save` wrote."""
+        card = read_card(path)
+        settings = settings_from(SimpleNetSettings, card["settings"])
+        detector = cls(settings=settings, backbone=settings_from(BackboneOptions, card["backbone"]), seed=card["seed"])
+        extract = build_extractor(settings, load_backbone(detector.backbone, strides=settings.strides, fetch=False))
+        graph = _Graph(extract, Heads(settings.dimension, settings.hidden), settings)
+        load_into(graph, read_tensors(path), path)
+        graph = graph.to(choose_device(settings.device)).to(memory_format=torch.channels_last)
+        detector.graph_ = graph.eval()
+        return detector
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.graph_.parameters()).device
+
+    @property
+    def _batch(self) -> int:
+        return max(1, min(64, _PIXELS // self.settings.crop**2))
+
+
+class Extractor(nn.Module):
+    """Pixels (b, h, w, 3) -> patch features (b, p, d), row by row of the first stride's grid."""
+
+    def __init__(self, prepare: Preprocess, backbone: Backbone, patches: PatchFeatures) -> None:
+        super().__init__()
+        self.prepare, self.backbone, self.patches = prepare, backbone, patches
+
+    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b p d"]:
+        return self.patches(self.backbone(self.prepare(pixels))).flatten(2).transpose(1, 2)
+
+
+def build_extractor(settings: SimpleNetSettings, backbone: Backbone) -> Extractor:
+    prepare = Preprocess(settings.size, crop=settings.crop, mean=backbone.mean, std=backbone.std)
+    return Extractor(prepare, backbone.requires_grad_(False), PatchFeatures(backbone.channels, settings.dimension))
+
+
+class _Graph(nn.Module):
+    """Pixels (b, h, w, 3) -> scores (b,)."""
+
+    def __init__(self, extract: Extractor, heads: Heads, settings: SimpleNetSettings) -> None:
+        super().__init__()
+        self.extract, self.heads = extract, heads
+        self.share = settings.score_top
+
+    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b"]:
+        return self.heads.score(self.extract(pixels), self.share)
+
+    def maps(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b g g"]:
+        """-D(q) on the grid of the patches."""
+        answers = self.heads.answers(self.heads.adapt(self.extract(pixels)))
+        side = round(answers.shape[1] ** 0.5)
+        return -answers.unflatten(1, (side, side))

@@ -1,0 +1,133 @@
+"""SimpleNet's trained part: adaptor, discriminator and image head, and the loop that trains them on cached features."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kka.common.device import seeded
+from kka.detectors.features import Features
+from kka.detectors.simplenet.loss import anomaly_hinge, image_scores, normal_hinge, top_hinge
+from kka.detectors.simplenet.settings import SimpleNetSettings
+from kka.seeding import derive_seed
+
+Progress = Callable[[int, int], None]
+
+
+class Heads(nn.Module):
+    """Patch features (b, p, d) -> D (b, p), high = normal, and the image head's answer (b,), high = anomalous."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dimension: int, hidden: int) -> None:
+        super().__init__()
+        self.adaptor = nn.Linear(dimension, dimension)
+        first, last = nn.Linear(dimension, hidden), nn.Linear(hidden, 1, bias=False)
+        self.discriminator = nn.Sequential(first, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2), last)
+        self.head = nn.Linear(2 * dimension, 1)
+        self.register_buffer("mean", torch.zeros(dimension))
+        self.register_buffer("scale", torch.ones(()))
+        for module in (self.adaptor, first, last):
+            nn.init.xavier_normal_(module.weight)
+        nn.init.zeros_(self.head.weight)  # without anomalies it is never trained, and adds nothing
+        nn.init.zeros_(self.head.bias)
+
+    def adapt(self, patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p d"]:
+        return self.adaptor((patches - self.mean) * self.scale)
+
+    def answers(self, adapted: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"]:
+        return self.discriminator(adapted.flatten(0, 1)).view(adapted.shape[:2])
+
+    def image(self, adapted: Float[Tensor, "b p d"]) -> Float[Tensor, "b"]:
+        return self.head(torch.cat([adapted.mean(dim=1), adapted.amax(dim=1)], dim=1))[:, 0]
+
+    def score(self, patches: Float[Tensor, "b p d"], share: float) -> Float[Tensor, "b"]:
+        """The image's score from the most anomalous `share` of its patches and the head; higher = more anomalous."""
+        adapted = self.adapt(patches)
+        return image_scores(self.answers(adapted), share) + self.image(adapted)
+
+
+def train_heads(
+    normals: Features, anomalies: Features | None, *, settings: SimpleNetSettings, seed: int, device: torch.device,
+    progress: Progress | None = None,
+) -> Heads:  # fmt: skip
+    """Train to the last epoch; an epoch is a pass over the normals, each batch beside as many anomalies.
+
+    Anomalies come round in a random order of their own. The heads come back in eval mode.
+    """
+    n, dimension = normals.shape[0], normals.shape[2]
+    heads = seeded(lambda: Heads(dimension, settings.hidden), device, seed=derive_seed(seed, "heads"))
+    if settings.standardise:
+        _standardise(heads, normals, settings.batch_size)
+    order = torch.Generator().manual_seed(derive_seed(seed, "order"))
+    noise = torch.Generator(device).manual_seed(derive_seed(seed, "noise"))
+    rate = settings.learning_rate
+    judges = [*heads.discriminator.parameters(), *heads.head.parameters()]
+    optimisers = [
+        torch.optim.AdamW(heads.adaptor.parameters(), lr=rate / 2, fused=True),
+        torch.optim.Adam(judges, lr=rate, weight_decay=1e-5, fused=True),
+    ]
+    heads.train()
+    for epoch in range(settings.epochs):
+        batches = torch.randperm(n, generator=order).split(settings.batch_size)
+        others = _around(len(anomalies), n, order).split(settings.batch_size) if anomalies is not None else None
+        for i, index in enumerate(batches):
+            x = normals[index].to(device)
+            y = anomalies[others[i]].to(device) if anomalies is not None and others is not None else None
+            loss = batch_loss(heads, x, y, settings, noise)
+            for optimiser in optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            for optimiser in optimisers:
+                optimiser.step()
+        if progress is not None:
+            progress((epoch + 1) * len(batches), settings.epochs * len(batches))
+    return heads.eval()
+
+
+def batch_loss(
+    heads: Heads, normals: Float[Tensor, "b p d"], anomalies: Float[Tensor, "a p d"] | None,
+    settings: SimpleNetSettings, generator: torch.Generator,
+) -> Float[Tensor, ""]:  # fmt: skip
+    """Hinge on normal patches, on the same patches with noise, and, one of three ways, on the anomalies."""
+    margin, b = settings.margin, len(normals)
+    adapted = heads.adapt(normals if anomalies is None else torch.cat([normals, anomalies]))
+    own = adapted[:b]
+    noise = torch.randn(own.shape, generator=generator, device=own.device) * settings.noise
+    # One pass for all: BatchNorm's statistics are those of normals and negatives together, as published.
+    answers = heads.answers(torch.cat([own + noise, adapted]))
+    noisy, plain, odd = answers[:b], answers[b : 2 * b], answers[2 * b :]
+    loss = normal_hinge(plain, margin) + settings.noise_weight * anomaly_hinge(noisy, margin)
+    if anomalies is None:
+        return loss
+    if settings.anomaly_loss == "patches":
+        return loss + anomaly_hinge(odd, margin)
+    if settings.anomaly_loss == "top":
+        return loss + top_hinge(odd, margin, settings.anomaly_top)
+    image = heads.image(adapted)  # high = anomalous: the other sign than D
+    return loss + normal_hinge(-image[:b], margin) + anomaly_hinge(-image[b:], margin)
+
+
+def _around(n: int, wanted: int, generator: torch.Generator) -> Tensor:
+    """`wanted` of n indices, each used once before any is used again."""
+    rounds = -(-wanted // n)
+    return torch.cat([torch.randperm(n, generator=generator) for _ in range(rounds)])[:wanted]
+
+
+@torch.no_grad()
+def _standardise(heads: Heads, normals: Features, batch: int) -> None:
+    """The mean of each dimension over all patches of the normals, and one deviation for all: `noise` in its units.
+
+    A deviation for each dimension would make those that hardly vary as loud as the others; it measured worse.
+    """
+    count = 0
+    total, square = (torch.zeros(normals.shape[2], dtype=torch.float64) for _ in range(2))
+    for index in torch.arange(len(normals)).split(batch):
+        x = normals[index].flatten(0, 1).double()
+        total, square, count = total + x.sum(dim=0), square + x.square().sum(dim=0), count + len(x)
+    mean = total / count
+    variance = (square / count - mean.square()).clamp(min=0).mean()
+    heads.mean.copy_(mean)
+    heads.scale.copy_(1 / variance.sqrt().clamp(min=1e-3))  # normals that are all alike have none

@@ -1,0 +1,1 @@
+"""What works the experiments through: cells, pools, results, tables."""

@@ -1,0 +1,184 @@
+"""One cell of a table: a task, a seed, a detector and what it is trained with; and the file that cells are kept in.
+
+A result is one JSON line, appended under a lock as soon as it is there, so several processes share one file and a
+killed one loses the cell it was at. A cell is claimed by a lock on a file of its own, which the system frees when
+its process ends.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kka.errors import UserError
+from kka.experiments.engine.tasks import Protocol, Scale
+
+Row = dict[str, Any]
+
+BACKBONED = ("simplenet", "recontrast", "recontrast-random")
+ARM_TITLES = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
+KINDS = {"rep": "rep", "add": "add", "first": "rep", "any": "add", "real": "add"}
+"""What an arm with a number takes -> the mode of the pool that it needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one figure is a figure of."""
+
+    dataset: str
+    normal: str
+    """Normal classes, joined by "+"."""
+    detector: str
+    """A detector's name; "recontrast-random" is ReContrast without pre-training."""
+    arm: str
+    """none; noise and real (random real images of known classes), as many as the first generation; rep-<r> or
+    add-<r>: the pool after round r; first-<n>: the first n images of round 0. Controls of add-<r>, with as many images
+    as it has: any-<r>, the first generation and random ones of what rounds 1 to r drew; real-<r>, real images."""
+    seed: int
+    protocol: Protocol = "withheld"
+    scale: Scale = "cpu"
+    variant: str = ""
+    """Settings of the loop other than the data set's: "max_hard_share=0.3,quantile=1"."""
+    backbone: str = ""
+    """For detectors that have one."""
+
+    @property
+    def id(self) -> str:
+        parts = [self.dataset, self.normal, self.detector, self.arm, str(self.seed), self.protocol, self.scale]
+        return "/".join([*parts, *filter(None, (self.variant, self.backbone))])
+
+    @property
+    def round(self) -> int | None:
+        """The round of its pool; None for the controls."""
+        kind, _, number = self.arm.partition("-")
+        if not number.isdigit() or kind not in KINDS:
+            return None
+        return 0 if kind == "first" else int(number)
+
+    @property
+    def first(self) -> int | None:
+        """How many images of its pool count; None: all."""
+        mode, _, number = self.arm.partition("-")
+        return int(number) if mode == "first" else None
+
+    @property
+    def mode(self) -> str:
+        """Of its pool: rep or add. Before any round the two are one."""
+        return KINDS[self.arm.partition("-")[0]] if self.round else "rep"
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARM_TITLES and self.round is None:
+            known = ", ".join([*ARM_TITLES, *(f"{kind}-<{'n' if kind == 'first' else 'round'}>" for kind in KINDS)])
+            raise UserError(f"arm: expected {known}; got {self.arm!r}")
+
+
+FIELDS = ("id", *(f.name for f in fields(Cell)), "auroc")
+"""What a row has at least."""
+
+
+def arm_title(arm: str) -> str:
+    """An arm as people read it."""
+    if arm in ARM_TITLES:
+        return ARM_TITLES[arm]
+    kind, _, number = arm.partition("-")
+    return {
+        "first": f"first generation, {number}",
+        "any": f"KKA ({number}), random ones added",
+        "real": f"random real images, as many as KKA ({number}), add",
+    }.get(kind, f"KKA ({number}), {kind}")
+
+
+class Results:
+    """The file of results.
+
+    Raises:
+        UserError: the path is a folder.
+    """
+
+    def __init__(self, path: Path, fields: tuple[str, ...] = FIELDS) -> None:
+        if path.is_dir():
+            raise UserError(f"results: expected a file of JSON lines; {path} is a folder")
+        self.path = path
+        self.fields = fields
+
+    def rows(self) -> list[Row]:
+        """Every stored result; of two with one id, the later. A warning names lines that are none."""
+        if not self.path.is_file():
+            return []
+        found = {}
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            lines = file.read().splitlines()
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if missing := [name for name in self.fields if name not in row]:
+                    raise ValueError(f"without {', '.join(missing)}")
+                found[row["id"]] = row
+            except (ValueError, TypeError) as error:  # half a line of a killed process
+                warnings.warn(f"{self.path}, line {number}: no result ({error}); it is passed over", stacklevel=2)
+        return list(found.values())
+
+    def done(self) -> set[str]:
+        return {row["id"] for row in self.rows()}
+
+    def append(self, cell: Cell, figures: Row, settings: Row | None = None) -> None:
+        """One line, whole, whatever other processes append at the time.
+
+        Args:
+            settings: What the figures were made with; kept once in the file beside, under the row's `made_with`.
+        """
+        row = {"id": cell.id, **asdict(cell), **figures}
+        if settings is not None:
+            row["made_with"] = made_with(settings)
+            beside = self._settings()
+            if row["made_with"] not in beside.done():
+                beside._append({"id": row["made_with"], **settings})
+        self._append(row)
+
+    def settings(self) -> dict[str, Row]:
+        """`made_with` -> the settings."""
+        return {row["id"]: row for row in self._settings().rows()}
+
+    def _settings(self) -> "Results":
+        return Results(self.path.with_suffix(".settings.jsonl"), ("id",))
+
+    def _append(self, row: Row) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(row, ensure_ascii=False) + "\n"
+        with self.path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.tell() and not _ends_whole(file):  # a process was killed within its line
+                line = "\n" + line
+            file.write(line.encode("utf-8"))
+
+
+def made_with(settings: Row) -> str:
+    """The name of some settings: a digest of them."""
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _ends_whole(file: Any) -> bool:
+    file.seek(-1, 2)
+    return bool(file.read(1) == b"\n")
+
+
+@contextlib.contextmanager
+def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
+    """Whether `name` is this process's own while the block runs. With `wait`, it will be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+    with (folder / f"{digest}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,181 @@
+"""From a cell to its figures: the task, its anomalies, the leak check, a detector to its last epoch, the metrics."""
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka import __version__
+from kka.common.images import first_few
+from kka.common.metrics import evaluate
+from kka.detectors import configure_detector, fit_detector
+from kka.detectors.backbones import RANDOM, BackboneOptions
+from kka.experiments.engine.cells import BACKBONED, Cell
+from kka.experiments.engine.leaks import check_images
+from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.pools import ensure_pool, fresh_of, generated_by, pool_of
+from kka.experiments.engine.tasks import SCALES, dataset
+from kka.protocols import Detector, Images
+from kka.seeding import derive_seed
+from kka.task import Knowledge, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an experiment finds and keeps things."""
+
+    data: Path
+    """The folder that holds the data sets' folders."""
+    work: Path
+    """Language models, pools and claims."""
+    backbone: BackboneOptions
+    """Of the detectors that have one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anomalies:
+    """What an arm trains with."""
+
+    images: Images | None
+    hard: np.ndarray | None = None
+    generated: int = 0
+    """Images generated to get them."""
+
+
+@lru_cache(maxsize=1)  # cells are worked through task by task
+def _task(dataset_name: str, normal: str, protocol: Any, data: Path) -> Task:
+    cell = Cell(dataset=dataset_name, normal=normal, protocol=protocol, detector="sad", arm="none", seed=0)
+    task = open_cell_task(cell, data)
+    if task.set_aside:
+        several = f"{len(task.set_aside)} picture{'s' * (len(task.set_aside) > 1)}"
+        warnings.warn(f"{dataset_name} {normal}: {several} set aside: {first_few(task.set_aside)}", stacklevel=2)
+    return task
+
+
+def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
+    """The anomalies of a cell's arm.
+
+    Raises:
+        BusyError: another process is making the pool.
+    """
+    count = dataset(cell.dataset).initial
+    rng = np.random.default_rng(derive_seed(cell.seed, "controls"))
+    if cell.arm == "none":
+        return Anomalies(images=None)
+    if cell.arm == "noise":
+        return Anomalies(images=rng.integers(0, 256, (count, *task.normals.shape[1:]), dtype=np.uint8))
+    assert task.knowledge is not None
+    if cell.arm == "real":
+        return Anomalies(images=_real(task.knowledge, count, rng))
+    assert cell.round is not None
+    out = ensure_pool(cell, task, place.data, place.work)
+    pool, hard = pool_of(out, cell.round)
+    kind = cell.arm.partition("-")[0]
+    if kind == "real":
+        return Anomalies(images=_real(task.knowledge, len(pool), rng))
+    if kind == "any":
+        return _any(out, cell.round, len(pool), rng)
+    kept = slice(cell.first)  # all, or the first so many: captions come in the order of the prompts, so shuffled
+    order = rng.permutation(len(pool))[kept] if cell.first else np.arange(len(pool))
+    generated = len(order) if cell.first else generated_by(out, cell.round)
+    return Anomalies(images=pool.images[order], hard=None if hard is None else hard[order], generated=generated)
+
+
+def _real(knowledge: Knowledge, count: int, rng: np.random.Generator) -> Images:
+    """Real images of the known classes at random; of more the first are the same."""
+    return knowledge.images[np.sort(rng.permutation(len(knowledge.images))[:count])]
+
+
+def _any(out: Path, last: int, count: int, rng: np.random.Generator) -> Anomalies:
+    """The first generation, and random ones of what the rounds up to `last` drew, hard or not."""
+    parts = [fresh_of(out, number) for number in range(last + 1)]
+    first, everything = len(parts[0][0]), sum(len(pool) for pool, _ in parts)
+    later = first + rng.permutation(everything - first)[: count - first]
+    chosen = np.concatenate([np.arange(first), np.sort(later)])
+    judged = [np.zeros(len(pool), dtype=bool) if hard is None else hard for pool, hard in parts]
+    images = np.concatenate([pool.images for pool, _ in parts])
+    return Anomalies(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=generated_by(out, last))
+
+
+def sad_schedule(cell: Cell) -> list[str]:
+    """How long SAD is trained: as published, or as scale cpu has it, the rate falling after three quarters."""
+    known = dataset(cell.dataset)
+    if cell.scale == "full":
+        return [f"epochs={known.epochs}"]
+    return [f"epochs={known.cpu_epochs}", f"milestones={known.cpu_epochs * 3 // 4}"]
+
+
+def build(cell: Cell, place: Place) -> Detector:
+    """The cell's detector, by its scale, untrained."""
+    scale = SCALES[cell.scale]
+    name, settings = cell.detector.removesuffix("-random"), list(scale.settings(cell.detector, cell.dataset))
+    if name == "sad":
+        settings = [*sad_schedule(cell), *settings]
+    backbone = None
+    if cell.detector in BACKBONED:
+        backbone = place.backbone
+        if cell.detector.endswith("-random"):
+            backbone = BackboneOptions(
+                name=backbone.name, weights=RANDOM, padding=backbone.padding, mean=backbone.mean, std=backbone.std
+            )
+    preset = scale.preset if name != "sad" or cell.scale == "full" else "small"
+    return configure_detector(
+        name, preset=preset, overrides=settings, backbone=backbone, seed=derive_seed(cell.seed, "detector")
+    )
+
+
+def prepared(cell: Cell, task: Task, place: Place) -> tuple[Anomalies, Detector]:
+    """The anomalies of a cell, checked for leaks, and its detector, untrained: what every training starts from.
+
+    Raises:
+        BusyError: another process is making its pool.
+        UserError: a leak.
+    """
+    anomalies = anomalies_of(cell, task, place)
+    check_images(task, {f"the anomalies ({cell.arm})": anomalies.images})
+    return anomalies, build(cell, place)
+
+
+def compute(cell: Cell, place: Place) -> dict[str, Any]:
+    """The row of one cell.
+
+    Raises:
+        BusyError: another process is making its pool.
+        UserError: a leak; data that is not there.
+    """
+    task = _task(cell.dataset, cell.normal, cell.protocol, place.data)
+    assert task.test is not None
+    anomalies, detector = prepared(cell, task, place)
+    started = time.perf_counter()
+    fit_detector(detector, task.normals, anomalies.images, captions=task.captions, hard=anomalies.hard)
+    trained = time.perf_counter()
+    scores = detector.score(task.test.images)
+    scored = time.perf_counter()
+    return {
+        **evaluate(scores, task.test.is_anomaly, task.test.seen),
+        "normals": len(task.normals),
+        "test_normals": int((~task.test.is_anomaly).sum()),
+        "test_anomalies": int(task.test.is_anomaly.sum()),
+        "anomalies": 0 if anomalies.images is None else len(anomalies.images),
+        "hard": None if anomalies.hard is None else int(anomalies.hard.sum()),
+        "generated": anomalies.generated,
+        "noise_draws": int(getattr(detector, "noise_draws_", 0)),
+        "fit_seconds": round(trained - started, 2),
+        "score_seconds": round(scored - trained, 2),
+        "machine": machine(),
+        "version": __version__,
+    }
+
+
+def machine() -> str:
+    """What it ran on, in a few words."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"

@@ -1,0 +1,60 @@
+"""A cell's task, opened from its data set's files; and what identifies those files."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from kka.data import open_task
+from kka.errors import UserError
+from kka.experiments.engine.cells import Cell
+from kka.experiments.engine.tasks import classes
+from kka.task import Task
+
+UNSEEN = {"withheld": 0.5, "paper": 0.0}
+
+
+def check_tasks(cells: Sequence[Cell], data: Path) -> None:
+    """Before hours are spent: every data set is there, and every task's classes are in it.
+
+    Raises:
+        UserError: what is missing and what to do.
+    """
+    from kka.data.parquet import check_normal
+
+    for name in dict.fromkeys(cell.dataset for cell in cells):
+        tasks = sorted({cell.normal for cell in cells if cell.dataset == name})
+        check_normal(_folder(name, data), [classes(task) for task in tasks])
+
+
+def open_cell_task(cell: Cell, data: Path) -> Task:
+    """The task of a cell; `data` is the folder that holds the data sets."""
+    folder = _folder(cell.dataset, data)
+    return open_task(str(folder), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol])
+
+
+def _folder(name: str, data: Path) -> Path:
+    folder = data / name
+    if not (folder / "train.parquet").is_file():
+        raise UserError(
+            f"data set {name}: expected {folder}/train.parquet; found none. Bring it into that form with "
+            f"kka data prepare {name} --out {folder}, or name its parent folder: --data DIR."
+        )
+    return folder
+
+
+@lru_cache(maxsize=8)
+def data_digest(folder: Path) -> str:
+    """Of a data set's files: figures and pools of other data under the same name must not pass for these."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in ("train.parquet", "test.parquet"):
+        if (folder / name).is_file():
+            digest.update(bytes.fromhex(file_digest(folder / name)))
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=32)
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

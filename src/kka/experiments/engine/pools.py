@@ -1,0 +1,228 @@
+"""The anomalies of an experiment: Algorithm 1 on a task, once for each seed and mode, kept in a run directory.
+
+The modes of one seed part at the pool of round 1: what comes before is made once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka.algorithm.loop import rounds
+from kka.algorithm.pool import AnomalyPool
+from kka.common.cache import ImageCache
+from kka.common.store import Store, differences, read_config, write_atomically
+from kka.config import RunConfig
+from kka.detectors import parse_settings
+from kka.detectors.sad import SAD
+from kka.errors import UserError, unknown
+from kka.experiments.engine.cells import Cell, claim
+from kka.experiments.engine.leaks import check_images
+from kka.experiments.engine.opening import UNSEEN, data_digest
+from kka.experiments.engine.tasks import classes, dataset
+from kka.experiments.engine.writers import ensure_language_model, language_folder, marks
+from kka.run.models import build_images, build_language
+from kka.task import Task
+
+ROUNDS = 3
+SHARED = ("rounds/0", *(f"rounds/1/{stage}" for stage in ("evaluator", "dpo", "captions", "images", "scores")))
+"""What comes before the pool of round 1: the same whatever enters that pool."""
+AFTER = {"mode": len(SHARED), "max_hard_share": len(SHARED), "per_round": len(SHARED), "steer": 2}
+"""Setting -> how many of SHARED do not depend on it. Of any other setting nothing is taken to be independent."""
+SMOKE: dict[str, Any] = {
+    "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
+}  # fmt: skip
+DATA = "data.digest"
+"""In a pool's folder: of the data set's files."""
+
+
+class BusyError(Exception):
+    """Another process is making this pool."""
+
+
+def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
+    """The run behind a pool: the defaults, but for the data set's sizes and the cell's variant."""
+    known = dataset(cell.dataset)
+    sizes: dict[str, Any] = {"rounds": ROUNDS, "initial": known.initial, "fresh": known.fresh}
+    sizes["per_round"] = known.per_round
+    config = RunConfig(
+        data=str(data / cell.dataset), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol],
+        lm=f"hf:{language_folder(cell, known, work)}", mode=cell.mode,  # type: ignore[arg-type]
+        seed=cell.seed, seeds=1, **sizes,
+    )  # fmt: skip
+    if cell.scale == "cpu":
+        epochs = known.cpu_epochs
+        config = dataclasses.replace(
+            config, sad=dataclasses.replace(config.sad, epochs=epochs, milestones=(epochs * 3 // 4,))
+        )
+    if cell.scale == "full":
+        published = SAD.PRESETS["published"]
+        rate, falls = published.learning_rate, published.milestones
+        sad = dataclasses.replace(config.sad, epochs=known.epochs, learning_rate=rate, milestones=falls)
+        config = dataclasses.replace(config, sad=sad)
+    if cell.scale == "smoke":
+        language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
+        config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
+    if cell.variant:
+        config = dataclasses.replace(config, **parse_settings("the loop", config, cell.variant.split(",")))
+    return config
+
+
+def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
+    """The first stages of another run that this one would make the same."""
+    names = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(other, f.name)]
+    return SHARED[: min((AFTER.get(name, 0) for name in names), default=0)]
+
+
+def _key(cell: Cell, mode: str) -> str:
+    parts = [cell.dataset, cell.normal.replace(":", "_"), str(cell.seed), mode]
+    variant = re.sub(r"[^\w.=,+-]+", "_", cell.variant)[:80]  # a model's spec has slashes and colons, and may be long
+    if variant != cell.variant:
+        variant += "-" + hashlib.blake2b(cell.variant.encode(), digest_size=6).hexdigest()
+    return "-".join([*parts, *(mark for mark, holds in marks(cell) if holds), *filter(None, [variant])])
+
+
+def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
+    """The run directory that holds the cell's pool with all its rounds, made now if need be.
+
+    Raises:
+        BusyError: another process is at it.
+        UserError: it is there, but made with other settings; a leak.
+    """
+    config = pool_config(cell, data, work)
+    out = work / "pools" / _key(cell, config.mode)
+    made_from, own = data_digest(data / cell.dataset), _own_language(cell, config, work)
+    _require_unchanged(out, config, made_from, own=own)
+    if (out / "done").is_file():
+        return out
+    check_images(task, {})
+    if own:
+        ensure_language_model(cell, data, work)
+    with claim(work / "claims", str(out)) as mine:
+        if not mine:
+            raise BusyError(str(out))
+        # mode add follows rep with the same settings; a variant in mode rep follows the default settings
+        usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="" if config.mode == "rep" else cell.variant)
+        shared = _shared_stages(config, pool_config(usual, data, work))
+        if shared and not (out / "config.yaml").is_file():
+            first = ensure_pool(usual, task, data, work)
+            for stage in shared:
+                if (first / stage).is_dir():
+                    shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
+            _adopt(out, config)
+        begun = (out / "config.yaml").is_file()
+        with Store(out, config.as_dict(), resume=begun, complete=lambda old: _here(old, config, own=own)) as store:
+            _adopt(out, config)  # with the settings that have come since it was begun
+            write_atomically(out / DATA, made_from + "\n")
+            spec = "bank:train" if config.images == "auto" else config.images
+            model, writer = build_images(spec, config, task), build_language(config.lm, config, task)
+            facts = []
+            for number, made in enumerate(rounds(task, writer, model, config=config, store=store, cache=ImageCache())):
+                facts.append(made.facts)
+                drawn = AnomalyPool.load(out / f"rounds/{number}/images/images.parquet").images
+                check_images(task, {f"round {number}": drawn})  # before the next evaluator trains with them
+        write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
+        write_atomically(out / "done", "")
+    return out
+
+
+LOOP = (
+    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "max_hard_share", "representatives",
+    "min_preferred", "autoencoder_epochs", "folds", "quantile",
+)  # fmt: skip
+"""Settings of the loop that a person may give to an experiment; others are the task's, the cell's or the scale's."""
+
+
+def check_loop(settings: Sequence[str]) -> None:
+    """Raises UserError for settings of the loop that an experiment does not take, or whose values do not fit."""
+    for text in settings:
+        name = text.partition("=")[0]
+        if name not in LOOP:
+            raise unknown("setting of an experiment's loop (--loop)", name, LOOP)
+        if "," in text:
+            raise UserError(f"--loop: expected a value without commas; got {text!r}")
+    dataclasses.replace(RunConfig(), **parse_settings("the loop", RunConfig(), settings))
+
+
+def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
+    """How many language models these cells' pools need that are not there."""
+    config = {cell: pool_config(cell, work, work) for cell in cells}
+    wanted = {config[cell].lm.removeprefix("hf:") for cell in cells if _own_language(cell, config[cell], work)}
+    return sum(not (Path(folder) / "config.json").is_file() for folder in wanted)
+
+
+def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
+    """A cell of each pool that the cells need and that is not there."""
+    found = {_key(cell, cell.mode): cell for cell in cells if cell.round is not None}
+    return [cell for key, cell in found.items() if not (work / "pools" / key / "done").is_file()]
+
+
+def _own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
+    """Whether the language model is the one that is trained here, and not one that was named."""
+    return config.lm == f"hf:{language_folder(cell, dataset(cell.dataset), work)}"
+
+
+def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: bool) -> None:
+    """A pool of other settings or other data under the same name must not pass for this one."""
+    if not (out / "config.yaml").is_file():
+        return
+    if (out / DATA).is_file() and (out / DATA).read_text().strip() != made_from:
+        raise UserError(
+            f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
+            f"name another --work."
+        )
+    if lines := differences(_here(read_config(out), config, own=own), config.as_dict()):
+        raise UserError(
+            f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
+            f"that were trained with it), or name another --work."
+        )
+
+
+def _here(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, Any]:
+    """A stored configuration with the settings that there were none of then; where things lie is no setting.
+
+    `own`: the language model is the one that is trained here; one that was named stays what it was.
+    """
+    lies = {"data": config.data} | ({"lm": config.lm} if own else {})
+    return RunConfig.from_dict(stored | lies).as_dict()
+
+
+def _adopt(out: Path, config: RunConfig) -> None:
+    import yaml
+
+    write_atomically(out / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True))
+
+
+def pool_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
+    """The pool after round `number`, and which of its images are hard by the last judgement.
+
+    Round 0's are judged by round 1's evaluator. None where nothing has judged them.
+    """
+    if number:
+        pool = AnomalyPool.load(out / f"rounds/{number}/pool/pool.parquet")
+        return pool, pool.hard
+    pool, judged = AnomalyPool.load(out / "rounds/0/images/images.parquet"), out / "rounds/1/evaluator/scores.jsonl"
+    if not judged.is_file():
+        return pool, None
+    rows = [json.loads(line) for line in judged.read_text(encoding="utf-8").splitlines()]
+    return pool, np.array([row["hard"] for row in rows], dtype=bool)
+
+
+def fresh_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
+    """What round `number` generated, whether it entered the pool or not, and which of it is hard; None: not judged."""
+    if number == 0:
+        return pool_of(out, 0)
+    rows = (out / f"rounds/{number}/scores/scores.jsonl").read_text(encoding="utf-8").splitlines()
+    hard = np.array([json.loads(row)["hard"] for row in rows], dtype=bool)
+    return AnomalyPool.load(out / f"rounds/{number}/images/images.parquet"), hard
+
+
+def generated_by(out: Path, number: int) -> int:
+    """Images made up to and in round `number`, whether they entered the pool or not."""
+    return sum(json.loads((out / f"rounds/{r}/images/stage.json").read_text())["images"] for r in range(number + 1))

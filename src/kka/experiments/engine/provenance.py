@@ -1,0 +1,81 @@
+"""What a stored figure was made with, so that a changed default cannot let an old figure stand for a new one.
+
+The settings are those of the cell's detector and of the run that made its anomalies, with a digest of the data set's
+files and of a backbone's weights file. Seeds, tasks and places are no part of them: a cell's id has those. Nor is the
+content of a language model's or a bank's folder that was named (--loop): its name alone is known.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kka.common.store import flat
+from kka.errors import UserError
+from kka.experiments.engine.cells import BACKBONED, Cell, Results
+from kka.experiments.engine.compute import Place, build
+from kka.experiments.engine.opening import data_digest, file_digest
+from kka.experiments.engine.pools import pool_config
+from kka.experiments.engine.tasks import dataset
+
+Settings = dict[str, Any]
+"""Setting -> its value, plain: {"detector.learning_rate": 0.0003, "loop.mode": "rep"}."""
+
+NOT_OF_THE_LOOP = ("data", "normal", "lm", "images", "seed", "seeds", "detector", "detector_options")
+"""Fields of a run's configuration that its anomalies do not depend on, or that a cell's id has."""
+
+
+def settings_of(cell: Cell, place: Place) -> Settings:
+    """The settings behind a cell's figure."""
+    detector: Any = build(cell, place)
+    found: dict[str, Any] = {"detector": dataclasses.asdict(detector.settings)}
+    if (place.data / cell.dataset).is_dir():
+        found["data"] = data_digest(place.data / cell.dataset)
+    found["detector"].pop("device", None)
+    if cell.detector in BACKBONED:
+        found["backbone"] = {name: getattr(detector.backbone, name) for name in ("padding", "mean", "std")}
+        weights = Path(detector.backbone.weights)
+        found["backbone"]["weights"] = file_digest(weights) if weights.is_file() else str(weights)
+    known = dataset(cell.dataset)
+    if cell.round is not None:
+        run = pool_config(cell, place.data, place.work).as_dict()
+        found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
+        found["language_steps"] = known.language_steps
+    elif cell.arm != "none":
+        found["anomalies"] = known.initial
+    settings: Settings = json.loads(json.dumps(flat(found)))  # as they are read back: lists for tuples
+    return settings
+
+
+def check_settings(cells: Sequence[Cell], place: Place, results: Results) -> None:
+    """Refuse to go on where stored figures of these cells were made with other settings.
+
+    A setting that one of the two does not know is passed over: it has come since, or gone.
+
+    Raises:
+        UserError: with how many, one of them, and what differs.
+    """
+    changed = changed_settings(cells, place, results)
+    if changed:
+        name, (_, differences) = next(iter(changed.items()))
+        raise UserError(
+            f"{results.path}: {len(changed)} of its figures were made with other settings, such as {name}:\n"
+            f"{differences}\nGive the settings that they were made with, name another --results, or add --redo to make "
+            f"the figures anew (pools and language models of other settings or data are named then, to be removed)."
+        )
+
+
+def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> dict[str, tuple[str, str]]:
+    """Id -> the row's `made_with` and what differs, of the stored cells that were made with other settings."""
+    rows, known = {row["id"]: row for row in results.rows()}, results.settings()
+    found: dict[str, tuple[str, str]] = {}
+    for cell in cells:
+        stored = known.get(rows.get(cell.id, {}).get("made_with", ""))
+        if stored is None:  # not computed yet, or by a version that did not say
+            continue
+        now = settings_of(cell, place)
+        lines = [f"  {k}: made with {stored[k]!r}, now {now[k]!r}" for k in now if stored.get(k, now[k]) != now[k]]
+        if lines:
+            found[cell.id] = (rows[cell.id]["made_with"], "\n".join(lines))
+    return found

@@ -1,0 +1,136 @@
+"""Algorithm 1, line 11 and after: detectors trained with each round's pool, beside their controls.
+
+Arms: "none" (normals alone), "noise" (random pixels), "kka-<r>" (the pool after round r), "real" (random training
+images of other classes, where the data has them: an upper mark). Each is trained to the last epoch with every seed;
+test labels reach `kka.common.metrics` and nothing else.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka.common.metrics import evaluate, mean_ci95
+from kka.common.store import Store
+from kka.deploy.train import annotate
+from kka.detectors import fit_detector
+from kka.protocols import Detector, Images
+from kka.seeding import derive_seed
+from kka.task import Task
+
+Progress = Callable[[str, int, int], None]
+Build = Callable[[int], Detector]
+"""From a seed to an untrained detector."""
+FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
+
+
+def arms(task: Task, pools: Sequence[Images], *, seed: int) -> dict[str, Images | None]:
+    """Name -> the anomalies an arm trains with, controls first. Noise and real ones are as many as the first pool."""
+    count = len(pools[0])
+    rng = np.random.default_rng(derive_seed(seed, "controls"))
+    noise = rng.integers(0, 256, (count, *task.normals.shape[1:]), dtype=np.uint8)
+    chosen: dict[str, Images | None] = {"none": None, "noise": noise}
+    chosen |= {f"kka-{number}": images for number, images in enumerate(pools)}
+    if task.knowledge is not None and len(task.knowledge.images):
+        index = rng.permutation(len(task.knowledge.images))[:count]
+        chosen["real"] = task.knowledge.images[np.sort(index)]
+    return chosen
+
+
+def compare(
+    task: Task,
+    pools: Sequence[Images],
+    *,
+    build: Build,
+    hard: Sequence[np.ndarray | None],
+    seeds: int,
+    seed: int,
+    store: Store,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
+
+    `hard`: for each pool, which of its anomalies are hard (Eq. 6); None where none was judged. Of the controls it is
+    not known. Without a test set only the last pool's detectors are trained, and there are no figures.
+    """
+    trained = arms(task, pools, seed=seed)
+    known = {f"kka-{number}": flags for number, flags in enumerate(hard)}
+    last = f"kka-{len(pools) - 1}"
+    if task.test is None:
+        trained = {last: trained[last]}
+    starts: dict[int, Any] = {}
+    total, done, figures = len(trained) * seeds, 0, {}
+    for name, anomalies in trained.items():
+        runs = []
+        for k in range(seeds):
+            if progress is not None:
+                progress("detectors", done, total)
+            keep = name == last and k == 0
+            folder = _train_arm(
+                task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
+                hard=known.get(name), keep=keep,
+            )  # fmt: skip
+            runs.append(json.loads((folder / "metrics.json").read_text()))
+            done += 1
+        if task.test is not None:
+            figures[name] = _summarise(runs)
+    if progress is not None:
+        progress("detectors", total, total)
+    return figures
+
+
+def _train_arm(
+    task: Task,
+    name: str,
+    anomalies: Images | None,
+    k: int,
+    build: Callable[[], Detector],
+    starts: dict[int, Any],
+    store: Store,
+    *,
+    hard: np.ndarray | None,
+    keep: bool,
+) -> Path:
+    """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        model: Any = build()
+        # One pretraining serves all arms of a seed, which start from the same weights.
+        if hasattr(model, "pretrain") and hasattr(model, "pretrained"):
+            if k not in starts:
+                starts[k] = model.pretrain(task.normals)
+            model = model.pretrained(starts[k])
+        model = fit_detector(model, task.normals, anomalies, captions=task.captions, hard=hard)
+        metrics: dict[str, float] = {}
+        if task.test is not None:
+            scores = model.score(task.test.images)
+            np.save(folder / "scores.npy", np.asarray(scores, dtype=np.float32))
+            metrics = evaluate(scores, task.test.is_anomaly, task.test.seen)
+        if keep:
+            model.save(folder / "detector")
+            annotate(folder / "detector", task.normals)
+        if k == 0:
+            _save_latent(model, task, folder)
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        return {"anomalies": 0 if anomalies is None else len(anomalies)}
+
+    return store.stage(f"arms/{name}/seed-{k}", compute)
+
+
+def _save_latent(model: Detector, task: Task, folder: Path) -> None:
+    """The latent space of the test set, for detectors that have one: the report's t-SNE."""
+    if task.test is not None and hasattr(model, "embed"):
+        np.save(folder / "latent.npy", model.embed(task.test.images).astype(np.float16))
+
+
+def _summarise(runs: list[dict[str, float]]) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for figure in FIGURES:
+        values = [run[figure] for run in runs if figure in run]
+        if values:
+            mean, ci95 = mean_ci95(values)
+            summary[figure] = {"mean": mean, "ci95": ci95, "per_seed": values}
+    return summary

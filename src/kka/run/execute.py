@@ -1,0 +1,197 @@
+"""One run from configuration to summary: task, models, Algorithm 1, comparison, report."""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kka import __version__
+from kka.algorithm.loop import Round, rounds
+from kka.algorithm.stages import sad_settings
+from kka.common.cache import ImageCache
+from kka.common.store import Store
+from kka.config import RunConfig
+from kka.data import open_task
+from kka.errors import UserError
+from kka.protocols import Detector, ImageModel, LanguageModel
+from kka.run.building import build_detector, try_detector, working_size
+from kka.run.comparison import compare
+from kka.run.models import build_images, build_language, resolve
+from kka.task import Task
+
+Progress = Callable[[str, int, int], None]
+
+
+def run(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_task: Callable[[Task], None] | None = None,
+) -> dict[str, Any]:
+    """Run Algorithm 1 and the comparison into the folder `out`; returns what summary.json holds.
+
+    Raises:
+        UserError: bad data, an unknown name, no permission, a full disk, another process in `out`.
+    """
+    def complete(stored: dict[str, Any]) -> dict[str, Any]:
+        return RunConfig.from_dict(stored).as_dict()
+
+    with Store(out, config.as_dict(), resume=resume, complete=complete) as store:
+        started = time.perf_counter()
+        try:
+            task, specs, image_model, language_model = _prepare(config, progress, on_task)
+        except UserError:
+            if not resume:
+                store.withdraw()
+            raise
+        with store.guarded():
+            done = list(
+                rounds(
+                    task,
+                    language_model,
+                    image_model,
+                    config=config,
+                    store=store,
+                    cache=ImageCache(),
+                    progress=progress,
+                )
+            )
+            done[-1].pool.save(_part := out / ".pool.parquet.part")
+            _part.replace(out / "pool.parquet")
+        arms = compare(
+            task,
+            [r.pool.images for r in done],
+            build=lambda seed: _detector(config, seed),
+            hard=[hard_flags(r, store) for r in done],
+            seeds=config.seeds,
+            seed=config.seed,
+            store=store,
+            progress=progress,
+        )
+        _save_sources(task, store)
+        ledger = store.ledger()
+        store.write("ledger.json", json.dumps(ledger, indent=1))
+        summary = summarise(task, config, done, arms, ledger, specs)
+        summary["wall_seconds"] = round(time.perf_counter() - started, 1)
+        store.write("summary.json", json.dumps(summary, indent=1))
+        with store.guarded():
+            _report(out, progress)
+        return summary
+
+
+def _prepare(
+    config: RunConfig, progress: Progress | None, on_task: Callable[[Task], None] | None
+) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
+    """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
+    detector = _detector(config, config.seed)
+    try_detector(detector)
+    task = open_task(
+        config.data,
+        normal=config.normal,
+        unseen=config.unseen,
+        describe=config.describe,
+        domain=config.domain,
+        size=working_size(config.data, config.size, detector),
+        seed=config.split_seed,
+    )
+    if on_task is not None:
+        on_task(task)
+    specs = resolve(config, task)
+    image_model = build_images(specs[1], config, task)
+    return task, specs, image_model, build_language(specs[0], config, task, progress)
+
+
+def _detector(config: RunConfig, seed: int) -> Detector:
+    """The run's detector, untrained."""
+    base = sad_settings(config) if config.detector == "sad" else None
+    return build_detector(config.detector, config.detector_options, base=base, seed=seed)
+
+
+def hard_flags(made: Round, store: Store) -> np.ndarray | None:
+    """Which anomalies of a round's pool are hard (Eq. 6), by their last judgement; None where there was none.
+
+    Round 0's images are first judged in round 1, before its pool changes.
+    """
+    judged = store.root / "rounds/1/evaluator/scores.jsonl"
+    if made.number == 0 and judged.is_file():
+        rows = [json.loads(line) for line in judged.read_text(encoding="utf-8").splitlines()]
+        flags = {row["id"]: row["hard"] for row in rows}
+        return np.array([flags[entry.id] for entry in made.pool.entries], dtype=bool)
+    return made.pool.hard if all(entry.history for entry in made.pool.entries) else None
+
+
+def summarise(
+    task: Task,
+    config: RunConfig,
+    done: list[Round],
+    arms: dict[str, Any],
+    ledger: dict[str, Any],
+    specs: tuple[str, str],
+) -> dict[str, Any]:
+    """What summary.json holds: everything but the times is a function of the configuration and the data."""
+    facts = []
+    for r in done:
+        auroc = arms.get(f"kka-{r.number}", {}).get("auroc", {})
+        facts.append({**r.facts, "auroc": auroc.get("mean"), "ci95": auroc.get("ci95")})
+    if len(done) > 1:  # round 0's images are first judged by the evaluator of round 1
+        facts[0]["hard_share_fresh"] = facts[0]["hard_share_pool"] = done[1].facts["hard_share_before"]
+    else:
+        facts[0]["hard_share_fresh"] = facts[0]["hard_share_pool"] = None
+    return {
+        "task": {
+            "name": task.name,
+            "source": task.source,
+            "domain": task.domain,
+            "normals": len(task.normals),
+            "image_size": list(task.normals.shape[1:3]),
+            "test_normals": None if task.test is None else int((~task.test.is_anomaly).sum()),
+            "test_anomalies": None if task.test is None else int(task.test.is_anomaly.sum()),
+            "set_aside": [dataclasses.asdict(item) for item in task.set_aside],
+            "details": task.details,
+        },
+        "models": {"language": specs[0], "images": specs[1], "detector": config.detector},
+        "seed": config.seed,
+        "seeds": list(range(config.seeds)),
+        "mode": config.mode,
+        "arms": arms,
+        "rounds": facts,
+        "seconds": {stage: entry["seconds"] for stage, entry in ledger["stages"].items()},
+        "peak_mb": ledger["totals"].get("peak_mb"),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "kka": __version__},
+    }
+
+
+def _save_sources(task: Task, store: Store) -> None:
+    """What the report needs of the task, so that it reads the run directory alone: labels, and a few pictures."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        shown = np.linspace(0, len(task.normals) - 1, min(24, len(task.normals))).round().astype(int)
+        chosen = (store.root / "rounds/0/representatives/representatives.jsonl").read_text(encoding="utf-8")
+        rows = [json.loads(line)["normal"] for line in chosen.splitlines()]
+        arrays: dict[str, np.ndarray] = {"normals": task.normals[shown], "representatives": task.normals[rows]}
+        if task.test is not None:
+            arrays |= {"is_anomaly": task.test.is_anomaly, "kinds": np.array(task.test.kinds)}
+            if task.test.seen is not None:
+                arrays["seen"] = task.test.seen
+        np.savez_compressed(folder / "task.npz", **arrays)  # type: ignore[arg-type]
+        return {}
+
+    store.stage("task", compute)
+
+
+def _report(out: Path, progress: Progress | None) -> None:
+    from kka.report import write_report
+
+    if progress is not None:
+        progress("report", 0, 1)
+    write_report(out)
+    if progress is not None:
+        progress("report", 1, 1)

@@ -1,0 +1,120 @@
+"""The language model and the image model of a run, from the configuration; `auto` chooses by the data."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kka.algorithm.prompts import build_prompt
+from kka.common.cache import cache_folder, pixel_hash
+from kka.config import RunConfig
+from kka.errors import UserError
+from kka.imaging import build_image_model
+from kka.language import build_language_model
+from kka.protocols import ImageModel, LanguageModel
+from kka.task import Task
+
+if TYPE_CHECKING:
+    from kka.language.train import LMTrainingReport
+
+PHOTO_LM = "hf:Qwen/Qwen3-4B-Instruct-2507"
+PHOTO_IMAGES = "diffusers:stabilityai/sd-turbo"
+LM_STEPS = 800
+LM_VERSION = 2
+"""Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def resolve(config: RunConfig, task: Task) -> tuple[str, str]:
+    """The specs that `config.lm` and `config.images` mean for this task; "corpus" = train on the known captions."""
+    if task.source == "garden":
+        automatic = ("garden", "garden")
+    elif task.knowledge is not None:
+        automatic = ("corpus", "bank:train")
+    else:
+        automatic = (PHOTO_LM, PHOTO_IMAGES)
+    return tuple(  # type: ignore[return-value]
+        chosen if given == "auto" else given
+        for given, chosen in zip((config.lm, config.images), automatic, strict=True)
+    )
+
+
+def build_language(spec: str, config: RunConfig, task: Task, progress: Progress | None = None) -> LanguageModel:
+    """The language model of a run; "corpus" trains one, or takes it from the cache."""
+    if spec == "corpus":
+        spec = f"hf:{corpus_model(task, progress)}"
+    options: dict[str, Any] = dataclasses.asdict(config.language)
+    if spec.partition(":")[0] == "openai":  # a remote model is neither tuned nor loaded
+        options = {name: options[name] for name in ("temperature", "top_p", "max_new_tokens")}
+    return build_language_model(spec, progress=progress, **options) if _local(spec) else build_language_model(
+        spec, **options
+    )
+
+
+def _local(spec: str) -> bool:
+    return spec.partition(":")[0] in ("hf", "garden")
+
+
+def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
+    """The image model of a run. No picture of the test set can come out of a bank."""
+    forbidden: frozenset[str] = frozenset()
+    if spec.startswith("bank") and task.test is not None:
+        forbidden = frozenset(pixel_hash(image) for image in task.test.images)
+    options = {name: value for name, value in dataclasses.asdict(config.drawing).items() if value is not None}
+    return build_image_model(spec, knowledge=task.knowledge, forbidden_hashes=forbidden, **options)
+
+
+def corpus_model(task: Task, progress: Progress | None = None) -> Path:
+    """A small language model trained on the captions of the task's known classes, from the cache if it is there."""
+    folder = cache_folder() / "lm" / corpus_digest(task, LM_STEPS)
+    if not (folder / "config.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tell = None if progress is None else (lambda done, total, loss: progress("lm train", done, total))
+        train_corpus_model(task, folder, seed=0, progress=tell)
+    return folder
+
+
+def corpus_digest(task: Task, steps: int) -> str:
+    """Of all that a model of `train_corpus_model` depends on: another digest, another model."""
+    made_from = repr((LM_VERSION, steps, task.domain, corpus(task)))
+    return hashlib.blake2b(made_from.encode(), digest_size=10).hexdigest()
+
+
+def corpus(task: Task) -> list[tuple[str, str]]:
+    """(class, caption) of every training image of the known classes.
+
+    Raises:
+        UserError: the task has no known classes.
+    """
+    if task.knowledge is None:
+        raise UserError(
+            "language model: 'corpus' is trained on captions of other classes, which this data does not have. "
+            "Name a model: --lm hf:<hub id or folder>, openai:<model>."
+        )
+    return [
+        (kind, caption)
+        for kind, captions in zip(task.knowledge.kinds, task.knowledge.captions, strict=True)
+        for caption in captions
+    ]
+
+
+def train_corpus_model(
+    task: Task,
+    out: Path,
+    *,
+    seed: int,
+    steps: int = LM_STEPS,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> "LMTrainingReport":
+    """Train a small language model on the captions of the task's known classes into the folder `out`."""
+    from kka.language.train import train_language_model
+
+    def prompt_of(caption: str) -> str:
+        return build_prompt(caption, domain=task.domain)
+
+    # No bound on the time: a model that a busy machine cut short would be taken for a whole one from then on.
+    return train_language_model(
+        corpus(task), prompt_of, out, steps=steps, max_seconds=float("inf"), seed=seed, progress=progress
+    )
