@@ -13,7 +13,7 @@ from kka.algorithm.mahalanobis import fit_clusters
 from kka.common.device import seeded
 from kka.detectors import load_detector
 from kka.detectors.contrastive.density import FeatureScore, Gaussians, fit_feature_score
-from kka.detectors.contrastive.network import EMBEDDING, Head, ImageNetwork, ResNet
+from kka.detectors.contrastive.network import EMBEDDING, Head, ImageNetwork, ResNet, Subsampled
 from kka.detectors.contrastive.ssd import SSD, SSDSettings
 from kka.detectors.contrastive.training import Stock, steps_of
 from kka.detectors.graph import in_batches
@@ -201,3 +201,21 @@ def test_export() -> None:
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     more = pictures(5, seed=3)
     np.testing.assert_allclose(session.run(None, {"pixels": more})[0], detector.score(more), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 8, 16])
+def test_the_shortcut_is_a_strided_convolution(channels: int) -> None:
+    """Against sums over every second pixel; torch's own strided 1x1 convolution ends the process on some CPUs."""
+    torch.manual_seed(0)
+    shortcut = Subsampled(channels, 2 * channels, 1, stride=2, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(16, channels, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
+    for _ in range(10):
+        shortcut.zero_grad()
+        y = shortcut(x)
+        y.square().sum().backward()
+    kept = x.detach()[:, :, ::2, ::2]
+    expected = torch.einsum("oi,bihw->bohw", shortcut.weight.detach()[:, :, 0, 0], kept)
+    torch.testing.assert_close(y.detach(), expected, rtol=1e-4, atol=1e-4)
+    gradient = torch.einsum("bohw,bihw->oi", 2 * expected, kept)
+    assert shortcut.weight.grad is not None
+    torch.testing.assert_close(shortcut.weight.grad[:, :, 0, 0], gradient, rtol=1e-3, atol=1e-2)
