@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kka.algorithm.deep_sad import DeepSADSettings
+from kka.algorithm.folder import RunFolder
 from kka.common.metrics import auroc, mean_ci95
 from kka.common.store import write_atomically
 from kka.detectors.backbones import BackboneOptions
@@ -21,7 +22,7 @@ from kka.detectors.sad import SAD
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.opening import open_cell_task
-from kka.experiments.engine.pools import ROUNDS, ensure_pool, fresh_of, pool_of
+from kka.experiments.engine.pools import ROUNDS, ensure_pool
 from kka.experiments.engine.summary import written
 from kka.protocols import Images
 from kka.seeding import derive_seed
@@ -48,8 +49,9 @@ def anomalies_by_arm(
     """Arm -> images and which of them are hard."""
     cell = Cell(dataset=name, normal=normal, detector="sad", arm=f"rep-{ROUNDS}", seed=seed)
     out = ensure_pool(cell, task, place.data, place.work)
-    parts = [fresh_of(out, number) for number in range(ROUNDS + 1)]
-    pools = (pool_of(out, 0), pool_of(out, ROUNDS))
+    made = RunFolder(out)
+    parts = [(made.fresh(number), made.fresh_hard(number)) for number in range(ROUNDS + 1)]
+    pools = tuple((made.pool(number), made.hard(number)) for number in (0, ROUNDS))
     found = [(pool.images, _known(hard)) for pool, hard in pools]
     images = np.concatenate([pool.images for pool, _ in parts])
     found.append((images, np.concatenate([_known(hard) for _, hard in parts])))

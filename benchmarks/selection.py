@@ -15,6 +15,7 @@ import numpy as np
 from sad_ablation import TASKS, parsed
 
 from kka.algorithm.deep_sad import DeepSADSettings
+from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.metrics import auroc, mean_ci95
 from kka.common.store import write_atomically
@@ -22,7 +23,7 @@ from kka.detectors.sad import SAD
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.opening import open_cell_task
-from kka.experiments.engine.pools import ROUNDS, ensure_pool, fresh_of, pool_of
+from kka.experiments.engine.pools import ROUNDS, ensure_pool
 from kka.experiments.engine.summary import written
 from kka.protocols import Images
 from kka.seeding import derive_seed
@@ -62,7 +63,7 @@ def everything_of(out: Path) -> tuple[Images, np.ndarray]:
     for number in range(ROUNDS + 1):
         judged = out / ("rounds/1/evaluator" if number == 0 else f"rounds/{number}/scores") / "scores.jsonl"
         relative += [json.loads(line)["relative_distance"] for line in judged.read_text().splitlines()]
-        images.append(fresh_of(out, number)[0].images)
+        images.append(RunFolder(out).fresh(number).images)
     return np.concatenate(images), np.array(relative)
 
 
@@ -84,17 +85,17 @@ def by_stopping(task: Task, out: Path, seed: int) -> dict[str, dict[str, float]]
     rng = np.random.default_rng(derive_seed(seed, "stopping"))
     normal_out = rng.permutation(len(task.normals))[: len(task.normals) // 5]
     keep = np.delete(np.arange(len(task.normals)), normal_out)
-    keys = [entry.key for number in range(ROUNDS + 1) for entry in fresh_of(out, number)[0].entries]
+    keys = [entry.key for number in range(ROUNDS + 1) for entry in RunFolder(out).fresh(number).entries]
     keys_out = set(rng.permutation(keys)[: len(keys) // 5].tolist())
-    held_out = np.concatenate([_some(fresh_of(out, r)[0], keys_out, inside=True) for r in range(ROUNDS + 1)])
+    held_out = np.concatenate([_some(RunFolder(out).fresh(r), keys_out, inside=True) for r in range(ROUNDS + 1)])
     figures = []
     for number in range(ROUNDS + 1):
-        pool = pool_of(out, number)[0]
+        pool = RunFolder(out).pool(number)
         sad = _sad(task.normals[keep], _some(pool, keys_out, inside=False), seed)
         scores = sad.score(np.concatenate([task.normals[normal_out], held_out]))
         figures.append(auroc(scores, np.arange(len(scores)) >= len(normal_out)))
     best = int(np.argmax(figures))
-    chosen, last = (_auroc(_sad(task.normals, pool_of(out, r)[0].images, seed), task) for r in (best, ROUNDS))
+    chosen, last = (_auroc(_sad(task.normals, RunFolder(out).pool(r).images, seed), task) for r in (best, ROUNDS))
     return {STOPPED: {"auroc": chosen, "round": best}, LAST: {"auroc": last, "round": ROUNDS}}
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from kka.algorithm.folder import RunFolder
 from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS, experiment
@@ -30,14 +31,14 @@ from kka.experiments.engine.pools import (
     SMOKE,
     BusyError,
     ensure_pool,
-    fresh_of,
     missing_pools,
     pool_config,
-    pool_of,
 )
 from kka.experiments.engine.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
 from kka.experiments.engine.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
 from kka.experiments.engine.writers import ensure_language_model
+from kka.run.comparison import arms
+from kka.seeding import derive_seed
 
 BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
 TINY = DataSet(
@@ -379,7 +380,7 @@ def test_controls_of_adding_have_as_many_images(place: Place) -> None:
     assert len(images["any-1"]) == len(images["real-1"]) == number >= first
     assert np.array_equal(images["any-1"][:first], images["rep-0"])
     assert found["any-1"].generated == found["add-1"].generated and found["real-1"].generated == 0
-    drawn = fresh_of(ensure_pool(cell(arm="any-1"), task, place.data, place.work), 1)[0].images
+    drawn = RunFolder(ensure_pool(cell(arm="any-1"), task, place.data, place.work)).fresh(1).images
     hashes = {image.tobytes() for image in drawn}
     assert all(image.tobytes() in hashes for image in images["any-1"][first:])
     assert cell(arm="any-1").mode == cell(arm="real-1").mode == "add"
@@ -421,7 +422,7 @@ def test_a_pool_goes_on_under_a_version_with_more_settings(place: Place, tmp_pat
     given = cell(arm="rep-1", seed=4)
     task = open_cell_task(given, place.data)
     out = ensure_pool(given, task, place.data, place.work)
-    whole = pool_of(out, 1)[0].images
+    whole = RunFolder(out).pool(1).images
     for path in (out / "rounds/1/images", out / "rounds/1/scores", out / "rounds/1/pool"):
         shutil.rmtree(path)
     for name in ("done", "rounds.json"):
@@ -433,7 +434,7 @@ def test_a_pool_goes_on_under_a_version_with_more_settings(place: Place, tmp_pat
     shutil.copytree(place.data, moved / "data")
     shutil.move(place.work, moved / "work")
     try:
-        assert np.array_equal(pool_of(ensure_pool(given, task, moved / "data", moved / "work"), 1)[0].images, whole)
+        assert np.array_equal(RunFolder(ensure_pool(given, task, moved / "data", moved / "work")).pool(1).images, whole)
     finally:
         shutil.move(moved / "work", place.work)
 
@@ -553,3 +554,16 @@ def test_scales_fit_every_detector() -> None:
                 build(cell(dataset=name, detector=detector, scale=scale), place)
                 built += 1
     assert built == 3 * len(DATASETS) * 6
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_controls_are_those_of_a_run(place: Place, seed: int) -> None:
+    """Noise and real images of one seed differed between a run and an experiment: two figures of one name."""
+    task = open_cell_task(cell(), place.data)
+    count = DATASETS["tiny"].initial
+    own = arms(task, [np.zeros((count, *task.normals.shape[1:]), np.uint8)], seed=seed)
+    for arm in ("noise", "real"):
+        found = anomalies_of(cell(arm=arm, seed=seed), task, place).images
+        assert found is not None and np.array_equal(found, own[arm])
+    drawn = np.random.default_rng(derive_seed(seed, "controls"))
+    assert np.array_equal(own["noise"], drawn.integers(0, 256, own["noise"].shape, dtype=np.uint8))

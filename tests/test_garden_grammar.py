@@ -86,6 +86,26 @@ def test_any_text_can_be_read_and_filled(text: str) -> None:
     fill(found, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    "caption",
+    ["a flower with yellow tips and yellow petals", "white edges on white petals", "a pink base and petals in pink"],
+)
+def test_one_color_named_twice_is_one_color(caption: str) -> None:
+    """Such a caption of a language model ended its run, and every run that took it up again."""
+    flower = fill(parse(caption)[0], np.random.default_rng(0))
+    assert flower.color in caption and (flower.second, flower.pattern) == ("none", "plain")
+
+
+def test_any_words_of_the_garden_make_a_flower() -> None:
+    """A language model puts the garden's own words in any order and number: none may end a run."""
+    phrases = sorted({phrase for values in PHRASES.values() for options in values.values() for phrase in options})
+    words = [*phrases, "petals", "center", "tips", "edges", "base", "flower", "with", "and", "of", "that are", ","]
+    rng = np.random.default_rng(0)
+    for _ in range(20_000):
+        caption = " ".join(rng.choice(words, int(rng.integers(1, 12))))
+        fill(parse(caption)[0], rng)
+
+
 def test_fill_keeps_what_is_said_and_varies_the_rest() -> None:
     """A caption's own words must survive; what it leaves open comes from the seed."""
     said = {"color": "blue", "second": "white", "number": "six"}

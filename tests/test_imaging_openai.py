@@ -118,6 +118,12 @@ def test_what_does_not_pass_is_an_error_at_once(
     assert len(server.requests) == 1
 
 
+def test_one_number_is_a_side(server: ImageServer) -> None:
+    """`--drawing.size 512` gives one number: it ended a run after its captions were written."""
+    drawn = OpenAIImageModel("any", base_url=server.url, api_key="a key", size=32).draw(["a flower"], seeds=[0])
+    np.testing.assert_array_equal(drawn, [picture("a flower", "32x32")])
+
+
 def test_pictures_of_another_size_are_resized(server: ImageServer, model: OpenAIImageModel) -> None:
     """A server with sizes of its own would give a batch that cannot be stacked."""
     buffer = io.BytesIO()

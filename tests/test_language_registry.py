@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fakes import small_task
 from kka.algorithm.captions import write_captions
 from kka.algorithm.prompts import build_prompt
+from kka.config import LanguageOptions, RunConfig
 from kka.errors import UserError
 from kka.language import GARDEN_LM, LANGUAGE_MODELS, build_language_model
 from kka.protocols import TunableLanguageModel
+from kka.run.models import build_language
 from language_fakes import save_tiny_model
 
 
@@ -65,3 +68,19 @@ def test_the_shipped_model_writes_garden_captions() -> None:
     assert sum(ignored == 0 for _, ignored in read) >= 57
     assert min(len(attributes) for attributes, _ in read) >= 2
     assert batch.answers < 80
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("lora_rank", 4), ("dpo_steps", 7), ("load_in_4bit", True), ("batch_size", 8)]
+)
+def test_a_remote_model_refuses_what_it_does_not_have(
+    option: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option that is silently left aside is taken to have worked."""
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    config = RunConfig(language=LanguageOptions(**{option: value}))
+    with pytest.raises(
+        UserError, match=rf"language\.{option}: .*openai:any has only temperature, top_p, max_new_tokens"
+    ):
+        build_language("openai:any", config, small_task())
+    build_language("openai:any", RunConfig(language=LanguageOptions(temperature=0.5)), small_task())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, caption_of, run_fake, small_task
+from kka.algorithm.folder import RunFolder
 from kka.algorithm.loop import rounds
 from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.stages import sad_settings
@@ -143,15 +144,15 @@ def test_a_model_that_tuning_has_narrowed(tmp_path: Path) -> None:
             return [[again[k % 2] for k in range(n)] for _ in answers] if self.tuned else answers
 
     last = last_pool(replace(QUICK, quantile=0.5), tmp_path / "run", language_model=Narrow())[-1]
-    assert last.facts["dpo"]["tuned"] and (last.facts["captions"], last.facts["captions_asked"]) == (2, 8)
+    assert (last.facts.dpo or {})["tuned"] and (last.facts.captions, last.facts.captions_asked) == (2, 8)
     assert len(last.pool) == 12
 
 
 def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:
     """A remote model: the round says that nothing was tuned, and samples on."""
     last = last_pool(QUICK, tmp_path / "run", language_model=FakeLanguageModel())[-1]
-    assert last.facts["dpo"] == {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
-    assert last.facts["generated"] == 8
+    assert last.facts.dpo == {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
+    assert last.facts.generated == 8
     assert (tmp_path / "run/rounds/1/dpo/pairs.jsonl").is_file()
 
 
@@ -165,7 +166,7 @@ def test_steering_by_examples(tmp_path: Path) -> None:
     assert not prompts & {entry.prompt for entry in first.pool.entries}
     named = [caption for caption in judged if any(caption in prompt for prompt in prompts)]
     assert 1 <= len(named) <= len(prompts) and all(judged[caption] <= dearest[len(dearest) // 2] for caption in named)
-    assert second.facts["dpo"] == {"tuned": False, "why": "steer is examples"}
+    assert second.facts.dpo == {"tuned": False, "why": "steer is examples"}
     assert not (tmp_path / "run/rounds/1/dpo/adapter").exists()
 
 
@@ -180,8 +181,8 @@ def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.Monkey
         kka.algorithm.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2)
     )
     last = last_pool(replace(QUICK, rounds=2, min_preferred=0.0), tmp_path / "run")[-1]
-    assert last.facts["dpo"]["tuned"] is False and "both hard and easy" in last.facts["dpo"]["why"]
-    assert last.facts["entered"] == 0 and last.facts["hard_share_fresh"] == (0 if factor == 10 else 1)
+    assert (last.facts.dpo or {})["tuned"] is False and "both hard and easy" in (last.facts.dpo or {})["why"]
+    assert last.facts.entered == 0 and last.facts.hard_share_fresh == (0 if factor == 10 else 1)
     assert not (tmp_path / "run/rounds/2/dpo/adapter").exists()
     assert len(last.pool) == 12
 
@@ -224,7 +225,7 @@ def test_some_pictures_black(tmp_path: Path) -> None:
     made = last_pool(QUICK, tmp_path / "run", image_model=Moody())
     captions = read(tmp_path / "run", "rounds/0/captions/captions.jsonl")
     blue = sum("blue" in row["caption"] for row in captions)
-    assert blue and made[0].facts["set_aside"] == blue and made[0].facts["generated"] == 12 - blue
+    assert blue and made[0].facts.set_aside == blue and made[0].facts.generated == 12 - blue
     assert not any("blue" in entry.caption for entry in made[1].pool.entries)
     assert len(read(tmp_path / "run", "rounds/0/images/set_aside.jsonl")) == blue
 
@@ -264,6 +265,17 @@ def test_the_loops_seed_matters_and_the_prompt_can_be_changed(tmp_path: Path) ->
     assert own.entries[0].prompt.startswith("Not like a large red flower")
     with pytest.raises(UserError, match="prompt template"):
         last_pool(replace(QUICK, rounds=0, prompt="no field"), tmp_path / "bad")
+
+
+def test_any_character_of_a_caption_is_kept(tmp_path: Path) -> None:
+    """U+2028 and U+0085 end a line for `splitlines`, and so ended a run whose captions hold them."""
+    task = small_task()
+    odd = tuple(f"{caption}\u2028seen\x85from \x1c above" for caption in task.captions)
+    config = replace(QUICK, rounds=1, prompt="Not like \u2028 {caption}!")
+    summary = run_fake(config, tmp_path / "run", task=lambda: replace(task, captions=odd))
+    assert [r["generated"] for r in summary["rounds"]] == [12, 8]
+    shown = RunFolder(tmp_path / "run").representatives()
+    assert shown and all("\u2028" in row["prompt"] and "\x85" in row["caption"] for row in shown)
 
 
 def test_controls_are_as_many_as_the_first_pool() -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.cli.progress import percent
-from kka.config import LanguageOptions, RunConfig, SADOptions
+from kka.config import DetectorOptions, LanguageOptions, RunConfig, SADOptions
 from kka.errors import UserError
 from kka.report import analysis, write_report
 from kka.report.figures import apart, histogram, is_wide
@@ -323,15 +323,20 @@ def test_unfinished_run_is_refused(tmp_path: Path) -> None:
 
 def test_printed_command_gives_the_same_configuration(tmp_path: Path) -> None:
     """Whoever copies the command line gets the run's own configuration, quoted, nested and flag options included."""
-    from kka.cli import Run, _parse
+    from kka.cli import Run, parse
 
     settings: dict[str, Any] = dict(
         data="my photos/été", normal=("77", "pink rose"), describe="a photo of a 'bolt'", unseen=0.25, mode="add",
         language=LanguageOptions(load_in_4bit=True, dpo_learning_rate=1e-3), sad=SADOptions(milestones=(5, 10)),
+        detector="simplenet",
+        detector_options=DetectorOptions(
+            preset="cpu", set=("epochs=3", "noise=0.5"), backbone="mobilenetv2_100", backbone_weights="random",
+            backbone_padding="same", backbone_mean=(0.5, 0.4, 0.3),
+        ),
     )  # fmt: skip
     root = make_run(tmp_path / "my run", rounds=0, seeds=1, test=False, **settings)
     shown = commands(read_run(root))
-    parsed = _parse(shlex.split(shown["again"])[1:])
+    parsed = parse(shlex.split(shown["again"])[1:])
     assert isinstance(parsed, Run)
     assert parsed.config == RunConfig(rounds=0, seeds=1, initial=12, fresh=12, **settings)
     assert shown["resume"] == "kka run --out 'my run' --resume"

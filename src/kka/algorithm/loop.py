@@ -5,8 +5,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from kka.algorithm.facts import RoundFacts
 from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.stages import Progress, Stages
 from kka.common.cache import ImageCache
@@ -26,8 +26,8 @@ class Round:
     """The pool at the end of the round, as the detector gets it."""
     fresh: AnomalyPool
     """The images generated in this round, judged (but for round 0, which the next round's evaluator judges)."""
-    facts: dict[str, Any]
-    """The round's entry in summary.json."""
+    facts: RoundFacts
+    """Its figures, as far as they are known: round 0 is judged in round 1."""
 
 
 def rounds(
@@ -40,46 +40,45 @@ def rounds(
     cache: ImageCache | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Round]:
-    """Yield round 0 and then `config.rounds` rounds of Algorithm 1 (lines 2 to 10).
+    """Yield round 0 and then `config.rounds` rounds of Algorithm 1. The numbers below are the paper's lines.
 
     Raises:
         UserError: the language model writes nothing usable, the image library is exhausted, the disk is full.
     """
     tell = progress or (lambda stage, done, total: None)
     run = Stages(task, language_model, image_model, config, store, cache, tell)
+    # 1: Input: the normal images and their captions, `task`.
+    # 2: Select representative normals by Eq. 2, and put their captions into prompts.
     prompts = run.prompts()
-
+    # 3: Generate captions of anomalies by Eq. 3, and their images by Eq. 4.
     captions = run.write(0, prompts, config.initial, known=[])
+    # 4: They are the first set of anomalies.
     pool = fresh = run.draw(0, captions, taken=())
     if not len(pool):
         raise UserError(
             f"image model {image_model.identity}: all {len(captions)} pictures of round 0 were black or constant and "
             f"were set aside; there is nothing to train on. Take another image model or prompt."
         )
-    facts = {"round": 0, "generated": len(fresh), "pool_size": len(pool), **run.caption_facts(0)}
-    yield Round(number=0, pool=pool, fresh=fresh, facts=facts)
-
-    generated = [fresh]
+    known, taken = _words_and_keys(fresh)  # of all rounds; their images are not kept
+    yield Round(number=0, pool=pool, fresh=fresh, facts=run.folder.facts(0))
+    # 5: For each round:
     for number in range(1, config.rounds + 1):
+        # 6: Train the confusion evaluator by Eq. 5.  7: Select the hard anomalies by Eq. 6.
         evaluator, pool = run.evaluate(number, pool)
-        before = float(pool.hard.mean())
-        dpo = run.tune(number, pool)
-        known = [entry.caption for past in generated for entry in past.entries]
-        taken = [entry.key for past in generated for entry in past.entries]
-        steered = run.steered(number, pool, prompts) if config.steer == "examples" else prompts
-        captions = run.write(number, steered, config.fresh, known=known)
+        # 8: Tune the language model by Eq. 7.
+        run.tune(number, pool)
+        # 3, again: new captions by the tuned model, and their images.
+        shown = run.steered(number, pool, prompts) if config.steer == "examples" else prompts
+        captions = run.write(number, shown, config.fresh, known=known)
         fresh = run.judge(number, evaluator, run.draw(number, captions, taken=taken))
+        # 9: Update the set of anomalies by Eq. 8.
         pool = run.update(number, pool, fresh)
-        generated.append(fresh)
-        facts = {
-            "round": number,
-            "generated": len(fresh),
-            "pool_size": len(pool),
-            "hard_share_before": before,
-            "hard_share_fresh": float(fresh.hard.mean()) if len(fresh) else None,
-            "hard_share_pool": float(pool.hard.mean()),
-            "entered": sum(entry.round == number for entry in pool.entries),
-            "dpo": dpo,
-            **run.caption_facts(number),
-        }
-        yield Round(number=number, pool=pool, fresh=fresh, facts=facts)
+        more_words, more_keys = _words_and_keys(fresh)
+        known, taken = known + more_words, taken + more_keys
+        yield Round(number=number, pool=pool, fresh=fresh, facts=run.folder.facts(number))
+    # 10, 11: The caller has the set of anomalies after each round.
+
+
+def _words_and_keys(fresh: AnomalyPool) -> tuple[list[str], list[str]]:
+    """The captions, and the keys of the pictures, of one round."""
+    return [entry.caption for entry in fresh.entries], [entry.key for entry in fresh.entries]

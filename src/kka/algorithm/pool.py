@@ -10,10 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from kka.algorithm.hardness import is_hard
 from kka.protocols import Images
 
 
@@ -52,7 +54,7 @@ class AnomalyPool:
     @property
     def hard(self) -> np.ndarray:
         """(n,) bool, by the last judgement."""
-        return np.array([entry.relative < 1 for entry in self.entries], dtype=bool)
+        return is_hard(np.array([entry.relative for entry in self.entries], dtype=np.float64))
 
     def judged(self, round_number: int, relative: Sequence[float]) -> "AnomalyPool":
         """The same pool with one more judgement of every image."""
@@ -111,14 +113,24 @@ class AnomalyPool:
         images = np.zeros((len(rows), height, width, 3), dtype=np.uint8)
         for i, row in enumerate(rows):
             images[i] = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
-        entries = tuple(
-            Lineage(
-                **{name: row[name] for name in _COLUMNS},
-                history=tuple((h["round"], h["relative_distance"]) for h in row["history"]),
-            )
-            for row in rows
+        return cls(_lineage(rows), images)
+
+
+def read_lineage(path: Path) -> tuple[Lineage, ...]:
+    """The lineage of a pool that `AnomalyPool.save` wrote, without its pictures."""
+    import pyarrow.parquet as pq
+
+    return _lineage(pq.read_table(path, columns=[*_COLUMNS, "history"]).to_pylist())
+
+
+def _lineage(rows: Sequence[dict[str, Any]]) -> tuple[Lineage, ...]:
+    return tuple(
+        Lineage(
+            **{name: row[name] for name in _COLUMNS},
+            history=tuple((h["round"], h["relative_distance"]) for h in row["history"]),
         )
-        return cls(entries, images)
+        for row in rows
+    )
 
 
 _FEATURES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})

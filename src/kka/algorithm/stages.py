@@ -17,13 +17,27 @@ import numpy as np
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
 from kka.algorithm.deep_sad import DeepSADSettings, embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
-from kka.algorithm.hardness import preferred
+from kka.algorithm.folder import (
+    ADAPTER,
+    CAPTIONS,
+    IMAGES,
+    PAIRS,
+    POOL,
+    REPRESENTATIVES,
+    SCORES,
+    SET_ASIDE,
+    TUNING,
+    RunFolder,
+    stage_name,
+)
+from kka.algorithm.hardness import is_hard, preferred
 from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.algorithm.preferences import make_pairs
 from kka.algorithm.prompts import LIKE_HARD, build_prompt
 from kka.algorithm.representatives import representatives
 from kka.common.cache import ImageCache
+from kka.common.files import read_jsonl, write_jsonl
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.protocols import ImageModel, LanguageModel, PreferencePair, TunableLanguageModel
@@ -56,6 +70,11 @@ class Stages:
     cache: ImageCache | None
     tell: Progress
 
+    @property
+    def folder(self) -> RunFolder:
+        """What is stored so far."""
+        return RunFolder(self.store.root)
+
     def seed(self, *path: str | int) -> int:
         return derive_seed(self.config.seed, *path)
 
@@ -82,12 +101,12 @@ class Stages:
                 }
                 for index in chosen
             ]
-            _write_rows(folder / "representatives.jsonl", rows)
+            write_jsonl(folder / REPRESENTATIVES, rows)
             self.tell("representatives", 1, 1)
             return {"representatives": len(rows)}
 
-        folder = self.store.stage("rounds/0/representatives", compute)
-        return list(dict.fromkeys(row["prompt"] for row in _read_rows(folder / "representatives.jsonl")))
+        folder = self.store.stage(stage_name(0, "representatives"), compute)
+        return list(dict.fromkeys(row["prompt"] for row in read_jsonl(folder / REPRESENTATIVES)))
 
     def steered(self, number: int, pool: AnomalyPool, prompts: list[str]) -> list[str]:
         """As many prompts that show captions of hard anomalies in the place of normals'; none hard: `prompts`."""
@@ -117,7 +136,7 @@ class Stages:
                 {"caption": caption, "prompt": prompt, "seed": self.seed("image", number, index)}
                 for index, (caption, prompt) in enumerate(zip(batch.captions, batch.prompts, strict=True))
             ]
-            _write_rows(folder / "captions.jsonl", rows)
+            write_jsonl(folder / CAPTIONS, rows)
             self.tell("captions", count, count)
             return {
                 "captions": len(rows),
@@ -129,7 +148,7 @@ class Stages:
                 "tokens": batch.tokens,
             }
 
-        return _read_rows(self.store.stage(f"rounds/{number}/captions", compute) / "captions.jsonl")
+        return read_jsonl(self.store.stage(stage_name(number, "captions"), compute) / CAPTIONS)
 
     def repeats(self) -> Callable[[str], int]:
         """How many pictures a caption may have: as many as is set, or by how many captions its kind has."""
@@ -169,9 +188,9 @@ class Stages:
                 )
                 for index, key in zip(drawn.kept, drawn.keys, strict=True)
             )
-            AnomalyPool(entries, drawn.images).save(folder / "images.parquet")
+            AnomalyPool(entries, drawn.images).save(folder / IMAGES)
             aside = [{"caption": captions[i]["caption"], "reason": reason} for i, reason in drawn.set_aside]
-            _write_rows(folder / "set_aside.jsonl", aside)
+            write_jsonl(folder / SET_ASIDE, aside)
             return {
                 "images": len(entries),
                 "drawn": drawn.drawn,
@@ -180,7 +199,7 @@ class Stages:
                 "ignored_words": None if ignored_before is None else self.image_model.ignored_words - ignored_before,  # type: ignore[attr-defined]
             }
 
-        return AnomalyPool.load(self.store.stage(f"rounds/{number}/images", compute) / "images.parquet")
+        return AnomalyPool.load(self.store.stage(stage_name(number, "images"), compute) / IMAGES)
 
     def evaluate(self, number: int, pool: AnomalyPool) -> tuple[ConfusionEvaluator, AnomalyPool]:
         """Eq. 5-6: train the evaluator on normals and pool, and judge the pool by it."""
@@ -197,15 +216,15 @@ class Stages:
                 progress=lambda done, total: self.tell("evaluator", done, total),
             )
             evaluator.save(folder)
-            _write_rows(folder / "scores.jsonl", _score_rows(pool, relative))
-            return {"hard": int((relative < 1).sum()), "judged": len(pool)}
+            write_jsonl(folder / SCORES, _score_rows(pool, relative))
+            return {"hard": int(is_hard(relative).sum()), "judged": len(pool)}
 
-        folder = self.store.stage(f"rounds/{number}/evaluator", compute)
-        relative = [row["relative_distance"] for row in _read_rows(folder / "scores.jsonl")]
+        folder = self.store.stage(stage_name(number, "evaluator"), compute)
+        relative = [row["relative_distance"] for row in read_jsonl(folder / SCORES)]
         evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
         return evaluator, pool.judged(number, relative)
 
-    def tune(self, number: int, pool: AnomalyPool) -> dict[str, Any]:
+    def tune(self, number: int, pool: AnomalyPool) -> None:
         """Eq. 7: prefer the captions of hard images to those of easy ones. Says so where there is nothing to tune."""
 
         def compute(folder: Path) -> dict[str, Any]:
@@ -219,17 +238,15 @@ class Stages:
             )
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
-            _write_rows(folder / "pairs.jsonl", rows)
+            write_jsonl(folder / PAIRS, rows)
             report = self._tuned(number, train, validation, folder)
-            (folder / "dpo.json").write_text(json.dumps(report, indent=1))
+            (folder / TUNING).write_text(json.dumps(report, indent=1))
             return {"pairs": len(train), "dpo_steps": report.get("steps", 0)}
 
-        tuned_now = not self.store.done(f"rounds/{number}/dpo")
-        folder = self.store.stage(f"rounds/{number}/dpo", compute)
-        if not tuned_now and (folder / "adapter").is_dir() and isinstance(self.language_model, TunableLanguageModel):
-            self.language_model.restore(folder / "adapter")
-        facts: dict[str, Any] = json.loads((folder / "dpo.json").read_text())
-        return facts
+        tuned_now = not self.store.done(stage_name(number, "dpo"))
+        folder = self.store.stage(stage_name(number, "dpo"), compute)
+        if not tuned_now and (folder / ADAPTER).is_dir() and isinstance(self.language_model, TunableLanguageModel):
+            self.language_model.restore(folder / ADAPTER)
 
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
@@ -242,7 +259,7 @@ class Stages:
             return {"tuned": False, "why": "no prompt has both hard and easy anomalies to compare"}
         self.tell("dpo", 0, self.config.language.dpo_steps)
         report = self.language_model.tune(train, validation, seed=self.seed("dpo", number))
-        self.language_model.save(folder / "adapter")
+        self.language_model.save(folder / ADAPTER)
         # JSON knows no NaN, which stands where there were no validation pairs.
         figures = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in vars(report).items()}
         return {"tuned": True, **figures}
@@ -252,11 +269,11 @@ class Stages:
 
         def compute(folder: Path) -> dict[str, Any]:
             relative = evaluator.judge(fresh.images)
-            _write_rows(folder / "scores.jsonl", _score_rows(fresh, relative))
-            return {"hard": int((relative < 1).sum()), "judged": len(fresh)}
+            write_jsonl(folder / SCORES, _score_rows(fresh, relative))
+            return {"hard": int(is_hard(relative).sum()), "judged": len(fresh)}
 
-        folder = self.store.stage(f"rounds/{number}/scores", compute)
-        return fresh.judged(number, [row["relative_distance"] for row in _read_rows(folder / "scores.jsonl")])
+        folder = self.store.stage(stage_name(number, "scores"), compute)
+        return fresh.judged(number, [row["relative_distance"] for row in read_jsonl(folder / SCORES)])
 
     def update(self, number: int, pool: AnomalyPool, fresh: AnomalyPool) -> AnomalyPool:
         """Eq. 8: add or replace."""
@@ -264,17 +281,9 @@ class Stages:
         def compute(folder: Path) -> None:
             change = pool.with_added if self.config.mode == "add" else pool.with_replaced
             share, seed = self.config.max_hard_share, self.seed("pool", number)
-            change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / "pool.parquet")
+            change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / POOL)
 
-        return AnomalyPool.load(self.store.stage(f"rounds/{number}/pool", compute) / "pool.parquet")
-
-    def caption_facts(self, number: int) -> dict[str, Any]:
-        captions = self.store.entry(f"rounds/{number}/captions")
-        return {
-            "captions": captions["captions"],
-            "captions_asked": captions["asked"],
-            "set_aside": self.store.entry(f"rounds/{number}/images")["set_aside"],
-        }
+        return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute) / POOL)
 
 
 def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
@@ -288,14 +297,6 @@ def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
 
 def _score_rows(pool: AnomalyPool, relative: np.ndarray) -> list[dict[str, Any]]:
     return [
-        {"id": entry.id, "relative_distance": float(r), "hard": bool(r < 1)}
-        for entry, r in zip(pool.entries, relative, strict=True)
+        {"id": entry.id, "relative_distance": float(r), "hard": bool(hard)}
+        for entry, r, hard in zip(pool.entries, relative, is_hard(relative), strict=True)
     ]
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

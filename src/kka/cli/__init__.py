@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status. Errors meant for people are printed without a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        command = _parse(arguments)
+        command = parse(arguments)
         return _COMMANDS[type(command)](command)
     except UserError as error:
         print(f"kka: {error}", file=sys.stderr)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(arguments: list[str]) -> Any:
+def parse(arguments: list[str]) -> Any:
     """The command, of one of the classes in `_COMMANDS`."""
     kinds: dict[str, type] = {
         "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data,

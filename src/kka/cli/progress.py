@@ -7,6 +7,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from kka.algorithm.folder import REPORT, RunFolder, arm_name
 from kka.common.labels import STAGES, arm_label, percent
 from kka.task import Task
 
@@ -69,13 +70,13 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
                 f"Round {facts['round']}: {facts['captions']} of {facts['captions_asked']} captions; the language "
                 f"model wrote no more that were new.", markup=False,
             )  # fmt: skip
-    console.print(f"Detector: {out / 'arms' / last_arm(summary) / 'seed-0' / 'detector'}", markup=False, soft_wrap=True)
-    console.print(f"Report:   {out / 'report.html'}", markup=False, soft_wrap=True)
+    console.print(f"Detector: {RunFolder(out).detector(last_arm(summary))}", markup=False, soft_wrap=True)
+    console.print(f"Report:   {out / REPORT}", markup=False, soft_wrap=True)
 
 
 def last_arm(summary: dict[str, Any]) -> str:
     """The arm of the last round."""
-    return f"kka-{summary['rounds'][-1]['round']}"
+    return arm_name(summary["rounds"][-1]["round"])
 
 
 def _arms_table(arms: dict[str, Any], seeds: int) -> Table:

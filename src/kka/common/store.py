@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,12 @@ class Store:
                 f"or choose another --out."
             )
         if exists:
-            require_same(self._complete(read_config(self.root)), self.config, self.root)
-        else:
-            text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-            write_atomically(self.root / "config.yaml", text)
+            stored = read_config(self.root)
+            require_same(self._complete(stored), self.config, self.root)
+            if stored == self.config:
+                return  # else settings have come since it was begun
+        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        write_atomically(self.root / "config.yaml", text)
 
     def withdraw(self) -> None:
         """Take back a run that never began, so that the same folder serves a corrected configuration."""
@@ -114,6 +116,24 @@ class Store:
             work.rename(final)
             _sync(final.parent)
         return final
+
+    def fork(self, source: Path, names: Sequence[str]) -> None:
+        """Take over the stages called `names` from the run in `source`, each whole; those that are here stay.
+
+        The caller knows that this run would make them the same.
+        """
+        for name in names:
+            final = self.root / name
+            if self.done(name) or not (source / name / STAGE_FILE).is_file():
+                continue
+            work = final.with_name(f".{final.name}.part")
+            with self.guarded():
+                shutil.rmtree(work, ignore_errors=True)
+                shutil.copytree(source / name, work)
+                _sync_tree(work)
+                shutil.rmtree(final, ignore_errors=True)
+                work.rename(final)
+                _sync(final.parent)
 
     def entry(self, name: str) -> dict[str, Any]:
         """The ledger entry of a committed stage."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
 from kka.common.files import image_files
@@ -52,7 +53,7 @@ def anomaly_size(source: Path) -> int | None:
                 f"anomalies: expected the directory of a kka run, its pool.parquet, or a folder of images; got "
                 f"{source}, which {'is another file' if source.exists() else 'does not exist'}"
             )
-        if (source / "config.yaml").is_file():
+        if RunFolder(source).begun:
             raise UserError(f"anomalies: {source} is a run without a pool yet; end it: kka run --out {source} --resume")
         return None
     import pyarrow.parquet as pq
@@ -88,7 +89,7 @@ def read_anomalies(source: Path, size: int) -> Anomalies:
 
 
 def _pool_file(source: Path) -> Path | None:
-    file = source / "pool.parquet" if source.is_dir() else source
+    file = source / POOL if source.is_dir() else source
     return file if file.suffix == ".parquet" and file.is_file() else None
 
 

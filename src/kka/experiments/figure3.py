@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kka.algorithm.folder import RunFolder
 from kka.experiments.engine.cells import Row
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.drawing import COLOURS, figure
 from kka.experiments.engine.opening import open_cell_task
 from kka.experiments.engine.plan import Plan
-from kka.experiments.engine.pools import ensure_pool, fresh_of
+from kka.experiments.engine.pools import ensure_pool
 from kka.protocols import Images
 
 SHOWN = 12
@@ -31,16 +32,16 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
         task = open_cell_task(cell, place.data)
         out = ensure_pool(cell, task, place.data, place.work)
         lines = [("normals", task.normals, np.zeros(len(task.normals), dtype=bool))]
-        last = len(list(out.glob("rounds/[1-9]/scores")))
-        lines += [(f"round {number}", *_generated(out, number)) for number in range(last + 1)]
+        made = RunFolder(out)
+        lines += [(f"round {number}", *_generated(made, number)) for number in range(made.last_round + 1)]
         paths.append(folder / f"figure3-{name}.png")
         _grid(paths[-1], lines)
     return paths
 
 
-def _generated(out: Path, number: int) -> tuple[Images, np.ndarray]:
+def _generated(made: RunFolder, number: int) -> tuple[Images, np.ndarray]:
     """What round `number` generated, and which of it is hard."""
-    pool, hard = fresh_of(out, number)
+    pool, hard = made.fresh(number), made.fresh_hard(number)
     return pool.images, np.zeros(len(pool), dtype=bool) if hard is None else hard
 
 

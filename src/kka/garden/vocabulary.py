@@ -203,6 +203,8 @@ def fill(partial: Partial, rng: np.random.Generator) -> Flower:
     The same number of draws is made whatever is given, so that equal seeds vary the unsaid parts alike.
     """
     drawn = {name: choose(name, rng) for name in ATTRIBUTES if name != "second"}
+    if "second" in partial and partial["second"] == partial.get("color"):  # one color, named twice, makes no pattern
+        partial = {**partial, "second": "none", "pattern": "plain"}
     flower = {**drawn, **partial}
     pattern = choose("pattern", rng, exclude=("plain",))
     second = choose("color", rng, exclude=(flower["color"],))

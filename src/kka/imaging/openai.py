@@ -33,7 +33,7 @@ PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 class OpenAIImageModel:
     """An `ImageModel` by HTTP. `base_url` and `api_key` default to $OPENAI_BASE_URL and $OPENAI_API_KEY.
 
-    `size`: (height, width) in pixels, one that the model offers; what comes in another size is resized to it.
+    `size`: side, or (height, width), in pixels, one that the model offers; what comes in another size is resized to it.
     `workers`: requests under way at a time. `attempts`: how often one is sent when the server is busy or fails; the
     pauses between are 1, 2, 4, … seconds, or as long as the server asks. `send_seed`: send each picture's seed along,
     for servers that take one (OpenAI's own refuses it). `extra`: further fields of every request. A caption that the
@@ -46,7 +46,7 @@ class OpenAIImageModel:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        size: tuple[int, int] = (1024, 1024),
+        size: int | tuple[int, int] = (1024, 1024),
         workers: int = 4,
         attempts: int = 6,
         timeout: float = 180.0,
@@ -60,9 +60,10 @@ class OpenAIImageModel:
         self._key = api_key or os.environ.get("OPENAI_API_KEY")
         if self._key is None and self.url.startswith("https://api.openai.com"):
             raise UserError(f"openai:{model} needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
-        self.model, self.size, self.batch_size, self.attempts = model, size, workers, attempts
+        self.size = (size, size) if isinstance(size, int) else size
+        self.model, self.batch_size, self.attempts = model, workers, attempts
         self._timeout, self._send_seed, self._extra, self._sleep = timeout, send_seed, extra or {}, sleep
-        settings = json.dumps([size, send_seed, self._extra], sort_keys=True)
+        settings = json.dumps([self.size, send_seed, self._extra], sort_keys=True)
         self.identity = f"openai:{model}:{self.url}:{settings}"
 
     def draw(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Images:

@@ -126,7 +126,8 @@ def commands(run: Run) -> dict[str, str]:
             usual = default.get(name) if part is None else default.get(name, {}).get(part)
             if given == usual:
                 continue
-            flag = "--" + (name if part is None else f"{name}.{part}").replace("_", "-")
+            inside = part is not None and name != "detector_options"  # whose options stand without a prefix
+            flag = "--" + (f"{name}.{part}" if inside else part or name).replace("_", "-")
             values = given if isinstance(given, list) else [] if given is True else [given]
             options += [flag, *(shlex.quote(str(v)) for v in values)]
     name = shlex.quote(run.folder.resolve().name)

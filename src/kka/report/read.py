@@ -10,6 +10,18 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from kka.algorithm.folder import (
+    ARM_SCORES,
+    CONFIG,
+    IMAGES,
+    LATENT,
+    LEDGER,
+    SUMMARY,
+    TASK,
+    TASK_ARRAYS,
+    RunFolder,
+    arm_stage,
+)
 from kka.errors import UserError
 from kka.protocols import Images
 
@@ -91,57 +103,55 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: no summary.json, so the run is not finished, or this is no run.
     """
-    if not (folder / "summary.json").is_file():
+    if not RunFolder(folder).finished:
         raise UserError(f"report: expected a finished run with summary.json in {folder}; found none")
-    summary = _json(folder / "summary.json")
-    with np.load(folder / "task" / "task.npz", allow_pickle=False) as stored:
+    summary = _json(folder / SUMMARY)
+    with np.load(folder / TASK / TASK_ARRAYS, allow_pickle=False) as stored:
         task = {name: stored[name] for name in stored.files}
-    config_text = (folder / "config.yaml").read_text(encoding="utf-8")
+    config_text = (folder / CONFIG).read_text(encoding="utf-8")
     return Run(
         folder=folder,
         summary=summary,
         config=yaml.safe_load(config_text),
         config_text=config_text,
-        ledger=_json(folder / "ledger.json"),
+        ledger=_json(folder / LEDGER),
         normals=task["normals"],
-        representatives=tuple(_rows(folder / "rounds" / "0" / "representatives" / "representatives.jsonl")),
+        representatives=tuple(RunFolder(folder).representatives()),
         representative_images=task.get("representatives"),
-        rounds=tuple(_round(folder / "rounds", facts) for facts in summary["rounds"]),
-        arms={name: _arm(folder / "arms" / name, figures) for name, figures in summary["arms"].items()},
+        rounds=tuple(_round(RunFolder(folder), facts) for facts in summary["rounds"]),
+        arms={name: _arm(folder, name, figures) for name, figures in summary["arms"].items()},
         is_anomaly=task.get("is_anomaly"),
         seen=task.get("seen"),
     )
 
 
-def _round(rounds: Path, facts: dict[str, Any]) -> RoundRecord:
+def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
     import pyarrow.parquet as pq
 
     number = facts["round"]
-    folder = rounds / str(number)
-    # Round 0's pictures are first judged by the evaluator of round 1, with the rest of the pool.
-    judgement = rounds / "1" / "evaluator" if number == 0 else folder / "scores"
-    relative = {row["id"]: row["relative_distance"] for row in _rows(judgement / "scores.jsonl")}
-    table = pq.read_table(folder / "images" / "images.parquet", columns=["id", "caption"])
+    relative = run.judgements(number) or {}
+    images_file = run.file(number, "images", IMAGES)
+    table = pq.read_table(images_file, columns=["id", "caption"])
     return RoundRecord(
         number=number,
         facts=facts,
-        captions=tuple(row["caption"] for row in _rows(folder / "captions" / "captions.jsonl")),
+        captions=tuple(row["caption"] for row in run.captions(number)),
         pictures=tuple(
             Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]))
             for i, entry in enumerate(table.to_pylist())
         ),
-        set_aside=tuple(_rows(folder / "images" / "set_aside.jsonl")),
-        images_file=folder / "images" / "images.parquet",
+        set_aside=tuple(run.set_aside(number)),
+        images_file=images_file,
     )
 
 
-def _arm(folder: Path, figures: dict[str, Any]) -> ArmRecord:
-    seeds = range(len(figures["auroc"]["per_seed"]))
-    latent = folder / "seed-0" / "latent.npy"
+def _arm(folder: Path, name: str, figures: dict[str, Any]) -> ArmRecord:
+    seeds = [folder / arm_stage(name, k) for k in range(len(figures["auroc"]["per_seed"]))]
+    latent = seeds[0] / LATENT
     return ArmRecord(
-        name=folder.name,
+        name=name,
         figures=figures,
-        scores=tuple(np.load(folder / f"seed-{k}" / "scores.npy", allow_pickle=False) for k in seeds),
+        scores=tuple(np.load(seed / ARM_SCORES, allow_pickle=False) for seed in seeds),
         latent=np.load(latent, allow_pickle=False).astype(np.float32) if latent.is_file() else None,
     )
 
@@ -149,11 +159,3 @@ def _arm(folder: Path, figures: dict[str, Any]) -> ArmRecord:
 def _json(path: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file; none where the stage that writes it never ran."""
-    if not path.is_file():
-        return []
-    # Not splitlines(): a caption may hold characters, such as U+2028, at which that would cut.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

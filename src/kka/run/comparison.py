@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kka.algorithm.controls import noise_images, real_images
+from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, arm_name, arm_stage
 from kka.common.metrics import evaluate, mean_ci95
 from kka.common.store import Store
 from kka.deploy.train import annotate
@@ -30,13 +32,10 @@ FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 def arms(task: Task, pools: Sequence[Images], *, seed: int) -> dict[str, Images | None]:
     """Name -> the anomalies an arm trains with, controls first. Noise and real ones are as many as the first pool."""
     count = len(pools[0])
-    rng = np.random.default_rng(derive_seed(seed, "controls"))
-    noise = rng.integers(0, 256, (count, *task.normals.shape[1:]), dtype=np.uint8)
-    chosen: dict[str, Images | None] = {"none": None, "noise": noise}
-    chosen |= {f"kka-{number}": images for number, images in enumerate(pools)}
+    chosen: dict[str, Images | None] = {"none": None, "noise": noise_images(task, count, seed=seed)}
+    chosen |= {arm_name(number): images for number, images in enumerate(pools)}
     if task.knowledge is not None and len(task.knowledge.images):
-        index = rng.permutation(len(task.knowledge.images))[:count]
-        chosen["real"] = task.knowledge.images[np.sort(index)]
+        chosen["real"] = real_images(task.knowledge, count, seed=seed)
     return chosen
 
 
@@ -57,8 +56,8 @@ def compare(
     not known. Without a test set only the last pool's detectors are trained, and there are no figures.
     """
     trained = arms(task, pools, seed=seed)
-    known = {f"kka-{number}": flags for number, flags in enumerate(hard)}
-    last = f"kka-{len(pools) - 1}"
+    known = {arm_name(number): flags for number, flags in enumerate(hard)}
+    last = arm_name(len(pools) - 1)
     if task.test is None:
         trained = {last: trained[last]}
     starts: dict[int, Any] = {}
@@ -73,7 +72,7 @@ def compare(
                 task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
                 hard=known.get(name), keep=keep,
             )  # fmt: skip
-            runs.append(json.loads((folder / "metrics.json").read_text()))
+            runs.append(json.loads((folder / METRICS).read_text()))
             done += 1
         if task.test is not None:
             figures[name] = _summarise(runs)
@@ -107,23 +106,23 @@ def _train_arm(
         metrics: dict[str, float] = {}
         if task.test is not None:
             scores = model.score(task.test.images)
-            np.save(folder / "scores.npy", np.asarray(scores, dtype=np.float32))
+            np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
             metrics = evaluate(scores, task.test.is_anomaly, task.test.seen)
         if keep:
-            model.save(folder / "detector")
-            annotate(folder / "detector", task.normals)
+            model.save(folder / DETECTOR)
+            annotate(folder / DETECTOR, task.normals)
         if k == 0:
             _save_latent(model, task, folder)
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        (folder / METRICS).write_text(json.dumps(metrics, indent=1))
         return {"anomalies": 0 if anomalies is None else len(anomalies)}
 
-    return store.stage(f"arms/{name}/seed-{k}", compute)
+    return store.stage(arm_stage(name, k), compute)
 
 
 def _save_latent(model: Detector, task: Task, folder: Path) -> None:
     """The latent space of the test set, for detectors that have one: the report's t-SNE."""
     if task.test is not None and hasattr(model, "embed"):
-        np.save(folder / "latent.npy", model.embed(task.test.images).astype(np.float16))
+        np.save(folder / LATENT, model.embed(task.test.images).astype(np.float16))
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, Any]:

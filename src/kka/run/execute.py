@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
-from kka.algorithm.loop import Round, rounds
+from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name
+from kka.algorithm.loop import rounds
 from kka.algorithm.stages import sad_settings
 from kka.common.cache import ImageCache
 from kka.common.store import Store
@@ -53,24 +54,18 @@ def run(
                 store.withdraw()
             raise
         with store.guarded():
-            done = list(
-                rounds(
-                    task,
-                    language_model,
-                    image_model,
-                    config=config,
-                    store=store,
-                    cache=ImageCache(),
-                    progress=progress,
-                )
-            )
-            done[-1].pool.save(_part := out / ".pool.parquet.part")
-            _part.replace(out / "pool.parquet")
+            for done in rounds(  # noqa: B007  # the last one counts
+                task, language_model, image_model, config=config, store=store, cache=ImageCache(), progress=progress
+            ):  # fmt: skip
+                pass
+            done.pool.save(_part := out / f".{POOL}.part")
+            _part.replace(out / POOL)
+        made = RunFolder(out)
         arms = compare(
             task,
-            [r.pool.images for r in done],
+            [made.pool(number).images for number in range(config.rounds + 1)],
             build=lambda seed: _detector(config, seed),
-            hard=[hard_flags(r, store) for r in done],
+            hard=[made.hard(number) for number in range(config.rounds + 1)],
             seeds=config.seeds,
             seed=config.seed,
             store=store,
@@ -78,10 +73,10 @@ def run(
         )
         _save_sources(task, store)
         ledger = store.ledger()
-        store.write("ledger.json", json.dumps(ledger, indent=1))
-        summary = summarise(task, config, done, arms, ledger, specs)
+        store.write(LEDGER, json.dumps(ledger, indent=1))
+        summary = summarise(task, config, made, arms, ledger, specs)
         summary["wall_seconds"] = round(time.perf_counter() - started, 1)
-        store.write("summary.json", json.dumps(summary, indent=1))
+        store.write(SUMMARY, json.dumps(summary, indent=1))
         with store.guarded():
             _report(out, progress)
         return summary
@@ -115,36 +110,19 @@ def _detector(config: RunConfig, seed: int) -> Detector:
     return build_detector(config.detector, config.detector_options, base=base, seed=seed)
 
 
-def hard_flags(made: Round, store: Store) -> np.ndarray | None:
-    """Which anomalies of a round's pool are hard (Eq. 6), by their last judgement; None where there was none.
-
-    Round 0's images are first judged in round 1, before its pool changes.
-    """
-    judged = store.root / "rounds/1/evaluator/scores.jsonl"
-    if made.number == 0 and judged.is_file():
-        rows = [json.loads(line) for line in judged.read_text(encoding="utf-8").splitlines()]
-        flags = {row["id"]: row["hard"] for row in rows}
-        return np.array([flags[entry.id] for entry in made.pool.entries], dtype=bool)
-    return made.pool.hard if all(entry.history for entry in made.pool.entries) else None
-
-
 def summarise(
     task: Task,
     config: RunConfig,
-    done: list[Round],
+    made: RunFolder,
     arms: dict[str, Any],
     ledger: dict[str, Any],
     specs: tuple[str, str],
 ) -> dict[str, Any]:
     """What summary.json holds: everything but the times is a function of the configuration and the data."""
     facts = []
-    for r in done:
-        auroc = arms.get(f"kka-{r.number}", {}).get("auroc", {})
-        facts.append({**r.facts, "auroc": auroc.get("mean"), "ci95": auroc.get("ci95")})
-    if len(done) > 1:  # round 0's images are first judged by the evaluator of round 1
-        facts[0]["hard_share_fresh"] = facts[0]["hard_share_pool"] = done[1].facts["hard_share_before"]
-    else:
-        facts[0]["hard_share_fresh"] = facts[0]["hard_share_pool"] = None
+    for number in range(config.rounds + 1):
+        auroc = arms.get(arm_name(number), {}).get("auroc", {})
+        facts.append({**made.facts(number).as_dict(), "auroc": auroc.get("mean"), "ci95": auroc.get("ci95")})
     return {
         "task": {
             "name": task.name,
@@ -174,17 +152,16 @@ def _save_sources(task: Task, store: Store) -> None:
 
     def compute(folder: Path) -> dict[str, Any]:
         shown = np.linspace(0, len(task.normals) - 1, min(24, len(task.normals))).round().astype(int)
-        chosen = (store.root / "rounds/0/representatives/representatives.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(line)["normal"] for line in chosen.splitlines()]
+        rows = [row["normal"] for row in RunFolder(store.root).representatives()]
         arrays: dict[str, np.ndarray] = {"normals": task.normals[shown], "representatives": task.normals[rows]}
         if task.test is not None:
             arrays |= {"is_anomaly": task.test.is_anomaly, "kinds": np.array(task.test.kinds)}
             if task.test.seen is not None:
                 arrays["seen"] = task.test.seen
-        np.savez_compressed(folder / "task.npz", **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(folder / TASK_ARRAYS, **arrays)  # type: ignore[arg-type]
         return {}
 
-    store.stage("task", compute)
+    store.stage(TASK, compute)
 
 
 def _report(out: Path, progress: Progress | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.prompts import build_prompt
 from kka.common.cache import cache_folder, pixel_hash
-from kka.config import RunConfig
+from kka.config import LanguageOptions, RunConfig
 from kka.errors import UserError
 from kka.imaging import build_image_model
 from kka.language import build_language_model
@@ -47,10 +47,26 @@ def build_language(spec: str, config: RunConfig, task: Task, progress: Progress 
         spec = f"hf:{corpus_model(task, progress)}"
     options: dict[str, Any] = dataclasses.asdict(config.language)
     if spec.partition(":")[0] == "openai":  # a remote model is neither tuned nor loaded
-        options = {name: options[name] for name in ("temperature", "top_p", "max_new_tokens")}
+        _refuse_unknown(spec, config.language)
+        options = {name: options[name] for name in REMOTE}
     return build_language_model(spec, progress=progress, **options) if _local(spec) else build_language_model(
         spec, **options
     )
+
+
+REMOTE = ("temperature", "top_p", "max_new_tokens")
+"""The language options that a remote model has."""
+
+
+def _refuse_unknown(spec: str, given: LanguageOptions) -> None:
+    """Raises UserError for an option that is set and that a remote model would silently leave aside."""
+    usual = LanguageOptions()
+    wanted, default = dataclasses.asdict(given), dataclasses.asdict(usual)
+    if unknown_here := [name for name in wanted if wanted[name] != default[name] and name not in REMOTE]:
+        raise UserError(
+            f"language.{unknown_here[0]}: a remote language model is neither tuned nor loaded here, so {spec} has only "
+            f"{', '.join(REMOTE)}; got {wanted[unknown_here[0]]!r}. Leave it out."
+        )
 
 
 def _local(spec: str) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
+from kka.algorithm.controls import noise_images, real_images
+from kka.algorithm.folder import RunFolder
 from kka.common.images import first_few
 from kka.common.metrics import evaluate
 from kka.detectors import configure_detector, fit_detector
@@ -18,11 +20,11 @@ from kka.detectors.backbones import RANDOM, BackboneOptions
 from kka.experiments.engine.cells import BACKBONED, Cell
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.opening import open_cell_task
-from kka.experiments.engine.pools import ensure_pool, fresh_of, generated_by, pool_of
+from kka.experiments.engine.pools import ensure_pool, generated_by
 from kka.experiments.engine.tasks import SCALES, dataset
 from kka.protocols import Detector, Images
 from kka.seeding import derive_seed
-from kka.task import Knowledge, Task
+from kka.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +66,21 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
         BusyError: another process is making the pool.
     """
     count = dataset(cell.dataset).initial
-    rng = np.random.default_rng(derive_seed(cell.seed, "controls"))
     if cell.arm == "none":
         return Anomalies(images=None)
     if cell.arm == "noise":
-        return Anomalies(images=rng.integers(0, 256, (count, *task.normals.shape[1:]), dtype=np.uint8))
+        return Anomalies(images=noise_images(task, count, seed=cell.seed))
     assert task.knowledge is not None
     if cell.arm == "real":
-        return Anomalies(images=_real(task.knowledge, count, rng))
+        return Anomalies(images=real_images(task.knowledge, count, seed=cell.seed))
     assert cell.round is not None
     out = ensure_pool(cell, task, place.data, place.work)
-    pool, hard = pool_of(out, cell.round)
+    made = RunFolder(out)
+    pool, hard = made.pool(cell.round), made.hard(cell.round)
     kind = cell.arm.partition("-")[0]
     if kind == "real":
-        return Anomalies(images=_real(task.knowledge, len(pool), rng))
+        return Anomalies(images=real_images(task.knowledge, len(pool), seed=cell.seed))
+    rng = np.random.default_rng(derive_seed(cell.seed, "controls"))
     if kind == "any":
         return _any(out, cell.round, len(pool), rng)
     kept = slice(cell.first)  # all, or the first so many: captions come in the order of the prompts, so shuffled
@@ -86,14 +89,10 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
     return Anomalies(images=pool.images[order], hard=None if hard is None else hard[order], generated=generated)
 
 
-def _real(knowledge: Knowledge, count: int, rng: np.random.Generator) -> Images:
-    """Real images of the known classes at random; of more the first are the same."""
-    return knowledge.images[np.sort(rng.permutation(len(knowledge.images))[:count])]
-
-
 def _any(out: Path, last: int, count: int, rng: np.random.Generator) -> Anomalies:
     """The first generation, and random ones of what the rounds up to `last` drew, hard or not."""
-    parts = [fresh_of(out, number) for number in range(last + 1)]
+    made = RunFolder(out)
+    parts = [(made.fresh(number), made.fresh_hard(number)) for number in range(last + 1)]
     first, everything = len(parts[0][0]), sum(len(pool) for pool, _ in parts)
     later = first + rng.permutation(everything - first)[: count - first]
     chosen = np.concatenate([np.arange(first), np.sort(later)])

@@ -7,15 +7,12 @@ import dataclasses
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kka.algorithm.folder import RunFolder, stage_name
 from kka.algorithm.loop import rounds
-from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import ImageCache
 from kka.common.store import Store, differences, read_config, write_atomically
 from kka.config import RunConfig
@@ -31,10 +28,12 @@ from kka.run.models import build_images, build_language
 from kka.task import Task
 
 ROUNDS = 3
-SHARED = ("rounds/0", *(f"rounds/1/{stage}" for stage in ("evaluator", "dpo", "captions", "images", "scores")))
+ROUND_0 = tuple(stage_name(0, stage) for stage in ("representatives", "captions", "images"))
+JUDGED = (*ROUND_0, stage_name(1, "evaluator"))
+BEFORE_POOL = (*JUDGED, *(stage_name(1, stage) for stage in ("dpo", "captions", "images", "scores")))
 """What comes before the pool of round 1: the same whatever enters that pool."""
-AFTER = {"mode": len(SHARED), "max_hard_share": len(SHARED), "per_round": len(SHARED), "steer": 2}
-"""Setting -> how many of SHARED do not depend on it. Of any other setting nothing is taken to be independent."""
+UNTOUCHED = {"mode": BEFORE_POOL, "max_hard_share": BEFORE_POOL, "per_round": BEFORE_POOL, "steer": JUDGED}
+"""Setting -> the stages that do not depend on it. Of any other setting nothing is taken to be independent."""
 SMOKE: dict[str, Any] = {
     "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
 }  # fmt: skip
@@ -75,9 +74,11 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
 
 
 def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
-    """The first stages of another run that this one would make the same."""
+    """The stages of another run that this one would make the same; of a run with the same settings none are asked."""
     names = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(other, f.name)]
-    return SHARED[: min((AFTER.get(name, 0) for name in names), default=0)]
+    if not names:
+        return ()
+    return tuple(stage for stage in BEFORE_POOL if all(stage in UNTOUCHED.get(name, ()) for name in names))
 
 
 def _key(cell: Cell, mode: str) -> str:
@@ -110,23 +111,19 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         # mode add follows rep with the same settings; a variant in mode rep follows the default settings
         usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="" if config.mode == "rep" else cell.variant)
         shared = _shared_stages(config, pool_config(usual, data, work))
-        if shared and not (out / "config.yaml").is_file():
-            first = ensure_pool(usual, task, data, work)
-            for stage in shared:
-                if (first / stage).is_dir():
-                    shutil.copytree(first / stage, out / stage, dirs_exist_ok=True)
-            _adopt(out, config)
-        begun = (out / "config.yaml").is_file()
+        begun = RunFolder(out).begun
+        first = ensure_pool(usual, task, data, work) if shared and not begun else None
         with Store(out, config.as_dict(), resume=begun, complete=lambda old: _here(old, config, own=own)) as store:
-            _adopt(out, config)  # with the settings that have come since it was begun
+            if first is not None:
+                store.fork(first, shared)
             write_atomically(out / DATA, made_from + "\n")
             spec = "bank:train" if config.images == "auto" else config.images
             model, writer = build_images(spec, config, task), build_language(config.lm, config, task)
             facts = []
-            for number, made in enumerate(rounds(task, writer, model, config=config, store=store, cache=ImageCache())):
-                facts.append(made.facts)
-                drawn = AnomalyPool.load(out / f"rounds/{number}/images/images.parquet").images
-                check_images(task, {f"round {number}": drawn})  # before the next evaluator trains with them
+            for made in rounds(task, writer, model, config=config, store=store, cache=ImageCache()):
+                facts.append(made.facts.as_dict())
+                drawn = RunFolder(out).fresh(made.number).images
+                check_images(task, {f"round {made.number}": drawn})  # before the next evaluator trains with them
         write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
         write_atomically(out / "done", "")
     return out
@@ -170,7 +167,7 @@ def _own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
 
 def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: bool) -> None:
     """A pool of other settings or other data under the same name must not pass for this one."""
-    if not (out / "config.yaml").is_file():
+    if not RunFolder(out).begun:
         return
     if (out / DATA).is_file() and (out / DATA).read_text().strip() != made_from:
         raise UserError(
@@ -193,36 +190,6 @@ def _here(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, 
     return RunConfig.from_dict(stored | lies).as_dict()
 
 
-def _adopt(out: Path, config: RunConfig) -> None:
-    import yaml
-
-    write_atomically(out / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True))
-
-
-def pool_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
-    """The pool after round `number`, and which of its images are hard by the last judgement.
-
-    Round 0's are judged by round 1's evaluator. None where nothing has judged them.
-    """
-    if number:
-        pool = AnomalyPool.load(out / f"rounds/{number}/pool/pool.parquet")
-        return pool, pool.hard
-    pool, judged = AnomalyPool.load(out / "rounds/0/images/images.parquet"), out / "rounds/1/evaluator/scores.jsonl"
-    if not judged.is_file():
-        return pool, None
-    rows = [json.loads(line) for line in judged.read_text(encoding="utf-8").splitlines()]
-    return pool, np.array([row["hard"] for row in rows], dtype=bool)
-
-
-def fresh_of(out: Path, number: int) -> tuple[AnomalyPool, np.ndarray | None]:
-    """What round `number` generated, whether it entered the pool or not, and which of it is hard; None: not judged."""
-    if number == 0:
-        return pool_of(out, 0)
-    rows = (out / f"rounds/{number}/scores/scores.jsonl").read_text(encoding="utf-8").splitlines()
-    hard = np.array([json.loads(row)["hard"] for row in rows], dtype=bool)
-    return AnomalyPool.load(out / f"rounds/{number}/images/images.parquet"), hard
-
-
 def generated_by(out: Path, number: int) -> int:
     """Images made up to and in round `number`, whether they entered the pool or not."""
-    return sum(json.loads((out / f"rounds/{r}/images/stage.json").read_text())["images"] for r in range(number + 1))
+    return sum(RunFolder(out).images_made(r) for r in range(number + 1))

@@ -1,0 +1,159 @@
+"""A run's folder: the only file that knows its paths and what lies in them.
+
+It stands here and not above, as the stages of Algorithm 1 and the report both need it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from kka.algorithm.facts import RoundFacts
+from kka.algorithm.hardness import is_hard
+from kka.algorithm.pool import AnomalyPool, read_lineage
+from kka.common.files import read_jsonl
+from kka.common.store import STAGE_FILE
+
+CONFIG, SUMMARY, LEDGER, REPORT, POOL = "config.yaml", "summary.json", "ledger.json", "report.html", "pool.parquet"
+"""At the top of the folder."""
+REPRESENTATIVES, CAPTIONS, IMAGES, SET_ASIDE = (
+    "representatives.jsonl", "captions.jsonl", "images.parquet", "set_aside.jsonl",
+)  # fmt: skip
+SCORES, PAIRS, TUNING, ADAPTER = "scores.jsonl", "pairs.jsonl", "dpo.json", "adapter"
+"""In the folders of a round's stages."""
+ARM_SCORES, METRICS, LATENT, DETECTOR = "scores.npy", "metrics.json", "latent.npy", "detector"
+"""In the folder of one detector of an arm."""
+TASK, TASK_ARRAYS = "task", "task.npz"
+"""The stage, and the file in it, with what the report needs of the task."""
+STAGES = ("evaluator", "dpo", "captions", "images", "scores", "pool")
+"""Of a round from 1 on, in their order. Round 0 has representatives, captions and images."""
+
+
+def stage_name(number: int, stage: str) -> str:
+    """The name in the store of a stage of round `number`."""
+    return f"rounds/{number}/{stage}"
+
+
+def arm_name(number: int) -> str:
+    """The arm that trains with the pool after round `number`."""
+    return f"kka-{number}"
+
+
+def arm_stage(arm: str, k: int) -> str:
+    """The name in the store of the k-th detector of an arm."""
+    return f"arms/{arm}/seed-{k}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run has stored so far in the folder `root`."""
+
+    root: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its summary."""
+        return (self.root / SUMMARY).is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run at all."""
+        return (self.root / CONFIG).is_file()
+
+    @property
+    def last_round(self) -> int:
+        """The last round whose pictures are judged and whose pool stands; 0 before any."""
+        number = 0
+        while self._done(number + 1, "pool"):
+            number += 1
+        return number
+
+    def file(self, number: int, stage: str, name: str) -> Path:
+        """A file of a stage of round `number`."""
+        return self.root / stage_name(number, stage) / name
+
+    def representatives(self) -> list[dict[str, Any]]:
+        """The normals whose captions are in the prompts (Eq. 2): `normal` (index), `caption`, `prompt`."""
+        return read_jsonl(self.file(0, "representatives", REPRESENTATIVES))
+
+    def captions(self, number: int) -> list[dict[str, Any]]:
+        """What round `number` wrote: `caption`, `prompt`, `seed`."""
+        return read_jsonl(self.file(number, "captions", CAPTIONS))
+
+    def set_aside(self, number: int) -> list[dict[str, Any]]:
+        """The pictures of round `number` that cannot be used: `caption`, `reason`."""
+        return read_jsonl(self.file(number, "images", SET_ASIDE))
+
+    def images_made(self, number: int) -> int:
+        """How many usable pictures round `number` made, whether they entered the pool or not."""
+        return int(self._entry(number, "images")["images"])
+
+    def fresh(self, number: int) -> AnomalyPool:
+        """What round `number` generated, whether it entered the pool or not, unjudged."""
+        return AnomalyPool.load(self.file(number, "images", IMAGES))
+
+    def judgements(self, number: int) -> dict[str, float] | None:
+        """Id -> relative distance of what round `number` generated, at its first judgement; None: not judged yet.
+
+        Round 0 has no evaluator: its pictures are first judged by round 1's, before the pool changes.
+        """
+        file = self.file(1, "evaluator", SCORES) if number == 0 else self.file(number, "scores", SCORES)
+        if not file.is_file():
+            return None
+        return {row["id"]: row["relative_distance"] for row in read_jsonl(file)}
+
+    def fresh_hard(self, number: int) -> Bool[np.ndarray, "n"] | None:
+        """Which of `fresh(number)` are hard (Eq. 6); None where nothing judged them."""
+        judged = self.judgements(number)
+        if judged is None:
+            return None
+        return is_hard(np.array([judged[entry.id] for entry in self.fresh(number).entries], dtype=np.float64))
+
+    def pool(self, number: int) -> AnomalyPool:
+        """The pool after round `number`; after round 0 it is what was generated."""
+        return self.fresh(0) if number == 0 else AnomalyPool.load(self.file(number, "pool", POOL))
+
+    def hard(self, number: int) -> Bool[np.ndarray, "n"] | None:
+        """Which of `pool(number)` are hard by the last judgement; None where nothing judged them."""
+        return self.fresh_hard(0) if number == 0 else self.pool(number).hard
+
+    def facts(self, number: int) -> RoundFacts:
+        """The figures of round `number`, from what is stored by now: round 0 is judged in round 1."""
+        captions = self._entry(number, "captions")
+        lineage = read_lineage(self.file(number, "images", IMAGES) if number == 0 else self.file(number, "pool", POOL))
+        fresh = _share_hard((self.judgements(number) or {}).values())
+        counts = {
+            "captions": captions["captions"], "captions_asked": captions["asked"], "pool_size": len(lineage),
+            "generated": self.images_made(number), "set_aside": self._entry(number, "images")["set_aside"],
+        }  # fmt: skip
+        if number == 0:
+            return RoundFacts(round=0, **counts, hard_share_fresh=fresh, hard_share_pool=fresh)
+        before = [row["relative_distance"] for row in read_jsonl(self.file(number, "evaluator", SCORES))]
+        return RoundFacts(
+            round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
+            hard_share_pool=_share_hard(entry.relative for entry in lineage),
+            entered=sum(entry.round == number for entry in lineage),
+            dpo=json.loads(self.file(number, "dpo", TUNING).read_text(encoding="utf-8")),
+        )  # fmt: skip
+
+    def detector(self, arm: str, k: int = 0) -> Path:
+        """Where the detector that a run keeps lies."""
+        return self.root / arm_stage(arm, k) / DETECTOR
+
+    def _entry(self, number: int, stage: str) -> dict[str, Any]:
+        """What the ledger says of a stage of round `number`."""
+        entry: dict[str, Any] = json.loads(self.file(number, stage, STAGE_FILE).read_text(encoding="utf-8"))
+        return entry
+
+    def _done(self, number: int, stage: str) -> bool:
+        return self.file(number, stage, STAGE_FILE).is_file()
+
+
+def _share_hard(relative: Iterable[float]) -> float | None:
+    """The share of relative distances that are hard (Eq. 6); None of none."""
+    values = np.fromiter(relative, dtype=np.float64)
+    return float(is_hard(values).mean()) if len(values) else None
