@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 # Shorter training than the default's 40 epochs, so that two cores need three minutes.
 demo: $(INSTALLED)  ## The main job on the embedded world
-	$(BIN)/kka run --sad.epochs 25 --sad.milestones 18
+	$(BIN)/kka run --sad.epochs 25
 
 test: $(INSTALLED)  ## The tests: CPU, offline
 	$(BIN)/pytest -q

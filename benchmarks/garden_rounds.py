@@ -17,9 +17,10 @@ import numpy as np
 from kka.cli.progress import arm_label
 from kka.common.metrics import mean_ci95
 from kka.common.store import write_atomically
-from kka.config import RunConfig, SADOptions
+from kka.config import RunConfig
 from kka.experiments.engine.summary import written
 from kka.run.execute import run
+from kka.settings.deep_sad import DeepSADSettings
 
 OUT = Path(__file__).parent / "results" / "garden_rounds.json"
 KINDS = ("windflower", "marigold", "daisy", "pansy", "starflower")
@@ -35,7 +36,7 @@ def run_all(kinds: list[str], seeds: int, work: Path) -> list[dict]:
             if (kind, seed) in done:
                 continue
             config = RunConfig(
-                normal=(kind,), rounds=3, seed=seed, seeds=2, sad=SADOptions(epochs=25, milestones=(18,))
+                normal=(kind,), rounds=3, seed=seed, seeds=2, sad=DeepSADSettings(epochs=25)
             )
             out = work / f"{kind}-{seed}"
             summary = run(config, out, resume=(out / "config.yaml").is_file())

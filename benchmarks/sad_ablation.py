@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from kka.algorithm.deep_sad import DeepSADSettings
 from kka.algorithm.folder import RunFolder
 from kka.common.metrics import auroc, mean_ci95
 from kka.common.store import write_atomically
@@ -26,6 +25,7 @@ from kka.experiments.engine.pools import ROUNDS, ensure_pool
 from kka.experiments.engine.summary import written
 from kka.protocols import Images
 from kka.seeding import derive_seed
+from kka.settings.deep_sad import DeepSADSettings
 from kka.task import Task
 
 OUT = Path(__file__).parent / "results" / "sad_ablation.json"

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from sad_ablation import TASKS, parsed
 
-from kka.algorithm.deep_sad import DeepSADSettings
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.metrics import auroc, mean_ci95
@@ -27,6 +26,7 @@ from kka.experiments.engine.pools import ROUNDS, ensure_pool
 from kka.experiments.engine.summary import written
 from kka.protocols import Images
 from kka.seeding import derive_seed
+from kka.settings.deep_sad import DeepSADSettings
 from kka.task import Task
 
 OUT = Path(__file__).parent / "results" / "selection.json"

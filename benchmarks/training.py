@@ -26,9 +26,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from kka.algorithm.deep_sad import DeepSADSettings, deep_sad_loss, pretrain, train_deep_sad
+from kka.algorithm.deep_sad import deep_sad_loss, pretrain, train_deep_sad
 from kka.common.device import autocast_dtype, choose_device
 from kka.data import open_task
+from kka.settings.deep_sad import DeepSADSettings
 
 EPOCHS = 6
 WHOLE_FIT = 40

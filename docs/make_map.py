@@ -26,6 +26,7 @@ ROOMS = {
     "garden": "The embedded world",
     "algorithm": "Algorithm 1 and its equations",
     "common": "What everything stands on",
+    "settings": "Settings",
 }
 _END = re.compile(r"(?<!\bal)(?<!\bEq)(?<!\bFig)(?<!\bcf)(?<!\be\.g)(?<!\bi\.e)[.](?=\s|$)|:?\n\n")
 """Where a sentence ends: not after "et al.", "Eq." and their like."""

@@ -19,9 +19,10 @@ from unittest import mock
 
 import numpy as np
 
-from kka.config import RunConfig, SADOptions
+from kka.config import RunConfig
 from kka.errors import UserError
 from kka.protocols import DPOReport, Images, PreferencePair
+from kka.settings.deep_sad import DeepSADSettings
 from kka.task import Knowledge, Task, TestSet
 
 COLORS = {
@@ -178,7 +179,7 @@ FAST = RunConfig(
     autoencoder_epochs=1,
     quantile=0.6,
     seeds=1,
-    sad=SADOptions(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32"),
+    sad=DeepSADSettings(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32"),
 )
 """A whole run in a few seconds."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src"
 FILES = sorted((SOURCE / "kka").rglob("*.py"))
 ROOMS = (
-    "errors", "seeding", "protocols", "task", "config", "common", "algorithm", "garden", "language", "data",
+    "errors", "seeding", "settings", "protocols", "task", "config", "common", "algorithm", "garden", "language", "data",
     "imaging", "detectors", "deploy", "report", "run", "experiments", "cli",
 )  # fmt: skip
 """From the ground up: a room imports those before it. (`kka/__init__.py` names its public parts lazily.)"""
@@ -75,7 +75,7 @@ def test_the_algorithm_knows_protocols_alone() -> None:
     own = [file for module, file in MODULES.items() if room_of(module) == "algorithm"]
     assert len(own) > 10
     known = {room_of(target) for file in own for target in imports(file) if target.startswith("kka.")}
-    assert known <= {"algorithm", "common", "protocols", "task", "config", "errors", "seeding"}
+    assert known <= {"algorithm", "common", "protocols", "task", "config", "errors", "seeding", "settings"}
 
 
 def test_a_library_is_imported_in_one_room() -> None:

@@ -151,7 +151,7 @@ def test_the_garden_with_a_backbone_and_maps(tmp_path: Path, capsys: pytest.Capt
         (["--preset", "gpu"], "unknown preset of sad: expected one of cpu, published, small"),
         (["--set", "epoch=3"], "unknown setting of sad"),
         (["--set", "epochs"], "expected name=value"),
-        (["--set", "epochs=0"], "epochs: expected at least 1; got 0"),
+        (["--set", "epochs=0"], "expected epochs to be greater than or equal to 1; got '0'"),
         (["--backbone", "resnet18"], "leave --backbone out"),
         (["--detector", "simplenet", "--backbone", "mobilenetv2_035", "--backbone-weights", "no.safetensors"],
          "which does not exist"),

@@ -86,7 +86,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     for wrong in ("mode=rep", "seed=9", "unseen=0", "rounds=1", "foo=1"):
         with pytest.raises(UserError, match="unknown setting of an experiment's loop"):
             run_experiment(command(tmp_path, "table3", loop=(wrong,)))
-    values = (("lm", "expected setting=value"), ("prompt=a, b", "without commas"), ("initial=0", "initial >= 1"))
+    values = (("lm", "expected setting=value"), ("prompt=a, b", "without commas"), ("initial=0", "expected initial to"))
     for wrong, told in values:
         with pytest.raises(UserError, match=told):
             run_experiment(command(tmp_path, "table3", loop=(wrong,)))

@@ -1,20 +1,22 @@
 """The configuration."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
-from kka.algorithm.deep_sad import DeepSADSettings
-from kka.algorithm.stages import sad_settings
-from kka.config import DetectorOptions, LanguageOptions, RunConfig, SADOptions
+from kka.config import DetectorOptions, RunConfig
+from kka.detectors.sad import SAD
 from kka.errors import UserError
+from kka.settings.deep_sad import DeepSADSettings
+from kka.settings.drawing import DrawingSettings
+from kka.settings.language import LanguageSettings
 
 OTHER = RunConfig(
     data="./my photos/ä", normal=("077", "no"), unseen=0.5, describe="a photo of: a bracket", domain=None, size=96,
     rounds=0, mode="add", max_hard_share=1.0, quantile=1.0, folds=1, representatives=3, seed=2**31,
-    language=LanguageOptions(dpo_learning_rate=1e-5, top_p=1.0), sad=SADOptions(milestones=(), weight_decay=5e-7),
+    language=LanguageSettings(dpo_learning_rate=1e-5, top_p=1.0), sad=DeepSADSettings(milestones=(), weight_decay=5e-7),
     detector_options=DetectorOptions(set=("epochs=3",), backbone="resnet18", backbone_mean=(0.5,)),
 )  # fmt: skip
 
@@ -54,7 +56,7 @@ def test_errors_name_the_field_and_the_value(field: str, value: Any) -> None:
 def test_deep_sad_is_checked_before_the_run(field: str, value: Any) -> None:
     """Hours of captions and pictures must not precede "epochs: expected at least 1"."""
     with pytest.raises(UserError) as caught:
-        SADOptions(**{field: value})
+        DeepSADSettings(**{field: value})
     assert str(caught.value).endswith(f"got sad.{field} = {value!r}")
 
 
@@ -94,11 +96,23 @@ def test_a_setting_needs_a_value() -> None:
         DetectorOptions(set=("epochs",))
 
 
-def test_deep_sad_settings_take_all_options() -> None:
-    """The options and the settings are two classes, so that --help needs no torch: every option must arrive."""
-    config = RunConfig(sad=SADOptions(epochs=7, milestones=(3,), eta=0.5, batch_size=8, pretrain_epochs=2))
-    made = sad_settings(config)
-    for f in dataclasses.fields(SADOptions):
-        assert getattr(made, f.name) == getattr(config.sad, f.name)
-    for f in dataclasses.fields(SADOptions):  # and by default they are the same
-        assert getattr(SADOptions(), f.name) == getattr(DeepSADSettings(), f.name)
+def test_milestones_of_older_files_are_epochs() -> None:
+    """Runs and detectors from before milestones were shares must go on as they were."""
+    plain = RunConfig().as_dict()
+    old = plain | {"sad": plain["sad"] | {"epochs": 15, "milestones": [11]}}
+    read = RunConfig.from_dict(old).sad
+    assert read.falls == (11,) and RunConfig.from_dict(RunConfig.from_dict(old).as_dict()).sad == read
+    assert [DeepSADSettings(epochs=n).falls for n in (40, 25, 15)] == [(30,), (18,), (11,)]
+    assert SAD.PRESETS["published"].falls == (50,) and SAD.PRESETS["cpu"].falls == (18,)
+
+
+@pytest.mark.parametrize("kind", [RunConfig, DeepSADSettings, LanguageSettings, DrawingSettings])
+def test_no_number_is_infinite_or_none(kind: Any) -> None:
+    """A NaN that passes a check ends as a verdict "normal"."""
+    numbers = [f.name for f in dataclasses.fields(kind) if "float" in str(get_type_hints(kind)[f.name])]
+    assert numbers
+    for name in numbers:
+        for value in (float("nan"), float("inf"), -float("inf")):
+            given = (value,) if name == "milestones" else value
+            with pytest.raises(UserError, match=name):
+                kind(**{name: given})

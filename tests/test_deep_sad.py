@@ -13,7 +13,6 @@ from torch import nn
 import kka.algorithm.deep_sad as module
 from kka.algorithm.deep_sad import (
     DeepSAD,
-    DeepSADSettings,
     LeNet,
     centre_of,
     deep_sad_loss,
@@ -26,6 +25,7 @@ from kka.algorithm.deep_sad import (
 from kka.common.device import autocast_dtype, choose_device
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings.deep_sad import DeepSADSettings
 from reference import deep_sad as reference
 
 QUICK = DeepSADSettings(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32", device="cpu")
@@ -205,7 +205,8 @@ def test_learning_rate_falls_at_the_milestones(monkeypatch: pytest.MonkeyPatch) 
         torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
     )
     settings = DeepSADSettings(
-        epochs=4, pretrain_epochs=0, milestones=(1, 3), learning_rate=1e-2, batch_size=8, precision="fp32", device="cpu"
+        epochs=4, pretrain_epochs=0, milestones=(0.25, 0.75), learning_rate=1e-2, batch_size=8, precision="fp32",
+        device="cpu",
     )
     train_deep_sad(pictures(8), settings=settings, seed=0)
     assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4])
@@ -335,6 +336,8 @@ def test_devices_and_precision() -> None:
     cpu = choose_device("cpu")
     assert cpu.type == "cpu" and choose_device("auto").type in ("cpu", "cuda", "mps")
     assert autocast_dtype("fp32", cpu) is None and autocast_dtype("bf16", cpu) is torch.bfloat16
+    assert autocast_dtype("auto", cpu) is None  # on a CPU that has bf16 too: one command, one result
+    assert autocast_dtype("auto", torch.device("cuda")) is torch.bfloat16
     settings = DeepSADSettings(epochs=1, pretrain_epochs=0, milestones=(), precision="bf16", device="cpu")
     model = train_deep_sad(pictures(6), settings=settings, seed=0)
     assert all(v.dtype is torch.float32 for k, v in model.network.state_dict().items() if "tracked" not in k)
@@ -343,10 +346,10 @@ def test_devices_and_precision() -> None:
 
 def test_errors_are_for_people() -> None:
     """A wrong number from the command line must not end in a traceback."""
-    from kka.config import SADOptions
+    from kka.settings.deep_sad import DeepSADSettings
 
     with pytest.raises(UserError, match=r"sad\.epochs"):
-        SADOptions(epochs=0)
+        DeepSADSettings(epochs=0)
 
 
 def test_an_epoch_with_few_normals() -> None:

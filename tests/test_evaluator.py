@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import kka.algorithm.evaluator as module
-from kka.algorithm.deep_sad import DeepSADSettings
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings.deep_sad import DeepSADSettings
 
 QUICK = DeepSADSettings(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32", device="cpu")
 

@@ -9,11 +9,12 @@ import pytest
 from fakes import small_task
 from kka.algorithm.captions import write_captions
 from kka.algorithm.prompts import build_prompt
-from kka.config import LanguageOptions, RunConfig
+from kka.config import RunConfig
 from kka.errors import UserError
 from kka.language import GARDEN_LM, LANGUAGE_MODELS, build_language_model
 from kka.protocols import TunableLanguageModel
 from kka.run.models import build_language
+from kka.settings.language import LanguageSettings
 from language_fakes import save_tiny_model
 
 
@@ -78,9 +79,9 @@ def test_a_remote_model_refuses_what_it_does_not_have(
 ) -> None:
     """An option that is silently left aside is taken to have worked."""
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
-    config = RunConfig(language=LanguageOptions(**{option: value}))
+    config = RunConfig(language=LanguageSettings(**{option: value}))
     with pytest.raises(
         UserError, match=rf"language\.{option}: .*openai:any has only temperature, top_p, max_new_tokens"
     ):
         build_language("openai:any", config, small_task())
-    build_language("openai:any", RunConfig(language=LanguageOptions(temperature=0.5)), small_task())
+    build_language("openai:any", RunConfig(language=LanguageSettings(temperature=0.5)), small_task())

@@ -11,7 +11,6 @@ from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, c
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.loop import rounds
 from kka.algorithm.pool import AnomalyPool
-from kka.algorithm.stages import sad_settings
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.errors import UserError
@@ -309,7 +308,7 @@ def test_detectors_get_what_they_take(tmp_path: Path, monkeypatch: pytest.Monkey
             calls.append((count, tuple(captions), None if hard is None else hard.tolist()))
             return super().fit(normals, anomalies)
 
-    monkeypatch.setitem(DETECTORS, "curious", lambda **options: Curious(settings=sad_settings(QUICK), **options))
+    monkeypatch.setitem(DETECTORS, "curious", lambda **options: Curious(settings=QUICK.sad, **options))
     run_fake(replace(QUICK, detector="curious", quantile=0.5), tmp_path / "run")
     assert {captions for _, captions, _ in calls} == {small_task().captions}
     none, noise, first, last, real = (hard for _, _, hard in calls)

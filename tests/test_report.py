@@ -17,12 +17,14 @@ import yaml
 
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.cli.progress import percent
-from kka.config import DetectorOptions, LanguageOptions, RunConfig, SADOptions
+from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 from kka.report import analysis, write_report
 from kka.report.figures import apart, histogram, is_wide
 from kka.report.html import commands, cost_rows, headline
 from kka.report.read import read_run
+from kka.settings.deep_sad import DeepSADSettings
+from kka.settings.language import LanguageSettings
 
 NASTY = '<script>alert(1)</script> & "a" <b>rosé</b> 花 {{ 7 * 7 }} $x^2$ \u2028 end'
 TEST = np.repeat([False, True], [16, 48])
@@ -327,7 +329,8 @@ def test_printed_command_gives_the_same_configuration(tmp_path: Path) -> None:
 
     settings: dict[str, Any] = dict(
         data="my photos/été", normal=("77", "pink rose"), describe="a photo of a 'bolt'", unseen=0.25, mode="add",
-        language=LanguageOptions(load_in_4bit=True, dpo_learning_rate=1e-3), sad=SADOptions(milestones=(5, 10)),
+        language=LanguageSettings(load_in_4bit=True, dpo_learning_rate=1e-3),
+        sad=DeepSADSettings(milestones=(0.125, 0.25)),
         detector="simplenet",
         detector_options=DetectorOptions(
             preset="cpu", set=("epochs=3", "noise=0.5"), backbone="mobilenetv2_100", backbone_weights="random",

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kka.algorithm.deep_sad import DeepSADSettings
 from kka.detectors import DETECTORS, build_detector, load_detector
 from kka.detectors.sad import SAD
 from kka.errors import UserError
 from kka.protocols import Detector, Images
+from kka.settings.deep_sad import DeepSADSettings
 
 QUICK = DeepSADSettings(epochs=1, pretrain_epochs=1, milestones=(), precision="fp32", device="cpu")
 

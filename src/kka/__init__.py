@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AnomalyPool": "kka.algorithm.pool",
-    "DeepSADSettings": "kka.algorithm.deep_sad",
+    "DeepSADSettings": "kka.settings.deep_sad",
     "RunConfig": "kka.config",
     "SAD": "kka.detectors.sad",
     "Store": "kka.common.store",

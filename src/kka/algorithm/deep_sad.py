@@ -6,7 +6,6 @@ their plain distance, as in Deep SAD.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
 from kka.common.device import autocast_dtype, choose_device, resident, seeded
-from kka.errors import UserError
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
+from kka.settings.deep_sad import DeepSADSettings
 
 INPUT_SIZE = 32
 LIMIT = 2 * INPUT_SIZE
@@ -31,51 +30,6 @@ _SCORE_BATCH = 256
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepSADSettings:
-    """How a Deep SAD network is trained."""
-
-    epochs: int = 40
-    """Passes over normals and anomalies. Published: 150 to 300, at a learning rate of 1e-4."""
-    learning_rate: float = 3e-4
-    """Published: 1e-4, which needs more epochs. At 1e-3 the anomalies' term makes AUROC swing by ten points between
-    epochs, and the more so the more anomalies there are."""
-    milestones: tuple[int, ...] = (30,)
-    """Epochs at which the learning rate falls to a tenth."""
-    batch_size: int = 32
-    weight_decay: float = 5e-7
-    """lambda of Eq. 5."""
-    eta: float = 1.0
-    """Weight of the anomalies' term."""
-    hard_weight: float = 1.0
-    """Weight of a hard anomaly beside an easy one's 1, where it is known which are hard (Eq. 6)."""
-    max_anomaly_ratio: float | None = None
-    """Guard for few normals: an epoch takes at most so many anomalies for each normal, drawn anew each time. None: \
-all of them, every epoch."""
-    pretrain_epochs: int = 0
-    """Passes of the autoencoder over the normals; 0 starts from random weights, which measured better."""
-    pretrain_learning_rate: float = 1e-3
-    pretrain_weight_decay: float = 5e-4
-    precision: str = "auto"
-    """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 where the hardware has it. Scores are fp32."""
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.hard_weight < 0 or (self.max_anomaly_ratio is not None and self.max_anomaly_ratio <= 0):
-            raise UserError(
-                f"expected hard_weight of at least 0 and a positive max_anomaly_ratio or none; "
-                f"got {self.hard_weight} and {self.max_anomaly_ratio}"
-            )
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "pretrain_learning_rate", "weight_decay", "pretrain_weight_decay", "eta"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: expected at least 0; got {getattr(self, name)}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UserError(f"precision: expected auto, fp32 or bf16; got {self.precision!r}")
 
 
 class LeNet(nn.Module):
@@ -311,7 +265,7 @@ def _fit(
     device = pixels.device
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(settings.milestones), gamma=0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(settings.falls), gamma=0.1)
     dtype = autocast_dtype(settings.precision, device)
     history = []
     module.train()

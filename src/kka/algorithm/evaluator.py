@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from kka.algorithm.deep_sad import DeepSAD, DeepSADSettings, pretrain, train_deep_sad
+from kka.algorithm.deep_sad import DeepSAD, pretrain, train_deep_sad
 from kka.algorithm.hardness import fold_of, relative_distance
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.seeding import derive_seed
+from kka.settings.deep_sad import DeepSADSettings
 
 Progress = Callable[[int, int], None]
 

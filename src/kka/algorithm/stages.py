@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
-from kka.algorithm.deep_sad import DeepSADSettings, embed_with, pretrain
+from kka.algorithm.deep_sad import embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.algorithm.folder import (
     ADAPTER,
@@ -53,11 +53,6 @@ LEAST_LATER = 0.05
 what it writes has been written before: the round is then a small one, not the end of a run that has its pool."""
 
 
-def sad_settings(config: RunConfig) -> DeepSADSettings:
-    """The evaluator's and the SAD detector's training, from the run's configuration."""
-    return DeepSADSettings(**dataclasses.asdict(config.sad))
-
-
 @dataclass
 class Stages:
     """The stages of one run. Each does nothing where its result is stored, and gives back what is stored."""
@@ -88,7 +83,7 @@ class Stages:
 
         def compute(folder: Path) -> dict[str, Any]:
             self.tell("representatives", 0, 1)
-            settings = dataclasses.replace(sad_settings(self.config), pretrain_epochs=self.config.autoencoder_epochs)
+            settings = dataclasses.replace(self.config.sad, pretrain_epochs=self.config.autoencoder_epochs)
             start = pretrain(self.task.normals, settings=settings, seed=self.seed("representatives"))
             chosen = representatives(
                 embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
@@ -208,7 +203,7 @@ class Stages:
             evaluator, relative = train_evaluator(
                 self.task.normals,
                 pool.images,
-                settings=sad_settings(self.config),
+                settings=self.config.sad,
                 folds=self.config.folds,
                 quantile=self.config.quantile,
                 seed=self.seed("evaluator", number),

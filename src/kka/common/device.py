@@ -32,13 +32,13 @@ def choose_device(device: str) -> torch.device:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype that `precision` means on `device`; None = plain fp32."""
+    """The dtype that `precision` means on `device`; None = plain fp32.
+
+    auto is fp32 on every CPU: some have bf16 and some have not, and one command must give one result on both.
+    """
     if precision == "fp32" or device.type == "mps":
         return None
-    if precision == "bf16" or device.type == "cuda":
-        return torch.bfloat16
-    native = torch.cpu.get_capabilities()
-    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None
+    return torch.bfloat16 if precision == "bf16" or device.type == "cuda" else None
 
 
 def seeded(build: Callable[[], M], device: torch.device, *, seed: int) -> M:

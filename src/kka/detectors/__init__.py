@@ -11,6 +11,7 @@ import numpy as np
 
 from kka.errors import UserError, unknown
 from kka.protocols import Detector, Images
+from kka.settings import parsed
 
 if TYPE_CHECKING:
     from kka.detectors.backbones import BackboneOptions
@@ -82,48 +83,12 @@ def configure_detector(
         raise unknown(f"preset of {name}", preset, kind.PRESETS)
     settings = kind.PRESETS[preset] if preset is not None else base if base is not None else kind.SETTINGS()
     if overrides:
-        settings = dataclasses.replace(settings, **parse_settings(name, settings, overrides))
+        settings = dataclasses.replace(settings, **parsed(type(settings), overrides, of=name))
     if "backbone" in inspect.signature(kind).parameters:
         options["backbone"] = backbone
     elif backbone is not None:
         raise UserError(f"backbone: {name} has none of its own choice; leave --backbone out")
     return build_detector(name, settings=settings, **options)
-
-
-def parse_settings(name: str, settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
-    """ "setting=value" by the type of the setting's present value."""
-    fields = {field.name: field for field in dataclasses.fields(settings)}
-    values: dict[str, Any] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"settings of {name}: expected setting=value; got {text!r}")
-        if key not in fields:
-            raise unknown(f"setting of {name}", key, fields)
-        try:
-            values[key] = _value(_kind(fields[key].type), value)
-        except ValueError as error:
-            raise UserError(f"settings of {name}: {key} is {_kind(fields[key].type)}; got {value!r}") from error
-    return values
-
-
-def _kind(annotation: Any) -> str:
-    """A field's type as it is written: "int", "float | None"."""
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
-
-
-def _value(kind: str, text: str) -> Any:
-    if "None" in kind and text.lower() == "none":
-        return None
-    kind = kind.replace("| None", "").strip()
-    if kind.startswith("tuple"):
-        inner = kind.removeprefix("tuple[").partition(",")[0].strip("] ")
-        return tuple(_value(inner, part) for part in text.split(",") if part)
-    if kind == "bool":
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    return {"int": int, "float": float}.get(kind, str)(text)
 
 
 def fit_detector(

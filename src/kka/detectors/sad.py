@@ -7,20 +7,12 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import (
-    INPUT_SIZE,
-    LIMIT,
-    DeepSAD,
-    DeepSADSettings,
-    Progress,
-    pretrain,
-    squared_distance,
-    train_deep_sad,
-)
+from kka.algorithm.deep_sad import INPUT_SIZE, LIMIT, DeepSAD, Progress, pretrain, squared_distance, train_deep_sad
 from kka.detectors.graph import Preprocess, resized
 from kka.detectors.inputs import checked
 from kka.detectors.saving import does_not_fit, read_card, settings_from, write_card
 from kka.protocols import Images, Scores
+from kka.settings.deep_sad import DeepSADSettings, with_shares
 
 
 class SAD:
@@ -31,9 +23,9 @@ class SAD:
 
     SETTINGS = DeepSADSettings
     PRESETS: ClassVar = {
-        "published": DeepSADSettings(epochs=200, learning_rate=1e-4, milestones=(50,), precision="fp32"),
+        "published": DeepSADSettings(epochs=200, learning_rate=1e-4, milestones=(0.25,), precision="fp32"),
         "small": DeepSADSettings(),
-        "cpu": DeepSADSettings(epochs=25, milestones=(18,)),
+        "cpu": DeepSADSettings(epochs=25),
     }
     takes = frozenset({"hard"})
     input_size = LIMIT
@@ -90,7 +82,7 @@ class SAD:
             UserError: weights that do not fit the card.
         """
         card = read_card(path)
-        detector = cls(settings=settings_from(DeepSADSettings, card["settings"]), seed=card["seed"])
+        detector = cls(settings=settings_from(DeepSADSettings, with_shares(card["settings"])), seed=card["seed"])
         try:
             detector.model_ = DeepSAD.load(path, device=detector.settings.device)
         except (KeyError, RuntimeError) as error:

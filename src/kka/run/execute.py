@@ -14,7 +14,6 @@ import numpy as np
 from kka import __version__
 from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name
 from kka.algorithm.loop import rounds
-from kka.algorithm.stages import sad_settings
 from kka.common.cache import ImageCache
 from kka.common.store import Store
 from kka.config import RunConfig
@@ -106,7 +105,7 @@ def _prepare(
 
 def _detector(config: RunConfig, seed: int) -> Detector:
     """The run's detector, untrained."""
-    base = sad_settings(config) if config.detector == "sad" else None
+    base = config.sad if config.detector == "sad" else None
     return build_detector(config.detector, config.detector_options, base=base, seed=seed)
 
 

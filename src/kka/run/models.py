@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.prompts import build_prompt
 from kka.common.cache import cache_folder, pixel_hash
-from kka.config import LanguageOptions, RunConfig
+from kka.config import RunConfig
 from kka.errors import UserError
 from kka.imaging import build_image_model
 from kka.language import build_language_model
 from kka.protocols import ImageModel, LanguageModel
+from kka.settings.language import LanguageSettings
 from kka.task import Task
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ REMOTE = ("temperature", "top_p", "max_new_tokens")
 """The language options that a remote model has."""
 
 
-def _refuse_unknown(spec: str, given: LanguageOptions) -> None:
+def _refuse_unknown(spec: str, given: LanguageSettings) -> None:
     """Raises UserError for an option that is set and that a remote model would silently leave aside."""
-    usual = LanguageOptions()
+    usual = LanguageSettings()
     wanted, default = dataclasses.asdict(given), dataclasses.asdict(usual)
     if unknown_here := [name for name in wanted if wanted[name] != default[name] and name not in REMOTE]:
         raise UserError(

@@ -101,12 +101,17 @@ def _any(out: Path, last: int, count: int, rng: np.random.Generator) -> Anomalie
     return Anomalies(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=generated_by(out, last))
 
 
+PUBLISHED_FALL = 50
+"""The epoch at which SAD's learning rate falls, however many there are."""
+
+
 def sad_schedule(cell: Cell) -> list[str]:
     """How long SAD is trained: as published, or as scale cpu has it, the rate falling after three quarters."""
     known = dataset(cell.dataset)
     if cell.scale == "full":
-        return [f"epochs={known.epochs}"]
-    return [f"epochs={known.cpu_epochs}", f"milestones={known.cpu_epochs * 3 // 4}"]
+        fall = PUBLISHED_FALL / known.epochs
+        return [f"epochs={known.epochs}", f"milestones={fall if fall < 1 else ''}"]
+    return [f"epochs={known.cpu_epochs}"]
 
 
 def build(cell: Cell, place: Place) -> Detector:

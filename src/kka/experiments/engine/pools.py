@@ -16,7 +16,6 @@ from kka.algorithm.loop import rounds
 from kka.common.cache import ImageCache
 from kka.common.store import Store, differences, read_config, write_atomically
 from kka.config import RunConfig
-from kka.detectors import parse_settings
 from kka.detectors.sad import SAD
 from kka.errors import UserError, unknown
 from kka.experiments.engine.cells import Cell, claim
@@ -25,6 +24,7 @@ from kka.experiments.engine.opening import UNSEEN, data_digest
 from kka.experiments.engine.tasks import classes, dataset
 from kka.experiments.engine.writers import ensure_language_model, language_folder, marks
 from kka.run.models import build_images, build_language
+from kka.settings import parsed
 from kka.task import Task
 
 ROUNDS = 3
@@ -58,18 +58,20 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     if cell.scale == "cpu":
         epochs = known.cpu_epochs
         config = dataclasses.replace(
-            config, sad=dataclasses.replace(config.sad, epochs=epochs, milestones=(epochs * 3 // 4,))
+            config, sad=dataclasses.replace(config.sad, epochs=epochs)
         )
     if cell.scale == "full":
         published = SAD.PRESETS["published"]
-        rate, falls = published.learning_rate, published.milestones
-        sad = dataclasses.replace(config.sad, epochs=known.epochs, learning_rate=rate, milestones=falls)
+        falls = tuple(epoch / known.epochs for epoch in published.falls if epoch < known.epochs)  # at epoch 50
+        sad = dataclasses.replace(
+            config.sad, epochs=known.epochs, learning_rate=published.learning_rate, milestones=falls
+        )
         config = dataclasses.replace(config, sad=sad)
     if cell.scale == "smoke":
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if cell.variant:
-        config = dataclasses.replace(config, **parse_settings("the loop", config, cell.variant.split(",")))
+        config = dataclasses.replace(config, **parsed(RunConfig, cell.variant.split(","), of="the loop"))
     return config
 
 
@@ -144,7 +146,7 @@ def check_loop(settings: Sequence[str]) -> None:
             raise unknown("setting of an experiment's loop (--loop)", name, LOOP)
         if "," in text:
             raise UserError(f"--loop: expected a value without commas; got {text!r}")
-    dataclasses.replace(RunConfig(), **parse_settings("the loop", RunConfig(), settings))
+    dataclasses.replace(RunConfig(), **parsed(RunConfig, settings, of="the loop"))
 
 
 def missing_language_models(cells: Sequence[Cell], work: Path) -> int:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from kka.common.store import flat
+from kka.config import RunConfig
 from kka.errors import UserError
 from kka.experiments.engine.cells import BACKBONED, Cell, Results
 from kka.experiments.engine.compute import Place, build
 from kka.experiments.engine.opening import data_digest, file_digest
 from kka.experiments.engine.pools import pool_config
 from kka.experiments.engine.tasks import dataset
+from kka.settings.deep_sad import DeepSADSettings
 
 Settings = dict[str, Any]
 """Setting -> its value, plain: {"detector.learning_rate": 0.0003, "loop.mode": "rep"}."""
@@ -26,10 +28,19 @@ NOT_OF_THE_LOOP = ("data", "normal", "lm", "images", "seed", "seeds", "detector"
 """Fields of a run's configuration that its anomalies do not depend on, or that a cell's id has."""
 
 
+SINCE = {
+    "sad": ("hard_weight", "max_anomaly_ratio", "pretrain_learning_rate", "pretrain_weight_decay", "device"),
+    "language": ("dpo_max_epochs", "dpo_warmup", "lora_targets"),
+}  # fmt: skip
+"""Settings that a run's configuration has had since figures were stored: at their defaults they are no part."""
+
+
 def settings_of(cell: Cell, place: Place) -> Settings:
     """The settings behind a cell's figure."""
     detector: Any = build(cell, place)
     found: dict[str, Any] = {"detector": dataclasses.asdict(detector.settings)}
+    if isinstance(detector.settings, DeepSADSettings):
+        found["detector"]["milestones"] = detector.settings.falls  # in epochs, as stored files have them
     if (place.data / cell.dataset).is_dir():
         found["data"] = data_digest(place.data / cell.dataset)
     found["detector"].pop("device", None)
@@ -39,7 +50,12 @@ def settings_of(cell: Cell, place: Place) -> Settings:
         found["backbone"]["weights"] = file_digest(weights) if weights.is_file() else str(weights)
     known = dataset(cell.dataset)
     if cell.round is not None:
-        run = pool_config(cell, place.data, place.work).as_dict()
+        config = pool_config(cell, place.data, place.work)
+        run = config.as_dict()
+        run["sad"]["milestones"] = config.sad.falls
+        for part, names in SINCE.items():
+            usual = RunConfig().as_dict()[part]
+            run[part] = {k: v for k, v in run[part].items() if k not in names or v != usual[k]}
         found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
         found["language_steps"] = known.language_steps
     elif cell.arm != "none":

@@ -117,7 +117,7 @@ SCALES: dict[str, ScaleSettings] = {
     "smoke": ScaleSettings(
         preset="cpu",
         overrides={
-            "sad": ("epochs=1", "milestones="),
+            "sad": ("epochs=1",),
             "ssd": ("epochs=1",),
             "cmda": ("image_epochs=1", "generation_epochs=1"),
             "simplenet": ("epochs=1",),

@@ -1,0 +1,21 @@
+"""How an image model draws (Eq. 4)."""
+
+from kka.settings import Count, settings
+
+
+@settings("drawing")
+class DrawingSettings:
+    """How the image model draws (Eq. 4). What is not set is left to the model; what it does not know is refused."""
+
+    steps: Count | None = None
+    """diffusers: denoising steps."""
+    guidance: float | None = None
+    """diffusers: classifier-free guidance."""
+    size: Count | None = None
+    """diffusers, openai: side in pixels at which it draws. bank: at which a folder's pictures are kept."""
+    batch_size: Count | None = None
+    """diffusers: pictures at once."""
+    negative_prompt: str | None = None
+    """diffusers: what the pictures should not show."""
+    embedding: str | None = None
+    """bank: hf:<sentence encoder> in the place of TF-IDF."""

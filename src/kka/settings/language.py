@@ -1,0 +1,53 @@
+"""How a language model samples and is tuned (Eq. 3, 7)."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from kka.errors import UserError
+from kka.settings import Count, Positive, Share, settings
+
+
+@settings("language")
+class LanguageSettings:
+    """How the language model samples and is tuned (Eq. 3, 7). Tuning is as published, but for the learning rate of
+    small models, the number of steps and the bounds on epochs and on the way."""
+
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 0.95
+    """Nucleus sampling; top-k is off."""
+    max_new_tokens: Count = 96
+    """An answer cut off there loses its last, unfinished line."""
+    batch_size: Count = 256
+    """Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes."""
+    load_in_4bit: bool = False
+    """bitsandbytes NF4 (CUDA only)."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    dpo_beta: Positive = 0.1
+    dpo_max_kl: Positive = 3.0
+    """Nats a token of the captions: a tuned model that is farther from the untuned one goes back half of its way, \
+until it is not. Beyond that models repeat themselves."""
+    dpo_steps: Count = 40
+    dpo_max_epochs: Count = 10
+    """Few pairs end the training sooner: each is seen at most so often."""
+    dpo_batch: Count = 16
+    """Pairs a step."""
+    dpo_micro_batch: Annotated[int, Ge(1)] | None = None
+    """Pairs at once on the device; None: the whole batch. The published runs used 4, four times a step."""
+    dpo_learning_rate: Positive | None = None
+    """None: the published 5e-5, or 1e-3 for a model of under 100 million parameters, which moves too little else."""
+    dpo_warmup: Share = 0.1
+    """Share of the steps over which the learning rate rises, before its cosine falls."""
+    lora_rank: Count = 8
+    lora_alpha: Count = 8
+    lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    lora_targets: str = "all-linear"
+    """The layers that get an adapter, as peft names them."""
+
+    def __post_init__(self) -> None:
+        if self.dpo_micro_batch is not None and self.dpo_batch % self.dpo_micro_batch:
+            raise UserError(
+                f"configuration: expected language.dpo_micro_batch to divide language.dpo_batch, {self.dpo_batch}; got "
+                f"language.dpo_micro_batch = {self.dpo_micro_batch}"
+            )
