@@ -4,16 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check install lint types clean
+.PHONY: demo test slow check install lint types clean
 
 # Shorter training than the default's 40 epochs, so that two cores need three minutes.
 demo: $(INSTALLED)  ## The main job on the embedded world
 	$(BIN)/kka run --sad.epochs 25
 
-test: $(INSTALLED)  ## The tests: CPU, offline
-	$(BIN)/pytest -q
+test: $(INSTALLED)  ## The tests but the slow ones: CPU, offline
+	$(BIN)/pytest -q -m "not slow" --durations=15
 
-check: lint types test  ## What CI runs
+slow: $(INSTALLED)  ## The slow tests
+	$(BIN)/pytest -q -m slow --durations=15
+
+check: lint types test slow  ## What CI runs: everything
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

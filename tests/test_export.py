@@ -55,6 +55,7 @@ def _there(name: str) -> bool:
     return find_spec(_CLASSES[name][0]) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if _there(name)])
 def test_every_detector_goes_to_the_edge(name: str, tmp_path: Path) -> None:
     """The scores of ONNX Runtime are the detector's, for any number of images; the verdict and the facts are there."""

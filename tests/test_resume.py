@@ -128,6 +128,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return folder, json.loads((folder / "facts.json").read_text()), done.stderr
 
 
+@pytest.mark.slow
 def test_another_process_ends_alike(scenarios: tuple[Path, dict[str, Any], str], finished: Path) -> None:
     """The same configuration in a fresh process: nothing hangs on hash seeds, import order or earlier tests."""
     folder, facts, errors = scenarios
@@ -135,6 +136,7 @@ def test_another_process_ends_alike(scenarios: tuple[Path, dict[str, Any], str],
     assert outcome(folder / "whole") == outcome(finished)
 
 
+@pytest.mark.slow
 def test_kill_9(scenarios: tuple[Path, dict[str, Any], str]) -> None:
     """Killed five times at random moments, then left alone: the same pool, scores, networks and summary."""
     folder, facts, errors = scenarios
@@ -145,6 +147,7 @@ def test_kill_9(scenarios: tuple[Path, dict[str, Any], str]) -> None:
     assert outcome(folder / "killed") == outcome(folder / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["6000", "1000000"])
 def test_full_disk(scenarios: tuple[Path, dict[str, Any], str], limit: str) -> None:
     """Text at 6 kB, network weights at 1 MB cannot be written: a clear error, an intact directory, and on it goes."""
@@ -157,6 +160,7 @@ def test_full_disk(scenarios: tuple[Path, dict[str, Any], str], limit: str) -> N
     assert outcome(folder / f"filled-{limit}") == outcome(folder / "whole")
 
 
+@pytest.mark.slow
 def test_second_process(scenarios: tuple[Path, dict[str, Any], str]) -> None:
     """Two writers would mix two runs: the second is refused, and told by whom."""
     folder, facts, errors = scenarios
@@ -186,6 +190,7 @@ def interrupted(command: list[str], out: Path, wanted: str) -> subprocess.Comple
     return subprocess.CompletedProcess(command, process.returncode, *texts)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, finished: Path) -> None:
     """By the command line: exit code 130, the command that resumes, no traceback; and the command works as told."""
     out = tmp_path / "möhre und co"  # spaces and non-ASCII letters
