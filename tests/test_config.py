@@ -1,13 +1,19 @@
 """The configuration."""
 
 import dataclasses
+import re
 from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
 from kka.config import DetectorOptions, RunConfig
+from kka.detectors.backbones import BackboneOptions
+from kka.detectors.contrastive.cmda import CMDASettings
+from kka.detectors.contrastive.ssd import SSDSettings
+from kka.detectors.recontrast.settings import ReContrastSettings
 from kka.detectors.sad import SAD
+from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.errors import UserError
 from kka.settings.deep_sad import DeepSADSettings
 from kka.settings.drawing import DrawingSettings
@@ -106,13 +112,20 @@ def test_milestones_of_older_files_are_epochs() -> None:
     assert SAD.PRESETS["published"].falls == (50,) and SAD.PRESETS["cpu"].falls == (18,)
 
 
-@pytest.mark.parametrize("kind", [RunConfig, DeepSADSettings, LanguageSettings, DrawingSettings])
+KINDS = [
+    RunConfig, DetectorOptions, DeepSADSettings, LanguageSettings, DrawingSettings, SSDSettings, CMDASettings,
+    SimpleNetSettings, ReContrastSettings, BackboneOptions,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_number_is_infinite_or_none(kind: Any) -> None:
     """A NaN that passes a check ends as a verdict "normal"."""
-    numbers = [f.name for f in dataclasses.fields(kind) if "float" in str(get_type_hints(kind)[f.name])]
+    hints = get_type_hints(kind)
+    numbers = [name for name, hint in hints.items() if re.search(r"\b(float|int)\b", str(hint))]
     assert numbers
     for name in numbers:
         for value in (float("nan"), float("inf"), -float("inf")):
-            given = (value,) if name == "milestones" else value
+            given = (value,) if "tuple" in str(hints[name]) else value
             with pytest.raises(UserError, match=name):
                 kind(**{name: given})

@@ -345,6 +345,18 @@ def test_printed_command_gives_the_same_configuration(tmp_path: Path) -> None:
     assert shown["resume"] == "kka run --out 'my run' --resume"
 
 
+def test_printed_command_of_an_older_run_is_taken(tmp_path: Path) -> None:
+    """A run from before milestones were shares has them in epochs, which the command line refuses."""
+    from kka.cli import parse
+
+    root = make_run(tmp_path / "run", rounds=0, seeds=1, test=False)
+    stored = yaml.safe_load((root / "config.yaml").read_text())
+    stored["sad"] |= {"epochs": 20, "milestones": [5]}
+    (root / "config.yaml").write_text(yaml.safe_dump(stored))
+    parsed = parse(shlex.split(commands(read_run(root))["again"])[1:])
+    assert parsed.sad.falls == (5,)
+
+
 def test_words_by_hand() -> None:
     """ "soft" in 4 of 10 captions before and in 8 of 10 after, worked out by hand."""
     before = ["soft rose"] * 4 + ["rose"] * 6

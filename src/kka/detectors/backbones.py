@@ -1,7 +1,6 @@
 """Pretrained feature extractors by timm. Wrong weights, keys or architectures are refused, never loaded in part."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from torch import Tensor, nn
 
 from kka.errors import UserError
 from kka.seeding import derive_seed
+from kka.settings import settings
 
 HUB = "hub"
 RANDOM = "random"
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class BackboneOptions:
     """Which backbone, with which weights, and how its input is prepared."""
 

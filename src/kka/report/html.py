@@ -120,7 +120,7 @@ def tuning_notes(run: Run) -> list[str]:
 def commands(run: Run) -> dict[str, str]:
     """Command lines: the same run again, this run taken up, this report written anew."""
     default, options = RunConfig().as_dict(), []
-    for name, value in run.config.items():
+    for name, value in RunConfig.from_dict(run.config).as_dict().items():  # a run of an older version, in today's words
         inner = value.items() if isinstance(value, dict) else [(None, value)]
         for part, given in inner:
             usual = default.get(name) if part is None else default.get(name, {}).get(part)

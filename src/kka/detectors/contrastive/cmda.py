@@ -1,7 +1,6 @@
 """The CMDA detector: SSD's encoder, taught by captions too, first as they are and then by the images they mix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,9 +21,10 @@ from kka.detectors.inputs import checked
 from kka.errors import UserError
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
+from kka.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class CMDASettings:
     """How CMDA is trained. The defaults are the published ones."""
 

@@ -1,6 +1,5 @@
 """The SSD detector (Sehwag et al. 2021, arXiv:2103.12051): contrastive features, and the distance to the normals'."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +17,10 @@ from kka.detectors.graph import in_batches
 from kka.detectors.inputs import checked
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
+from kka.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class SSDSettings:
     """How SSD is trained and scores. The defaults are the published ones."""
 

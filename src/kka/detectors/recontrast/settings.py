@@ -1,14 +1,14 @@
 """ReContrast's settings."""
 
-from dataclasses import dataclass
 
 from kka.errors import UserError
+from kka.settings import settings
 
 STRIDES = (4, 8, 16)
 DEEPEST = 32
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class ReContrastSettings:
     """How ReContrast is trained and scores. The defaults are the published ones; what concerns anomalies is ours."""
 

@@ -1,13 +1,13 @@
 """SimpleNet's settings."""
 
-from dataclasses import dataclass
 
 from kka.errors import UserError
+from kka.settings import settings
 
 ANOMALY_LOSSES = ("patches", "top", "head")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class SimpleNetSettings:
     """How SimpleNet prepares images and is trained. The defaults are the published ones."""
 
