@@ -17,7 +17,8 @@ from detector_row import BATCH, Fit, Score
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from kka.detectors.backbones import BackboneOptions, load_backbone
+from kka.detectors.backbones import load_backbone
+from kka.settings.backbone import BackboneSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -58,7 +59,7 @@ def deviation(model: Any, normals: np.ndarray) -> float:
     return float(torch.cat(parts).std(dim=(0, 2, 3)).mean())
 
 
-def method(name: str, row: dict[str, Any], backbone: BackboneOptions, epochs: int) -> tuple[Fit, dict[str, Any]]:
+def method(name: str, row: dict[str, Any], backbone: BackboneSettings, epochs: int) -> tuple[Fit, dict[str, Any]]:
     """The fit of anomalib's method of that name, and what is to be known of its settings."""
     warnings.filterwarnings("ignore")
     for logger in ("lightning", "lightning.pytorch", "anomalib"):

@@ -26,8 +26,8 @@ from machine import matrix_rate
 from torch.utils.flop_counter import FlopCounterMode
 
 from kka.common.metrics import auroc
-from kka.detectors import build_detector, configure_detector
-from kka.detectors.backbones import BackboneOptions
+from kka.detectors import build_detector
+from kka.settings.backbone import BackboneSettings
 
 WARM = 16
 BATCH = 64
@@ -44,7 +44,7 @@ def cpu_settings(name: str) -> Any:
     return build_detector(name).PRESETS["cpu"]  # type: ignore[attr-defined]
 
 
-def own(name: str, row: dict[str, Any], backbone: BackboneOptions) -> tuple[Fit, dict[str, Any], int]:
+def own(name: str, row: dict[str, Any], backbone: BackboneSettings) -> tuple[Fit, dict[str, Any], int]:
     """Of a detector of kka: its fit, its settings, and its passes (epochs or iterations)."""
     preset = cpu_settings(name)
     fields = {field.name for field in dataclasses.fields(preset)}
@@ -55,7 +55,7 @@ def own(name: str, row: dict[str, Any], backbone: BackboneOptions) -> tuple[Fit,
 
     def build(count: int | None) -> Any:
         short = [] if count is None else [f"{passes}={count}"]
-        return configure_detector(name, preset="cpu", overrides=[*changed, *short], backbone=backbone, seed=row["seed"])
+        return build_detector(name, preset="cpu", overrides=[*changed, *short], backbone=backbone, seed=row["seed"])
 
     def fit(normals: np.ndarray, anomalies: np.ndarray | None, count: int | None) -> Score:
         os.environ["KKA_CACHE"] = tempfile.mkdtemp(dir=row["scratch"])  # no features of an earlier fit
@@ -96,7 +96,7 @@ def measured(row: dict[str, Any]) -> dict[str, Any]:
     normals, test, is_anomaly = images["normals"], images["test"], images["is_anomaly"]
     anomalies = images["anomalies"] if row["anomalies"] else None
     name = row["method"]
-    backbone = BackboneOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in row["backbone"].items()})
+    backbone = BackboneSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in row["backbone"].items()})
     if row["library"] == "kka":
         fit, settings, passes = own(name, row, backbone)
         by_epoch = "iterations" not in settings

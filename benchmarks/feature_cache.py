@@ -24,11 +24,12 @@ from machine import matrix_rate
 
 from kka.common.device import choose_device
 from kka.data import open_task
-from kka.detectors.backbones import BackboneOptions, load_backbone
+from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features
 from kka.detectors.simplenet.detector import SimpleNet, build_extractor
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.detectors.simplenet.training import train_heads
+from kka.settings.backbone import BackboneSettings
 
 OUT = Path(__file__).parent / "results" / "feature_cache.json"
 RECOMPUTED = 1
@@ -72,7 +73,7 @@ def floor(settings: SimpleNetSettings, normals: Features, device: torch.device) 
     }  # fmt: skip
 
 
-def measure(task: tuple[np.ndarray, np.ndarray], backbone: BackboneOptions, preset: str) -> dict[str, object]:
+def measure(task: tuple[np.ndarray, np.ndarray], backbone: BackboneSettings, preset: str) -> dict[str, object]:
     settings = SimpleNet.PRESETS[preset]
     device = choose_device(settings.device)
     extract = build_extractor(settings, load_backbone(backbone, strides=settings.strides)).to(device)
@@ -121,8 +122,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--normal", nargs="*", default=["77"])
     parser.add_argument("--preset", default="cpu", choices=sorted(SimpleNet.PRESETS))
-    parser.add_argument("--backbone", default=BackboneOptions.name)
-    parser.add_argument("--weights", default=BackboneOptions.weights)
+    parser.add_argument("--backbone", default=BackboneSettings.name)
+    parser.add_argument("--weights", default=BackboneSettings.weights)
     parser.add_argument("--padding")
     parser.add_argument("--mean", type=float, nargs="*")
     parser.add_argument("--std", type=float, nargs="*")
@@ -131,7 +132,7 @@ def main() -> None:
     assert task.knowledge is not None
     chosen = np.random.default_rng(0).choice(len(task.knowledge.images), 200, replace=False)
     mean, std = (tuple(v) if v else None for v in (a.mean, a.std))
-    backbone = BackboneOptions(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
+    backbone = BackboneSettings(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
     result = measure((task.normals, task.knowledge.images[chosen]), backbone, a.preset)
     text = json.dumps({"data": Path(a.data).name, "normal": a.normal, "backbone": a.backbone, **result}, indent=1)
     OUT.write_text(text + "\n")

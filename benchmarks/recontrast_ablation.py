@@ -20,8 +20,8 @@ from simplenet_ablation import TASKS, parsed, task_images
 
 from kka.common.metrics import auroc
 from kka.common.store import write_atomically
-from kka.detectors.backbones import RANDOM, BackboneOptions
 from kka.detectors.recontrast.detector import ReContrast
+from kka.settings.backbone import RANDOM, BackboneSettings
 
 OUT = Path(__file__).parent / "results" / "recontrast_ablation.json"
 CHOSEN = ("oxford102 82", "ucm 4+15", "oxford102 94")
@@ -44,7 +44,7 @@ VARIANTS: dict[str, tuple[dict[str, object], bool, bool]] = {
 """What changes -> the settings, whether with anomalies, whether with random weights."""
 
 
-def run(data: Path, backbone: BackboneOptions, seeds: int, command: str) -> list[dict]:
+def run(data: Path, backbone: BackboneSettings, seeds: int, command: str) -> list[dict]:
     """A row for each (task, variant, seed)."""
     rows: list[dict] = json.loads(OUT.read_text())["runs"] if OUT.is_file() else []
     done = {(row["task"], row["variant"], row["seed"]) for row in rows}

@@ -16,7 +16,6 @@ import numpy as np
 from kka.algorithm.folder import RunFolder
 from kka.common.metrics import auroc, mean_ci95
 from kka.common.store import write_atomically
-from kka.detectors.backbones import BackboneOptions
 from kka.detectors.sad import SAD
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.compute import Place
@@ -25,6 +24,7 @@ from kka.experiments.engine.pools import ROUNDS, ensure_pool
 from kka.experiments.engine.summary import written
 from kka.protocols import Images
 from kka.seeding import derive_seed
+from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings
 from kka.task import Task
 
@@ -117,7 +117,7 @@ def parsed(doc: str | None, seeds: int) -> tuple[Place, int]:
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--seeds", type=int, default=seeds)
     a = parser.parse_args()
-    return Place(data=a.data, work=a.work, backbone=BackboneOptions()), a.seeds
+    return Place(data=a.data, work=a.work, backbone=BackboneSettings()), a.seeds
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ import torch
 
 from kka.common.metrics import auroc
 from kka.data import open_task
-from kka.detectors.backbones import BackboneOptions
 from kka.detectors.graph import in_batches
 from kka.detectors.simplenet.detector import SimpleNet
 from kka.detectors.simplenet.loss import image_scores
+from kka.settings.backbone import BackboneSettings
 
 OUT = Path(__file__).parent / "results" / "simplenet_ablation.json"
 TASKS = {
@@ -81,7 +81,7 @@ def scores_by_share(detector: SimpleNet, features: np.ndarray) -> dict[float, np
     return {share: (image_scores(answers, share) + image).numpy() for share in SHARES}
 
 
-def run(data: Path, backbone: BackboneOptions, seeds: int, command: str) -> list[dict[str, object]]:
+def run(data: Path, backbone: BackboneSettings, seeds: int, command: str) -> list[dict[str, object]]:
     """A row for each (task, variant, seed); the file is written anew after each task."""
     rows: list[dict[str, object]] = []
     for name, (folder, normal) in TASKS.items():
@@ -118,19 +118,19 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def parsed(doc: str | None) -> tuple[argparse.Namespace, BackboneOptions]:
+def parsed(doc: str | None) -> tuple[argparse.Namespace, BackboneSettings]:
     """The arguments of an ablation of a detector that has a backbone."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets' folders")
-    parser.add_argument("--backbone", default=BackboneOptions.name)
-    parser.add_argument("--weights", default=BackboneOptions.weights)
+    parser.add_argument("--backbone", default=BackboneSettings.name)
+    parser.add_argument("--weights", default=BackboneSettings.weights)
     parser.add_argument("--padding")
     parser.add_argument("--mean", type=float, nargs="*")
     parser.add_argument("--std", type=float, nargs="*")
     parser.add_argument("--seeds", type=int, default=1)
     a = parser.parse_args()
     mean, std = (tuple(v) if v else None for v in (a.mean, a.std))
-    return a, BackboneOptions(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
+    return a, BackboneSettings(name=a.backbone, weights=a.weights, padding=a.padding, mean=mean, std=std)
 
 
 def main() -> None:

@@ -198,7 +198,7 @@ def fakes_registered(
         return task() if data == "fake" else kka.data.open_task(data, **options)
 
     with contextlib.ExitStack() as stack:
-        for members, member in ((kka.language.LANGUAGE_MODELS, language), (kka.imaging.MEMBERS, images)):
+        for members, member in ((kka.language.LANGUAGE_MODELS, language), (kka.imaging.IMAGE_MODELS, images)):
             stack.enter_context(mock.patch.dict(members, fake=lambda argument, member=member, **_: member()))
         stack.enter_context(mock.patch.object(kka.run.execute, "open_task", open_task))
         if not report:
@@ -219,7 +219,7 @@ def outcome(folder: Path) -> dict[str, bytes]:
     files = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and path.name not in ("stage.json", "ledger.json", "summary.json", ".lock"):
+        if path.is_file() and path.name not in ("stage.json", "ledger.json", "summary.json", ".lock", ".holder"):
             files[name] = path.read_bytes()
     summary = timeless(json.loads((folder / "summary.json").read_text()))
     return files | {"summary.json": json.dumps(summary, sort_keys=True).encode()}

@@ -135,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, state: int, headers: dict[str, str], text: str) -> None:
         content = text.encode()
         self.send_response(state)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        usual = {"Content-Length": str(len(content)), "Content-Type": "application/json", "retry-after-ms": "1"}
+        for name, value in {**usual, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

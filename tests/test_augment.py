@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from kka.common.augment import LUMA, MEAN, STD, augment, colour_matrices, crop_boxes, normalise, resize
+from kka.common.augment import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LUMA,
+    augment,
+    colour_matrices,
+    crop_boxes,
+    normalise,
+    resize,
+)
 from reference.augmented_view import bilinear_crop, coloured
 
 
@@ -169,7 +178,7 @@ def test_extreme_pictures_stay_finite() -> None:
 def test_normalise_is_torchvisions() -> None:
     """The ImageNet constants."""
     images = torch.rand(2, 3, 4, 5, generator=generator())
-    torch.testing.assert_close(normalise(images), tv.normalize(images, list(MEAN), list(STD)))
+    torch.testing.assert_close(normalise(images), tv.normalize(images, list(IMAGENET_MEAN), list(IMAGENET_STD)))
 
 
 def test_resize_is_torchvisions() -> None:

@@ -8,8 +8,9 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from kka.detectors.backbones import BackboneOptions, load_backbone
+from kka.detectors.backbones import load_backbone
 from kka.errors import UserError
+from kka.settings.backbone import BackboneSettings
 
 NAME = "mobilenetv2_035"
 PICTURES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -28,7 +29,7 @@ def test_features_are_those_of_the_whole_model(file: Path) -> None:
     """Against timm's own whole model with the same weights, stage by stage, by hooks."""
     whole = timm.create_model(NAME, pretrained=False, pad_type="same").eval()
     whole.load_state_dict(load_file(file))
-    backbone = load_backbone(BackboneOptions(name=NAME, weights=str(file), padding="same"), strides=(8, 16, 32))
+    backbone = load_backbone(BackboneSettings(name=NAME, weights=str(file), padding="same"), strides=(8, 16, 32))
     assert backbone.strides == [8, 16, 32] and not backbone.training
     with torch.no_grad():
         maps = backbone(PICTURES)
@@ -43,7 +44,7 @@ def test_features_are_those_of_the_whole_model(file: Path) -> None:
 
 def test_padding_matters(file: Path) -> None:
     """Weights that were trained with TensorFlow's padding give other features without it: the option must arrive."""
-    options = [BackboneOptions(name=NAME, weights=str(file), padding=padding) for padding in ("same", None)]
+    options = [BackboneSettings(name=NAME, weights=str(file), padding=padding) for padding in ("same", None)]
     with torch.no_grad():
         first, second = (load_backbone(o, strides=(16,))(PICTURES)[0] for o in options)
     assert (first - second).abs().max() > 1e-3
@@ -51,7 +52,7 @@ def test_padding_matters(file: Path) -> None:
 
 def test_random_weights_by_seed() -> None:
     """Equal seeds, equal weights, and the global random state untouched."""
-    options = BackboneOptions(name=NAME, weights="random")
+    options = BackboneSettings(name=NAME, weights="random")
     state = torch.get_rng_state()
     a, b, c = (load_backbone(options, strides=(8,), seed=seed)(PICTURES)[0].detach() for seed in (1, 1, 2))
     assert (torch.get_rng_state() == state).all()
@@ -60,12 +61,12 @@ def test_random_weights_by_seed() -> None:
 
 def test_input_statistics() -> None:
     """timm's by default; one number serves all three channels; two are nobody's."""
-    assert load_backbone(BackboneOptions(name=NAME, weights="random"), strides=(8,)).mean == (0.485, 0.456, 0.406)
-    halves = BackboneOptions(name=NAME, weights="random", mean=(0.5,), std=(0.25, 0.5, 1.0))
+    assert load_backbone(BackboneSettings(name=NAME, weights="random"), strides=(8,)).mean == (0.485, 0.456, 0.406)
+    halves = BackboneSettings(name=NAME, weights="random", mean=(0.5,), std=(0.25, 0.5, 1.0))
     backbone = load_backbone(halves, strides=(8,))
     assert backbone.mean == (0.5, 0.5, 0.5) and backbone.std == (0.25, 0.5, 1.0)
     with pytest.raises(UserError, match="one number or three"):
-        BackboneOptions(mean=(0.5, 0.5))
+        BackboneSettings(mean=(0.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -82,26 +83,26 @@ def test_weights_that_fit_in_part_are_refused(file: Path, tmp_path: Path, change
     change(tensors)
     save_file(tensors, tmp_path / "wrong.safetensors")
     with pytest.raises(UserError, match=said):
-        load_backbone(BackboneOptions(name=NAME, weights=str(tmp_path / "wrong.safetensors")), strides=(8,))
+        load_backbone(BackboneSettings(name=NAME, weights=str(tmp_path / "wrong.safetensors")), strides=(8,))
 
 
 def test_wrong_architecture_file_and_names(file: Path, tmp_path: Path) -> None:
     """Each mistake a person makes, with what to do."""
     with pytest.raises(UserError, match=r"does not hold the weights of resnet18 .*Name the architecture"):
-        load_backbone(BackboneOptions(name="resnet18", weights=str(file)), strides=(8,))
+        load_backbone(BackboneSettings(name="resnet18", weights=str(file)), strides=(8,))
     with pytest.raises(UserError, match="does not exist"):
-        load_backbone(BackboneOptions(name=NAME, weights=str(tmp_path / "none.safetensors")), strides=(8,))
+        load_backbone(BackboneSettings(name=NAME, weights=str(tmp_path / "none.safetensors")), strides=(8,))
     (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04nonsense")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
-        load_backbone(BackboneOptions(name=NAME, weights=str(tmp_path / "bad.safetensors")), strides=(8,))
+        load_backbone(BackboneSettings(name=NAME, weights=str(tmp_path / "bad.safetensors")), strides=(8,))
     with pytest.raises(UserError, match="architecture that timm knows; got 'mobilnet'"):
-        load_backbone(BackboneOptions(name="mobilnet", weights="random"), strides=(8,))
+        load_backbone(BackboneSettings(name="mobilnet", weights="random"), strides=(8,))
     with pytest.raises(UserError, match=r"expected strides among \[2, 4, 8, 16, 32\]; got \[7\]"):
-        load_backbone(BackboneOptions(name=NAME, weights="random"), strides=(7,))
+        load_backbone(BackboneSettings(name=NAME, weights="random"), strides=(7,))
     with pytest.raises(UserError, match="has no such option"):
-        load_backbone(BackboneOptions(name="resnet18", weights="random", padding="same"), strides=(8,))
-    with pytest.raises(UserError, match="padding: expected same or none"):
-        BackboneOptions(padding="valid")
+        load_backbone(BackboneSettings(name="resnet18", weights="random", padding="same"), strides=(8,))
+    with pytest.raises(UserError, match=r"expected backbone\.padding to be 'same'; got backbone\.padding = 'valid'"):
+        BackboneSettings(padding="valid")
 
 
 def test_a_hub_out_of_reach_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +113,12 @@ def test_a_hub_out_of_reach_is_explained(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError("no route to host")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", refuse)
-    with pytest.raises(UserError, match=r"could not be downloaded \(OSError: no route.*--backbone-weights FILE"):
-        load_backbone(BackboneOptions(name="resnet18.tv_in1k"), strides=(8,))
+    with pytest.raises(UserError, match=r"could not be downloaded \(OSError: no route.*--backbone.weights FILE"):
+        load_backbone(BackboneSettings(name="resnet18.tv_in1k"), strides=(8,))
 
 
 def test_a_backbone_of_the_default_family() -> None:
     """Layers 2 and 3 of the published WideResNet50-2 are strides 8 and 16, with 512 and 1024 channels."""
-    backbone = load_backbone(BackboneOptions(weights="random"), strides=(8, 16))
+    backbone = load_backbone(BackboneSettings(weights="random"), strides=(8, 16))
     assert backbone.channels == [512, 1024] and backbone.mean == pytest.approx((0.485, 0.456, 0.406))
     assert np.isfinite(backbone(PICTURES)[1].detach().numpy()).all()

@@ -19,7 +19,7 @@ from kka.deploy.score import heat_limits, overlay
 from kka.deploy.train import Anomalies, hold_out, read_anomalies, train_detector
 from kka.detectors import load_detector
 from kka.errors import UserError
-from kka.run.building import build_detector
+from kka.run.models import detector_of
 
 SAD = ["--detector", "sad", "--preset", "cpu", "--set", "epochs=2", "milestones=", "precision=fp32"]
 
@@ -219,7 +219,7 @@ def test_test_images_are_no_anomalies(tmp_path: Path) -> None:
     task = small_task()
     assert task.test is not None
     images = np.concatenate([task.test.images[20:23], task.normals[:2] // 2])
-    detector = build_detector("sad", DetectorOptions(preset="cpu", set=("epochs=1", "milestones=")))
+    detector = detector_of("sad", DetectorOptions(preset="cpu", set=("epochs=1", "milestones=")))
     with pytest.warns(UserWarning, match="3 of 5 anomalies are test images"):
         facts = train_detector(
             detector, task, Anomalies(images=images), tmp_path / "d", held_out=0.5, fpr=0.2, seed=0
@@ -232,7 +232,7 @@ def test_held_out_normals_are_no_anomalies(tmp_path: Path) -> None:
     task = small_task()
     images = np.concatenate([task.normals, task.normals[:2] // 2])
     n = len(task.normals)
-    detector = build_detector("sad", DetectorOptions(preset="cpu", set=("epochs=1", "milestones=")))
+    detector = detector_of("sad", DetectorOptions(preset="cpu", set=("epochs=1", "milestones=")))
     with pytest.warns(UserWarning) as told:
         facts = train_detector(
             detector, task, Anomalies(images=images), tmp_path / "d", held_out=0.5, fpr=0.2, seed=0

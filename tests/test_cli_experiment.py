@@ -15,6 +15,7 @@ from kka.experiments import EXPERIMENTS
 from kka.experiments.engine import opening
 from kka.experiments.engine.cells import Cell, Results
 from kka.experiments.table3 import ARMS
+from kka.settings.backbone import BackboneSettings
 
 
 def command(tmp_path: Path, name: str, **given: Any) -> Experiment:
@@ -121,7 +122,8 @@ def test_show_takes_the_backbone_asked_for(tmp_path: Path, capsys: pytest.Captur
             cell = Cell(dataset="ucm_caption", normal="3+16", backbone=backbone, **given)
             facts = {"auroc": auroc, "seen": auroc, "unseen": auroc, "anomalies": 200, "generated": 200}
             Results(tmp_path / "results.jsonl").append(cell, facts | {"noise_draws": 0})
-        shown = dataclasses.replace(command(tmp_path, "show", dataset=("ucm_caption",)), backbone=backbone)
+        asked = command(tmp_path, "show", dataset=("ucm_caption",))
+        shown = dataclasses.replace(asked, backbone=BackboneSettings(name=backbone))
         run_experiment(shown)
         out = capsys.readouterr().out
         (line,) = [x for x in out.splitlines() if x.startswith("| SimpleNet | KKA (2), rep")]
@@ -169,8 +171,8 @@ def test_a_process_that_was_killed_is_no_success(codes: tuple[int, ...], status:
 
 def test_random_weights_are_another_backbone(tmp_path: Path) -> None:
     """They would pass for the pretrained ones in every table."""
-    usual = command(tmp_path, "table2", backbone="mobilenetv2_100")
-    plans = [cli_experiment._plan(c) for c in (usual, dataclasses.replace(usual, backbone_weights="random"))]
+    backbones = (BackboneSettings(name="mobilenetv2_100", weights=weights) for weights in ("hub", "random"))
+    plans = [cli_experiment._plan(command(tmp_path, "table2", backbone=backbone)) for backbone in backbones]
     assert [plan.backbone for plan in plans] == ["mobilenetv2_100", "mobilenetv2_100+random"]
 
 

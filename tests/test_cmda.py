@@ -68,6 +68,7 @@ def test_the_losses_of_the_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def train(network, loss, stock, recipe, *, epochs, seed, beside, progress):  # type: ignore[no-untyped-def]
         seen.append((loss, beside))
+        return []
 
     monkeypatch.setattr("kka.detectors.contrastive.cmda.train_contrastive", train)
     CMDA(settings=QUICK, seed=1).fit(pictures(12), captions=CAPTIONS)
@@ -96,7 +97,7 @@ def test_the_text_network_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*args, beside, **kwargs):  # type: ignore[no-untyped-def]
         before.append([p.detach().clone() for p in beside.parameters()])
         kept.append(beside)
-        real(*args, beside=beside, **kwargs)
+        return real(*args, beside=beside, **kwargs)
 
     monkeypatch.setattr(module, "train_contrastive", train)
     CMDA(settings=QUICK, seed=1).fit(pictures(12), captions=CAPTIONS)
@@ -159,10 +160,10 @@ def test_presets() -> None:
     ("wrong", "said"),
     [
         (dict(text="bert"), "text: expected tfidf or hf:.*got 'bert'"),
-        (dict(image_epochs=0), "image_epochs: expected at least 1; got 0"),
-        (dict(generation_epochs=-1), "generation_epochs: expected at least 0; got -1"),
-        (dict(depth=1), "depth: expected one of"),
-        (dict(precision="half"), "precision: expected"),
+        (dict(image_epochs=0), "got image_epochs = 0"),
+        (dict(generation_epochs=-1), "got generation_epochs = -1"),
+        (dict(depth=1), "depth to be 10, 18"),
+        (dict(precision="half"), "precision to be"),
     ],
 )
 def test_settings_are_checked(wrong: dict, said: str) -> None:

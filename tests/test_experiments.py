@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from kka.algorithm.folder import RunFolder
-from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS, experiment
 from kka.experiments.engine import pools, runner, writers
@@ -39,8 +38,9 @@ from kka.experiments.engine.tasks import DATASETS, SCALES, DataSet, ScaleSetting
 from kka.experiments.engine.writers import ensure_language_model
 from kka.run.comparison import arms
 from kka.seeding import derive_seed
+from kka.settings.backbone import BackboneSettings
 
-BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
+BACKBONE = BackboneSettings(name="mobilenetv2_035", weights="random")
 TINY = DataSet(
     name="tiny", title="Tiny", reported=("3", "1"), tuning=("2",), rounds=1, initial=12, fresh=8, per_round=4,
     common_language_model=True, epochs=2,

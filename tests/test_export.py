@@ -20,7 +20,7 @@ from kka.deploy.calibrate import Calibration
 from kka.deploy.export import export_onnx, relative_difference, session
 from kka.deploy.score import read_images
 from kka.deploy.train import annotate, open_kept
-from kka.detectors import _CLASSES, fit_detector
+from kka.detectors import DETECTORS, fit_detector
 from kka.detectors.graph import resized
 from kka.errors import UserError
 from test_detector_contract import NAMES, build, captions, pictures
@@ -52,7 +52,7 @@ def sad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _there(name: str) -> bool:
-    return find_spec(_CLASSES[name][0]) is not None
+    return find_spec(DETECTORS[name][0]) is not None
 
 
 @pytest.mark.slow

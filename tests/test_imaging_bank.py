@@ -19,6 +19,7 @@ from kka.imaging import build_image_model
 from kka.imaging.bank import BankModel
 from kka.imaging.library import read_library
 from kka.protocols import ImageLibrary
+from kka.settings.drawing import DrawingSettings
 from kka.task import Knowledge
 from reference.tfidf_retrieval import similarities
 
@@ -213,7 +214,9 @@ def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sentence_embeddings_know_synonyms(sentence_model: Path) -> None:
     """The option would be ignored in silence."""
     knowledge = _knowledge([["red flower"], ["blue flower"]])
-    bank = build_image_model("bank", knowledge=knowledge, embedding=f"hf:{sentence_model}", device="cpu")
+    bank = build_image_model(
+        "bank", knowledge=knowledge, settings=DrawingSettings(embedding=f"hf:{sentence_model}"), device="cpu"
+    )
     assert isinstance(bank, ImageLibrary)
     given = [bank.retrieve([text], seeds=[0], taken=())[0] for text in ("azure flower", "crimson flower")]
     assert given == _keys(knowledge)[::-1]
@@ -223,7 +226,7 @@ def test_a_missing_embedding_says_what_was_expected(tmp_path: Path) -> None:
     """A wrong folder would end in a traceback of another library."""
     pytest.importorskip("sentence_transformers", reason="the optional package sentence-transformers is absent")
     with pytest.raises(UserError, match=r"embedding: expected hf:.*got 'hf:.*nothing-here'"):
-        BankModel(_knowledge(LIBRARY), embedding=f"hf:{tmp_path}/nothing-here")
+        BankModel(_knowledge(LIBRARY), settings=DrawingSettings(embedding=f"hf:{tmp_path}/nothing-here"))
 
 
 def _write_parquet(path: Path, images: np.ndarray, captions: list[list[str]]) -> None:
@@ -302,7 +305,7 @@ def test_the_shared_library_of_flowers_gives_flowers_of_the_colour() -> None:
     folder = Path(__file__).parents[2] / "shared" / "data" / "oxford102"
     if not folder.is_dir():
         pytest.skip("the shared data sets are not here")
-    bank = build_image_model(f"bank:{folder}", size=32)
+    bank = build_image_model(f"bank:{folder}", settings=DrawingSettings(size=32))
     assert isinstance(bank, BankModel)
     drawn = draw_pictures(
         bank, ["a red flower with red petals"] * 50 + ["a yellow flower with yellow petals"] * 50, seeds=range(100)

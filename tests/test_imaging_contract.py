@@ -1,5 +1,7 @@
 """The contract of an image model (Eq. 4), over every member of the wing."""
 
+import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 from imaging_fakes import ImageServer, tiny_pipeline
 from kka.algorithm.pictures import draw_pictures
 from kka.errors import UserError
-from kka.imaging import MEMBERS, build_image_model
+from kka.imaging import IMAGE_MODELS, build_image_model
 from kka.protocols import ImageModel
+from kka.settings.drawing import DrawingSettings
 from kka.task import Knowledge
 
 Builder = Callable[[], ImageModel]
@@ -28,7 +31,7 @@ SEEDS = [3, 1, 4, 1, 5]
 
 def test_every_member_is_tested() -> None:
     """A new member would not be held to the contract."""
-    assert {*NAMES} == {*MEMBERS}
+    assert {*NAMES} == {*IMAGE_MODELS}
     assert len(NAMES) == 4
 
 
@@ -47,7 +50,9 @@ def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Bui
         pytest.importorskip("diffusers", reason="the optional package diffusers is absent")
         if not (folder / "tiny").exists():
             tiny_pipeline(folder).save_pretrained(folder / "tiny")
-        return build_image_model(f"diffusers:{folder / 'tiny'}", steps=1, size=(48, 64), device="cpu")
+        return build_image_model(
+            f"diffusers:{folder / 'tiny'}", settings=DrawingSettings(steps=1, size=(48, 64)), device="cpu"
+        )
 
     def garden() -> ImageModel:
         if find_spec("kka.imaging.garden") is None:
@@ -59,7 +64,9 @@ def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Bui
             "bank": lambda: build_image_model("bank", knowledge=knowledge),
             "diffusers": diffusers,
             "garden": garden,
-            "openai": lambda: build_image_model("openai:any", base_url=server.url, size=(10, 20), send_seed=True),
+            "openai": lambda: build_image_model(
+                "openai:any", base_url=server.url, settings=DrawingSettings(size=(10, 20)), send_seed=True
+            ),
         }
 
 
@@ -137,7 +144,7 @@ def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
     """A slip of the pen would end in a traceback, or be ignored."""
     with pytest.raises(UserError, match=r"expected one of bank, diffusers, garden, openai; got 'bnk:x'"):
         build_image_model("bnk:x")
-    with pytest.raises(UserError, match=r"option of image model 'diffusers': expected one of .*steps.*got 'step'"):
+    with pytest.raises(UserError, match=r"option of image model diffusers: expected one of .*dtype.*got 'step'"):
         build_image_model(f"diffusers:{tmp_path}", step=3)
     for spec in ("diffusers", "openai:"):
         with pytest.raises(UserError, match=r"expected .* after '(diffusers|openai):'; got nothing"):
@@ -145,3 +152,34 @@ def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
     if find_spec("kka.imaging.garden") is not None:
         with pytest.raises(UserError, match=r"with nothing after it; got 'garden:x'"):
             build_image_model("garden:x")
+
+
+OPTIONS = {"steps": 3, "guidance": 2.0, "size": 16, "batch_size": 2, "negative_prompt": "blur", "embedding": "hf:x"}
+KNOWN = {
+    "garden": set(),
+    "bank": {"embedding"},
+    "bank:folder": {"embedding", "size"},
+    "openai:any": {"size"},
+    "diffusers:folder": {"steps", "guidance", "size", "batch_size", "negative_prompt"},
+}
+"""Member -> the settings it has. An option of the command line is one of these settings."""
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("spec", KNOWN)
+def test_a_setting_that_a_member_does_not_have_is_refused(spec: str, option: str, tmp_path: Path) -> None:
+    """It ended a run after its captions were written, or was left aside and taken to have worked."""
+    assert {*OPTIONS} == {field.name for field in dataclasses.fields(DrawingSettings)}
+    assert {name.partition(":")[0] for name in KNOWN} == {*IMAGE_MODELS}
+    settings = DrawingSettings(**{option: OPTIONS[option]})  # type: ignore[arg-type]
+    (tmp_path / "folder").mkdir()
+    named = spec.replace("folder", str(tmp_path / "folder"))
+    knowledge = Knowledge(images=np.zeros((1, 8, 8, 3), np.uint8), captions=(("red",),), kinds=("flower",))
+    refused = rf"drawing\.{option}: .* has only"
+    try:
+        more = {"api_key": "x"} if "openai" in spec else {}
+        build_image_model(named, settings=settings, knowledge=knowledge, **more)
+    except UserError as error:  # beyond the settings: a folder without a model, or without pictures
+        assert (re.search(refused, str(error)) is None) == (option in KNOWN[spec]), error
+    else:
+        assert option in KNOWN[spec]

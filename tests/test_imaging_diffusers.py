@@ -14,6 +14,7 @@ from kka.common.cache import ImageCache
 from kka.errors import UserError
 from kka.imaging import build_image_model
 from kka.imaging.diffusers import DiffusersModel
+from kka.settings.drawing import DrawingSettings
 
 diffusers = pytest.importorskip("diffusers", reason="the optional package diffusers is absent")
 
@@ -29,7 +30,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> DiffusersModel:
     """Two steps, on the CPU."""
-    built = build_image_model(f"diffusers:{checkpoint}", steps=2, guidance=4.0, batch_size=3, device="cpu")
+    built = build_image_model(
+        f"diffusers:{checkpoint}", settings=DrawingSettings(steps=2, guidance=4.0, batch_size=3), device="cpu"
+    )
     assert isinstance(built, DiffusersModel)
     return built
 
@@ -66,11 +69,11 @@ def test_it_draws_what_the_library_draws(checkpoint: Path, model: DiffusersModel
 
 def test_options_reach_the_pipeline_and_the_identity(checkpoint: Path, model: DiffusersModel) -> None:
     """Pictures drawn with other settings would be taken from the cache."""
-    options: dict[str, Any] = {"steps": 2, "guidance": 4.0, "device": "cpu"}
+    options: dict[str, Any] = {"steps": 2, "guidance": 4.0}
     identities = {model.identity}
     plain = model.draw(["a"], seeds=[1])
     for name, value in (("steps", 3), ("guidance", 1.0), ("negative_prompt", "blurred"), ("size", (32, 48))):
-        other = DiffusersModel(str(checkpoint), **{**options, name: value})
+        other = DiffusersModel(str(checkpoint), settings=DrawingSettings(**{**options, name: value}), device="cpu")
         identities.add(other.identity)
         drawn = other.draw(["a"], seeds=[1])
         if name == "size":
@@ -79,7 +82,8 @@ def test_options_reach_the_pipeline_and_the_identity(checkpoint: Path, model: Di
         else:
             assert not np.array_equal(drawn, plain), name
     assert len(identities) == 5
-    assert DiffusersModel(str(checkpoint), **options, batch_size=1).identity == model.identity
+    alone = DiffusersModel(str(checkpoint), settings=DrawingSettings(**options, batch_size=1), device="cpu")
+    assert alone.identity == model.identity
 
 
 def test_another_model_in_the_same_folder_has_another_identity(checkpoint: Path, tmp_path: Path) -> None:
@@ -99,13 +103,14 @@ def test_few_step_models_are_known_by_name(
     shutil.copytree(checkpoint, tmp_path / name)
     model = DiffusersModel(str(tmp_path / name), device="cpu")
     assert (model.steps, model.guidance) == (steps, guidance)
-    assert DiffusersModel(str(tmp_path / name), steps=2, guidance=1.5, device="cpu").steps == 2
+    own = DrawingSettings(steps=2, guidance=1.5)
+    assert DiffusersModel(str(tmp_path / name), settings=own, device="cpu").steps == 2
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # torch's, from inside a scheduler
 def test_non_finite_pictures_are_black_with_a_warning(checkpoint: Path, tmp_path: Path) -> None:
     """NaN, as half precision gives it, would be cast to arbitrary bytes and join the pool."""
-    model = DiffusersModel(str(checkpoint), steps=1, device="cpu")
+    model = DiffusersModel(str(checkpoint), settings=DrawingSettings(steps=1), device="cpu")
     with torch.no_grad():
         model._pipeline.vae.decoder.conv_out.bias[1] = torch.nan
     cache = ImageCache(tmp_path)
@@ -131,7 +136,7 @@ def test_what_a_safety_checker_refuses_is_set_aside(checkpoint: Path, tmp_path: 
         requires_safety_checker=True,
     )
     pipeline.save_pretrained(tmp_path / "strict")
-    model = DiffusersModel(str(tmp_path / "strict"), steps=1, device="cpu")
+    model = DiffusersModel(str(tmp_path / "strict"), settings=DrawingSettings(steps=1), device="cpu")
     drawn = draw_pictures(model, ["a", "b"], seeds=[1, 2])
     assert drawn.kept == ()
     assert [reason.split(":")[0] for _, reason in drawn.set_aside] == ["black", "black"]
@@ -162,16 +167,18 @@ def test_a_model_that_is_not_there_says_what_to_do(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps: expected 1 or more; got 0"),
-        ({"batch_size": 0}, "batch_size: expected 1 or more; got 0"),
-        ({"size": 100}, r"size: expected multiples of 8 pixels; got \(100, 100\)"),
-        ({"dtype": "int8"}, "unknown dtype: expected one of auto, bfloat16"),
+        ({"steps": 0}, "expected drawing.steps to be greater than or equal to 1; got drawing.steps = 0"),
+        ({"batch_size": 0}, "expected drawing.batch_size to be greater than or equal to 1"),
+        ({"size": 100}, r"drawing.size: expected multiples of 8 pixels; got \(100, 100\)"),
+        ({"guidance": float("nan")}, "expected drawing.guidance to be a finite number"),
     ],
 )
 def test_wrong_options_are_refused_before_loading(options: dict[str, Any], message: str) -> None:
     """A mistake would show after minutes of loading, or as an error from inside the pipeline."""
     with pytest.raises(UserError, match=message):
-        DiffusersModel("nowhere", device="cpu", **options)
+        DiffusersModel("nowhere", device="cpu", settings=DrawingSettings(**options))
+    with pytest.raises(UserError, match="unknown dtype: expected one of auto, bfloat16"):
+        DiffusersModel("nowhere", device="cpu", dtype="int8")
 
 
 def test_a_full_device_says_what_to_do(model: DiffusersModel, monkeypatch: pytest.MonkeyPatch) -> None:

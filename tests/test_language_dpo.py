@@ -1,6 +1,7 @@
 """Eq. 7 through TRL, on a tiny Llama: what is the reference, is dropout on, does tuning learn, resume, stay quiet."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,18 @@ from peft import get_peft_model
 
 from kka.algorithm.preferences import dpo_loss, make_pairs
 from kka.errors import UserError
-from kka.language.dpo import _shortened, base_logps, completion_logps, make_trainer
+from kka.language.dpo import (
+    _shortened,
+    base_logps,
+    completion_logps,
+    lora_config,
+    make_trainer,
+    rate_for,
+    steps_for,
+)
 from kka.language.hf import HFLanguageModel
-from kka.language.settings import DPOSettings
 from kka.protocols import PreferencePair, TunableLanguageModel
+from kka.settings.language import LanguageSettings
 from language_fakes import CAPTIONS, COLORS, save_tiny_model
 
 PROMPT = f"Another flower: {CAPTIONS[0]}"
@@ -31,8 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _model(folder: Path, **options: object) -> HFLanguageModel:
-    settings: dict[str, object] = {"dpo_learning_rate": 1e-2, "dpo_steps": 12, "max_new_tokens": 60, "device": "cpu"}
-    return HFLanguageModel(folder, **{**settings, **options})  # type: ignore[arg-type]
+    progress = options.pop("progress", None)
+    settings: dict[str, Any] = {"dpo_learning_rate": 1e-2, "dpo_steps": 12, "max_new_tokens": 60, **options}
+    return HFLanguageModel(folder, settings=LanguageSettings(**settings), device="cpu", progress=progress)  # type: ignore[arg-type]
 
 
 def _base_weights(model: HFLanguageModel) -> dict[str, torch.Tensor]:
@@ -82,7 +92,7 @@ def test_a_step_that_leads_too_far_is_shortened(folder: Path) -> None:
 @pytest.mark.parametrize("kl", [float("nan"), float("inf")])
 def test_no_step_is_taken_that_leads_nowhere(kl: float, folder: Path) -> None:
     """Weights that have become no numbers must not stay."""
-    policy = get_peft_model(_model(folder).model, DPOSettings().lora())
+    policy = get_peft_model(_model(folder).model, lora_config(LanguageSettings()))
     before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
     with torch.no_grad():
         for name, weight in policy.named_parameters():
@@ -104,7 +114,7 @@ def test_reference_is_the_base_model_in_later_rounds(tuned: HFLanguageModel, tmp
     each round would be free to leave the base model a little further."""
     pairs, validation = _pairs()
     trainer = make_trainer(
-        tuned._peft, tuned.tokenizer, pairs, validation, tuned.dpo, seed=0, device=CPU, folder=str(tmp_path)
+        tuned._peft, tuned.tokenizer, pairs, validation, tuned.settings, seed=0, device=CPU, folder=str(tmp_path)
     )
     try:
         assert list(tuned._peft.peft_config) == ["default"]
@@ -121,7 +131,7 @@ def test_reference_is_the_base_model_in_later_rounds(tuned: HFLanguageModel, tmp
             for side in ("chosen_ids", "rejected_ids")
         ]
         # TRL's loss, with its reference, is our pure one with the base model's log-probabilities.
-        assert loss == pytest.approx(dpo_loss(*logps, tuned.dpo.beta).mean(), rel=1e-4)
+        assert loss == pytest.approx(dpo_loss(*logps, tuned.settings.dpo_beta).mean(), rel=1e-4)
     finally:
         for module in (tuned._peft, tuned.model):
             module.__dict__.pop("forward", None)
@@ -146,8 +156,10 @@ def test_tuning_sees_the_prompt_that_sampling_sees(tuned: HFLanguageModel, tmp_p
         model = _model(source)
         from peft import get_peft_model
 
-        peft = get_peft_model(model.model, model.dpo.lora())
-        trainer = make_trainer(peft, model.tokenizer, pairs, [], model.dpo, seed=0, device=CPU, folder=str(tmp_path))
+        peft = get_peft_model(model.model, lora_config(model.settings))
+        trainer = make_trainer(
+            peft, model.tokenizer, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path)
+        )
         row = trainer.train_dataset[0]
         assert row["prompt_ids"] == model._encode(PROMPT)
         assert model.tokenizer.decode(row["chosen_ids"]).strip() == pairs[0].hard + model.tokenizer.eos_token
@@ -158,9 +170,9 @@ def test_dropout_is_on_in_training_and_off_after(folder: Path, tmp_path: Path) -
     from peft import get_peft_model
 
     model = _model(folder)
-    peft = get_peft_model(model.model, model.dpo.lora())
+    peft = get_peft_model(model.model, lora_config(model.settings))
     pairs, _ = _pairs()
-    trainer = make_trainer(peft, model.tokenizer, pairs, [], model.dpo, seed=0, device=CPU, folder=str(tmp_path))
+    trainer = make_trainer(peft, model.tokenizer, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
     layers = [m for name, m in peft.named_modules() if "lora_dropout" in name and isinstance(m, torch.nn.Dropout)]
     assert len(layers) == 14  # seven linear maps in each of two layers
     assert {layer.p for layer in layers} == {0.1}
@@ -268,15 +280,30 @@ def test_gradient_accumulation_is_the_same_step(folder: Path) -> None:
     assert reports[0].train_loss == pytest.approx(reports[1].train_loss, rel=1e-3)
 
 
-def test_settings() -> None:
-    """Few pairs end early, small models learn faster, nonsense is refused."""
-    settings = DPOSettings()
-    assert settings.steps_for(10_000) == 150
-    assert settings.steps_for(16) == 10
-    assert settings.steps_for(1) == 1
-    assert settings.rate_for(torch.nn.Linear(3, 3)) == 1e-3
-    assert DPOSettings(learning_rate=2e-5).rate_for(torch.nn.Linear(3, 3)) == 2e-5
-    assert (settings.beta, settings.rank, settings.alpha, settings.dropout) == (0.1, 8, 8, 0.1)
-    for wrong in ({"beta": 0.0}, {"dropout": 1.0}, {"micro_batch": 5}, {"steps": 0}, {"learning_rate": -1.0}):
-        with pytest.raises(UserError, match="DPO settings: expected"):
-            DPOSettings(**wrong)  # type: ignore[arg-type]
+def test_steps_and_rates() -> None:
+    """Few pairs end early, small models learn faster."""
+    settings = LanguageSettings(dpo_steps=150)
+    assert steps_for(settings, 10_000) == 150
+    assert steps_for(settings, 16) == 10
+    assert steps_for(settings, 1) == 1
+    assert rate_for(settings, torch.nn.Linear(3, 3)) == 1e-3
+    assert rate_for(settings, torch.nn.Linear(10_001, 10_000, device="meta")) == 5e-5
+    assert rate_for(LanguageSettings(dpo_learning_rate=2e-5), torch.nn.Linear(3, 3)) == 2e-5
+
+
+def test_the_published_settings() -> None:
+    """beta 0.1; LoRA of rank 8 and alpha 8 with dropout 0.1 on all linear layers."""
+    settings, adapter = LanguageSettings(), lora_config(LanguageSettings())
+    assert settings.dpo_beta == 0.1
+    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (8, 8, 0.1)
+    assert adapter.target_modules == "all-linear"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"dpo_beta": 0.0}, {"lora_dropout": 1.0}, {"dpo_micro_batch": 5}, {"dpo_steps": 0}, {"dpo_learning_rate": -1}],
+)
+def test_nonsense_is_refused(wrong: dict[str, float]) -> None:
+    """A tuning with it would fail after hours, or do nothing."""
+    with pytest.raises(UserError, match=f"expected language.{next(iter(wrong))}"):
+        LanguageSettings(**wrong)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import torch
 from kka.errors import UserError
 from kka.language.hf import HFLanguageModel
 from kka.language.rng import own_randomness
+from kka.settings.language import LanguageSettings
 from language_fakes import CAPTIONS, save_tiny_model
 
 PROMPTS = [f"Another flower: {CAPTIONS[0]}", f"Another flower: {CAPTIONS[1]} against a wall of old grey stones", "Hm"]
@@ -22,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> HFLanguageModel:
-    return HFLanguageModel(folder, max_new_tokens=60, device="cpu")
+    return HFLanguageModel(folder, settings=LanguageSettings(max_new_tokens=60, top_p=0.95), device="cpu")
 
 
 def test_shape_and_equal_seeds(model: HFLanguageModel) -> None:
@@ -81,7 +82,9 @@ def test_shared_prompt_cache_changes_nothing(model: HFLanguageModel, monkeypatch
 def test_sampling_follows_the_models_probabilities(folder: Path) -> None:
     """First tokens of 4,000 answers against the softmax of the logits, with neither top-k nor top-p: a left-over
     top-k of 50 (transformers' default), wrong padding or a wrong position would show."""
-    model = HFLanguageModel(folder, top_p=1.0, max_new_tokens=1, device="cpu", batch_size=4000)
+    model = HFLanguageModel(
+        folder, settings=LanguageSettings(top_p=1.0, max_new_tokens=1, batch_size=4000), device="cpu"
+    )
     ids = [model._encode(PROMPTS[0]), model._encode(PROMPTS[1])]
     drawn = [answer[0] for answer in model._generate(ids, [0] * 4000, 11, 1.0, 1.0)]
     logits = model.model(input_ids=torch.tensor([ids[0]])).logits[0, -1]
@@ -119,7 +122,8 @@ def test_batches_and_progress(folder: Path) -> None:
     """Answers beyond one batch are told apart rightly, and progress is reported up to the whole."""
     told: list[tuple[str, int, int]] = []
     model = HFLanguageModel(
-        folder, max_new_tokens=4, device="cpu", batch_size=5, progress=lambda *args: told.append(args)
+        folder, settings=LanguageSettings(max_new_tokens=4, batch_size=5), device="cpu",
+        progress=lambda *args: told.append(args),
     )
     assert [len(a) for a in model.sample(PROMPTS, 4, seed=0)] == [4, 4, 4]
     assert told == [("captions", 5, 12), ("captions", 10, 12), ("captions", 12, 12)]
@@ -130,7 +134,9 @@ def test_chat_template_is_used_where_there_is_one(model: HFLanguageModel, tmp_pa
     tokens = model.tokenizer.convert_ids_to_tokens(model._encode("Another flower: red"))
     assert tokens[0] == "<|prompt|>"
     assert tokens[-1] == "<|answer|>"
-    plain = HFLanguageModel(save_tiny_model(tmp_path / "plain", chat=False), max_new_tokens=4, device="cpu")
+    plain = HFLanguageModel(
+        save_tiny_model(tmp_path / "plain", chat=False), settings=LanguageSettings(max_new_tokens=4), device="cpu"
+    )
     assert plain.tokenizer.decode(plain._encode("Another flower: red")).strip(" ").endswith("red\n")
     assert len(plain.sample(["Another flower: red"], 3, seed=0)[0]) == 3
 
@@ -186,8 +192,19 @@ def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("option", [{"temperature": 0.0}, {"top_p": 1.5}, {"batch_size": 0}, {"max_new_tokens": 0}])
 def test_wrong_sampling_settings(folder: Path, option: dict[str, float]) -> None:
     """Said before anything is loaded."""
-    with pytest.raises(UserError, match="expected temperature > 0"):
-        HFLanguageModel(folder, **option)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"expected language.{next(iter(option))} to be"):
+        HFLanguageModel(folder, settings=LanguageSettings(**option))  # type: ignore[arg-type]
+
+
+def test_a_local_model_needs_an_end(folder: Path) -> None:
+    """No bound on the tokens is for servers, which have one of their own; no temperature means 1."""
+    with pytest.raises(UserError, match=r"language.max_new_tokens: expected a number"):
+        HFLanguageModel(folder, settings=LanguageSettings(max_new_tokens=None), device="cpu")
+    plain, same = (
+        HFLanguageModel(folder, settings=LanguageSettings(max_new_tokens=6, temperature=t, top_p=p), device="cpu")
+        for t, p in ((None, None), (1.0, 1.0))
+    )
+    assert plain.sample(PROMPTS, 2, seed=1) == same.sample(PROMPTS, 2, seed=1)
 
 
 def test_wrong_device_and_four_bits_without_gpu(folder: Path) -> None:
@@ -195,7 +212,7 @@ def test_wrong_device_and_four_bits_without_gpu(folder: Path) -> None:
     with pytest.raises(UserError, match="expected auto, cpu"):
         HFLanguageModel(folder, device="abacus")
     with pytest.raises(UserError, match="4-bit loading: expected a CUDA device"):
-        HFLanguageModel(folder, device="cpu", load_in_4bit=True)
+        HFLanguageModel(folder, settings=LanguageSettings(load_in_4bit=True), device="cpu")
 
 
 @pytest.mark.gpu
@@ -203,6 +220,6 @@ def test_on_a_gpu(folder: Path) -> None:
     """bfloat16 on CUDA, equal texts for equal seeds."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    model = HFLanguageModel(folder, max_new_tokens=8, device="cuda")
+    model = HFLanguageModel(folder, settings=LanguageSettings(max_new_tokens=8), device="cuda")
     assert model.model.dtype == torch.bfloat16
     assert model.sample(PROMPTS, 3, seed=1) == model.sample(PROMPTS, 3, seed=1)

@@ -11,6 +11,7 @@ import pytest
 from kka.errors import UserError
 from kka.language.openai import OpenAILanguageModel
 from kka.protocols import LanguageModel, TunableLanguageModel
+from kka.settings.language import LanguageSettings
 
 
 class Server(ThreadingHTTPServer):
@@ -36,12 +37,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((body, {"path": self.path, **dict(self.headers)}))
+        self.server.requests.append((body, {"path": self.path, **{k.lower(): v for k, v in self.headers.items()}}))
         reply = self.server.next_reply(body)
         status = reply if isinstance(reply, int) else 200
         data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Type", "text/html" if isinstance(reply, bytes) else "application/json")
+        self.send_header("retry-after-ms", "1")
         self.end_headers()
         self.wfile.write(data)
 
@@ -51,7 +54,6 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(OpenAILanguageModel, "backoff", 0.01)
     with Server(("127.0.0.1", 0), Handler) as server:
         server.script, server.requests = [], []
         thread = threading.Thread(target=server.serve_forever)
@@ -65,16 +67,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_answers_prompt_by_prompt(server: Server) -> None:
     """n answers to each prompt in order, through the documented endpoint with the key; tokens are counted."""
-    model = OpenAILanguageModel("some-model", temperature=0.7)
+    settings = LanguageSettings(temperature=0.7, top_p=None, max_new_tokens=50)
+    model = OpenAILanguageModel("some-model", settings=settings)
     answers = model.sample(["first", "second"], 11, seed=3)
     assert [len(a) for a in answers] == [11, 11]
     assert all(text.startswith(p) for p, texts in zip(["first", "second"], answers, strict=True) for text in texts)
     assert len({text for texts in answers for text in texts}) == 22
     body, headers = server.requests[0]
     assert headers["path"] == "/v1/chat/completions"
-    assert headers["Authorization"] == "Bearer a-test-key"
+    assert headers["authorization"] == "Bearer a-test-key"
     assert (body["model"], body["temperature"]) == ("some-model", 0.7)
     assert "top_p" not in body
+    assert body["max_tokens"] == 50
     assert model.tokens_written == 22 * 7
     assert model.tokens_read == 5 * len(server.requests)
     assert model.sample(["first", "second"], 11, seed=3) == answers
@@ -120,7 +124,7 @@ def test_refusals_are_final(server: Server) -> None:
 def test_other_formats_are_named(server: Server, reply: Any) -> None:
     """A base URL that points to some other service."""
     server.script = [reply]
-    with pytest.raises(UserError, match=r"openai: expected (a chat completion|JSON)"):
+    with pytest.raises(UserError, match=r"openai: expected (a chat completion|JSON) from"):
         OpenAILanguageModel("m").sample(["p"], 1, seed=0)
 
 
@@ -143,5 +147,5 @@ def test_missing_key_and_wrong_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(UserError, match="OPENAI_API_KEY; it is not set"):
         OpenAILanguageModel("m")
-    with pytest.raises(UserError, match="expected http"):
+    with pytest.raises(UserError, match="expected an address with http"):
         OpenAILanguageModel("m", base_url="localhost:8000")

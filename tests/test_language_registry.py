@@ -1,5 +1,6 @@
 """Language models by spec, and the shipped one."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,9 @@ from language_fakes import save_tiny_model
 def test_known_specs(tmp_path: Path) -> None:
     """Each name of the registry builds its model, options included."""
     assert set(LANGUAGE_MODELS) == {"hf", "openai", "garden"}
-    model = build_language_model(f"hf:{save_tiny_model(tmp_path / 'a b: c')}", device="cpu", dpo_learning_rate=3e-4)
-    assert model.dpo.learning_rate == 3e-4  # type: ignore[attr-defined]
+    settings = LanguageSettings(dpo_learning_rate=3e-4)
+    model = build_language_model(f"hf:{save_tiny_model(tmp_path / 'a b: c')}", device="cpu", settings=settings)
+    assert model.settings.dpo_learning_rate == 3e-4  # type: ignore[attr-defined]
     remote = build_language_model("openai:gpt-x", base_url="http://127.0.0.1:1/v1")
     assert remote.model == "gpt-x"  # type: ignore[attr-defined]
 
@@ -44,7 +46,7 @@ def test_wrong_specs(spec: str, message: str) -> None:
 
 def test_unknown_option(tmp_path: Path) -> None:
     """A mistyped option is named, not ignored."""
-    with pytest.raises(UserError, match="unexpected keyword argument 'heat'"):
+    with pytest.raises(UserError, match=r"option of language model openai: expected one of api_key, .*; got 'heat'"):
         build_language_model("openai:x", base_url="http://127.0.0.1:1", heat=3)
 
 
@@ -71,17 +73,23 @@ def test_the_shipped_model_writes_garden_captions() -> None:
     assert batch.answers < 80
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("lora_rank", 4), ("dpo_steps", 7), ("load_in_4bit", True), ("batch_size", 8)]
-)
-def test_a_remote_model_refuses_what_it_does_not_have(
-    option: str, value: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+REMOTE = {"temperature": 0.5, "top_p": 0.5, "max_new_tokens": 5}
+LOCAL = {
+    "batch_size": 8, "load_in_4bit": True, "trust_remote_code": True, "dpo_beta": 0.2, "dpo_max_kl": 1.0,
+    "dpo_steps": 7, "dpo_max_epochs": 2,
+    "dpo_batch": 4, "dpo_micro_batch": 4, "dpo_learning_rate": 1e-4, "dpo_warmup": 0.5,
+    "lora_rank": 4, "lora_alpha": 4, "lora_dropout": 0.5, "lora_targets": "q_proj",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", sorted(field.name for field in dataclasses.fields(LanguageSettings)))
+def test_a_remote_model_refuses_what_it_does_not_have(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that is silently left aside is taken to have worked."""
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
-    config = RunConfig(language=LanguageSettings(**{option: value}))
-    with pytest.raises(
-        UserError, match=rf"language\.{option}: .*openai:any has only temperature, top_p, max_new_tokens"
-    ):
+    config = RunConfig(language=LanguageSettings(**{option: (REMOTE | LOCAL)[option]}))  # type: ignore[arg-type]
+    if option in REMOTE:
         build_language("openai:any", config, small_task())
-    build_language("openai:any", RunConfig(language=LanguageSettings(temperature=0.5)), small_task())
+    else:
+        known = "language.max_new_tokens, language.temperature, language.top_p"
+        with pytest.raises(UserError, match=rf"language\.{option}: openai:any has only {known}; got"):
+            build_language("openai:any", config, small_task())

@@ -11,13 +11,13 @@ import pytest
 
 from kka.cli import experiment as cli_experiment
 from kka.cli.experiment import Experiment, run_experiment
-from kka.detectors.backbones import BackboneOptions
 from kka.errors import UserError
 from kka.experiments.engine import opening, pools, runner
 from kka.experiments.engine.cells import Cell, Results
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.engine.tasks import DATASETS
+from kka.settings.backbone import BackboneSettings
 
 ROW = {"auroc": 0.5, "seen": 0.5, "unseen": 0.5, "anomalies": 0, "hard": None, "generated": 0, "noise_draws": 0,
        "fit_seconds": 1.0, "score_seconds": 1.0}  # fmt: skip
@@ -29,7 +29,7 @@ def cell(**given: Any) -> Cell:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    return Place(data=tmp_path / "data", work=tmp_path / "work", backbone=BackboneOptions(padding="same"))
+    return Place(data=tmp_path / "data", work=tmp_path / "work", backbone=BackboneSettings(padding="same"))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_other_weights_are_another_setting(place: Place, tmp_path: Path) -> None
     found = []
     for name, content in (("a", "1"), ("b", "2"), ("c", "1")):
         (tmp_path / name).write_text(content)
-        given = dataclasses.replace(place, backbone=BackboneOptions(weights=str(tmp_path / name)))
+        given = dataclasses.replace(place, backbone=BackboneSettings(weights=str(tmp_path / name)))
         found.append(settings_of(cell(detector="simplenet", backbone="x"), given)["backbone.weights"])
     assert found[0] == found[2] != found[1]
     assert settings_of(cell(detector="simplenet", backbone="x"), place)["backbone.weights"] == "hub"

@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from kka.detectors.backbones import BackboneOptions, load_backbone
+from kka.detectors.backbones import load_backbone
 from kka.detectors.recontrast.detector import ReContrast
 from kka.detectors.recontrast.network import ReContrastNet
 from kka.detectors.recontrast.settings import ReContrastSettings
 from kka.detectors.recontrast.training import _losses, _train_mode, settle_batchnorm
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings.backbone import BackboneSettings
 
-BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
+BACKBONE = BackboneSettings(name="mobilenetv2_035", weights="random")
 QUICK = ReContrastSettings(size=32, iterations=6, batch_size=4, anomalies_per_batch=2, pooling="mean")
 
 
@@ -30,7 +31,7 @@ def network() -> ReContrastNet:
 @pytest.mark.parametrize("name", ["mobilenetv2_035", "resnet18"])
 def test_six_pairs_of_equal_shape(name: str) -> None:
     """Each decoded map must fit its target, for any backbone's channels."""
-    net = ReContrastNet(load_backbone(BackboneOptions(name=name, weights="random"), strides=(4, 8, 16)))
+    net = ReContrastNet(load_backbone(BackboneSettings(name=name, weights="random"), strides=(4, 8, 16)))
     targets, decoded = net(torch.randn(2, 3, 64, 64))
     assert [t.shape for t in targets] == [d.shape for d in decoded] and len(targets) == 6
     assert [t.shape[-1] for t in targets] == [16, 8, 4] * 2
@@ -168,9 +169,9 @@ def test_pooling() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"size": 100}, "multiple of 32; got 100"), ({"pooling": "median"}, "max or mean"),
-     ({"iterations": 0}, "at least 1"), ({"encoder_batchnorm": "off"}, "eval or train"),
-     ({"anomaly_top": 0.0}, "share above 0")],
+    [({"size": 100}, "multiple of 32; got 100"), ({"pooling": "median"}, "expected pooling to be 'max' or 'mean'"),
+     ({"iterations": 0}, "got iterations = 0"), ({"encoder_batchnorm": "off"}, "'auto', 'eval' or 'train'"),
+     ({"anomaly_top": 0.0}, "anomaly_top to be greater than 0")],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong: dict[str, object], said: str) -> None:
     """In words, before anything is trained."""

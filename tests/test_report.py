@@ -23,6 +23,7 @@ from kka.report import analysis, write_report
 from kka.report.figures import apart, histogram, is_wide
 from kka.report.html import commands, cost_rows, headline
 from kka.report.read import read_run
+from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings
 from kka.settings.language import LanguageSettings
 
@@ -333,8 +334,10 @@ def test_printed_command_gives_the_same_configuration(tmp_path: Path) -> None:
         sad=DeepSADSettings(milestones=(0.125, 0.25)),
         detector="simplenet",
         detector_options=DetectorOptions(
-            preset="cpu", set=("epochs=3", "noise=0.5"), backbone="mobilenetv2_100", backbone_weights="random",
-            backbone_padding="same", backbone_mean=(0.5, 0.4, 0.3),
+            preset="cpu", set=("epochs=3", "noise=0.5"),
+            backbone=BackboneSettings(
+                name="mobilenetv2_100", weights="random", padding="same", mean=(0.5, 0.4, 0.3)
+            ),
         ),
     )  # fmt: skip
     root = make_run(tmp_path / "my run", rounds=0, seeds=1, test=False, **settings)

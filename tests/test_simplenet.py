@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kka.common.device import seeded
-from kka.detectors.backbones import BackboneOptions
 from kka.detectors.features import Features
 from kka.detectors.simplenet.detector import SimpleNet
 from kka.detectors.simplenet.loss import anomaly_hinge, image_scores, most_anomalous, normal_hinge, top_hinge
+from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
-from kka.detectors.simplenet.training import Heads, batch_loss, train_heads
+from kka.detectors.simplenet.training import batch_loss, train_heads
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings.backbone import BackboneSettings
 from reference import simplenet_losses as literal
 
-BACKBONE = BackboneOptions(name="mobilenetv2_035", weights="random")
+BACKBONE = BackboneSettings(name="mobilenetv2_035", weights="random")
 QUICK = dataclasses.replace(SimpleNet.PRESETS["cpu"], size=64, crop=64, dimension=32, hidden=16, epochs=2, device="cpu")
 CPU = torch.device("cpu")
 NUMBERS = st.floats(-2, 2, width=32)
@@ -105,7 +106,7 @@ def test_anomalies_are_learned(way: str) -> None:
     normals, anomalies = InMemory(patches(24, 0.0, 0)), InMemory(patches(24, 0.0, 1))
     anomalies.values[:, :3] += 2.5  # a third of the patches
     way_in = small(anomaly_loss=way, anomaly_top=0.3, noise_weight=0.1, epochs=50)
-    heads = train_heads(normals, anomalies, settings=way_in, seed=0, device=CPU)
+    heads, _ = train_heads(normals, anomalies, settings=way_in, seed=0, device=CPU)
     unseen = patches(24, 0.0, 2)
     odd = patches(24, 0.0, 3)
     odd[:, :3] += 2.5
@@ -117,7 +118,7 @@ def test_anomalies_are_learned(way: str) -> None:
 def test_noise_alone_finds_what_is_far() -> None:
     """Without anomalies: the published one-class way."""
     normals = InMemory(patches(24, 0.0, 0) * 0.2)
-    heads = train_heads(normals, None, settings=small(), seed=0, device=CPU)
+    heads, _ = train_heads(normals, None, settings=small(), seed=0, device=CPU)
     with torch.no_grad():
         good, bad = heads.score(patches(24, 0.0, 2) * 0.2, 0.0), heads.score(patches(24, 0.0, 3) * 2, 0.0)
     assert (bad[:, None] > good).float().mean() > 0.9
@@ -139,11 +140,11 @@ def test_standardised_normals() -> None:
     """Each dimension's mean is 0 and the mean variance is 1, over the patches of all normals, a last batch of 4 too."""
     values = patches(20, 3.0, 0) * torch.tensor([1.0, 10, 2, 5, 1, 1, 3, 0])
     one_class = small(epochs=1, standardise=True)
-    heads = train_heads(InMemory(values), None, settings=one_class, seed=0, device=CPU)
+    heads, _ = train_heads(InMemory(values), None, settings=one_class, seed=0, device=CPU)
     x = ((values - heads.mean) * heads.scale).flatten(0, 1)
     torch.testing.assert_close(x.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
     torch.testing.assert_close(x.var(0, correction=0).mean(), torch.ones(()), atol=1e-3, rtol=0)
-    alike = train_heads(InMemory(torch.ones(9, 4, 8)), None, settings=one_class, seed=0, device=CPU)
+    alike, _ = train_heads(InMemory(torch.ones(9, 4, 8)), None, settings=one_class, seed=0, device=CPU)
     assert alike.scale.isfinite() and alike.answers(alike.adapt(values)).isfinite().all()
 
 

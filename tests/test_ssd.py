@@ -174,10 +174,10 @@ def test_presets() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (dict(depth=20), "depth: expected one of 10, 18, 34, 50, 101; got 20"),
-        (dict(epochs=0), "epochs: expected at least 1; got 0"),
-        (dict(temperature=-1.0), "temperature: expected more than 0"),
-        (dict(precision="half"), "precision: expected auto, fp32 or bf16; got 'half'"),
+        (dict(depth=20), "depth to be 10, 18, 34, 50 or 101; got depth = 20"),
+        (dict(epochs=0), "got epochs = 0"),
+        (dict(temperature=-1.0), "temperature to be greater than 0"),
+        (dict(precision="half"), "precision to be 'auto', 'fp32' or 'bf16'; got precision = 'half'"),
     ],
 )
 def test_settings_are_checked(wrong: dict, said: str) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kka.common.store import Store, read_config, require_same, write_atomically
+from kka.common.files import write_atomically
+from kka.common.store import Store, read_config, require_same
 from kka.errors import UserError
 
 CONFIG = {

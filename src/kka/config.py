@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from kka.errors import UserError
 from kka.settings import Count, Natural, settings
+from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings, with_shares
 from kka.settings.drawing import DrawingSettings
 from kka.settings.language import LanguageSettings
@@ -25,27 +26,12 @@ class DetectorOptions:
 in a run the settings under --sad."""
     set: tuple[str, ...] = ()
     """Single settings on top, as name=value."""
-    backbone: str | None = None
-    """Of simplenet and recontrast: a timm architecture. Default: wide_resnet50_2.tv_in1k."""
-    backbone_weights: str = "hub"
-    """hub (downloaded), random, or a .safetensors file of the whole model."""
-    backbone_padding: Literal["same"] | None = None
-    """For weights that were trained with TensorFlow's padding."""
-    backbone_mean: tuple[float, ...] | None = None
-    """Of the backbone's input in 0 to 1; one number or three. Default: the architecture's."""
-    backbone_std: tuple[float, ...] | None = None
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
     def __post_init__(self) -> None:
         for text in self.set:
             if "=" not in text:
                 raise UserError(f"set: expected name=value, as in --set epochs=20; got {text!r}")
-
-    @property
-    def names_backbone(self) -> bool:
-        """Whether anything is said of a backbone."""
-        plain = DetectorOptions()
-        names = [field.name for field in dataclasses.fields(self) if field.name.startswith("backbone")]
-        return any(getattr(self, name) != getattr(plain, name) for name in names)
 
 
 @settings()
@@ -130,7 +116,22 @@ as its {caption}). none: it samples on."""
         Raises:
             UserError: a name that is no setting.
         """
-        return cls(**values | {"sad": with_shares(values["sad"])} if "sad" in values else values)
+        told = dict(values)
+        if "sad" in told:
+            told["sad"] = with_shares(told["sad"])
+        if "detector_options" in told:
+            told["detector_options"] = _with_backbone(told["detector_options"])
+        return cls(**told)
+
+
+def _with_backbone(stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored detector options. Once the backbone's settings were backbone, backbone_weights, … among them."""
+    if isinstance(stored.get("backbone"), dict):
+        return stored
+    flat = {name.removeprefix("backbone_"): value for name, value in stored.items() if name.startswith("backbone")}
+    name = flat.pop("backbone", None)
+    rest = {name: value for name, value in stored.items() if not name.startswith("backbone")}
+    return rest | {"backbone": flat if name is None else {"name": name, **flat}}
 
 
 def _plain(value: Any) -> Any:

@@ -3,10 +3,10 @@
 `Images` is an array of unsigned bytes of shape (n, h, w, 3), RGB.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -93,8 +93,8 @@ class ImageLibrary(ImageModel, Protocol):
 class Detector(Protocol):
     """Scores images: higher = more anomalous.
 
-    A detector that also wants to know the normals' captions, or which anomalies are hard, says so in `takes`
-    (a set of "captions", "hard") and has `fit` take them by that name; see `kka.detectors.fit_detector`.
+    What more a detector can do, a small protocol says: `TakesMore`, `Embeds`, `Localises`, `Exports`, `Pretrains`,
+    `ChecksWeights`, `LimitsInput`, `Trained`, `AddsNoise`, `HasSettings`. None of them is needed.
     """
 
     def fit(self, normals: Images, anomalies: Images | None = None) -> "Detector": ...
@@ -104,3 +104,131 @@ class Detector(Protocol):
     def save(self, path: Path) -> None:
         """Write everything that `score` needs into the folder `path` (safetensors and JSON, no pickle)."""
         ...
+
+
+# --- what a member may be able to do beyond its protocol ---------------------------------------------------------
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A language model with a name that changes with its weights: captions carry it as their origin."""
+
+    identity: str
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A language model that counts what it writes."""
+
+    tokens_written: int
+    """So far."""
+
+
+@runtime_checkable
+class DrawsInBatches(Protocol):
+    """An image model that knows how many pictures it draws best at a time."""
+
+    batch_size: int
+
+
+@runtime_checkable
+class IgnoresWords(Protocol):
+    """An image model that counts the words it does not understand."""
+
+    ignored_words: int
+    """So far."""
+
+
+@runtime_checkable
+class TakesMore(Protocol):
+    """A detector that `fit` tells more: `takes` names what, of "captions" (of the normals) and "hard" (Eq. 6: which
+    anomalies are), and `fit` takes it by that name; see `kka.detectors.fit_detector`."""
+
+    takes: frozenset[str]
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A detector with a latent space."""
+
+    def embed(self, images: Images) -> Float[np.ndarray, "n d"]: ...
+
+
+@runtime_checkable
+class Localises(Protocol):
+    """A detector that says where."""
+
+    def score_map(self, images: Images) -> Float[np.ndarray, "n h w"]:
+        """At the images' own size: higher = more anomalous."""
+        ...
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A detector that is one module from pixels (b, h, w, 3) to scores (b,)."""
+
+    def graph(self) -> Any:
+        """The `torch.nn.Module`."""
+        ...
+
+
+@runtime_checkable
+class Pretrains(Protocol):
+    """A detector whose training starts from weights that several detectors of one seed can share."""
+
+    def pretrain(self, normals: Images) -> Any: ...
+
+    def pretrained(self, start: Any) -> Detector:
+        """Itself, to start from what `pretrain` gave."""
+        ...
+
+
+@runtime_checkable
+class ChecksWeights(Protocol):
+    """A detector with weights from elsewhere."""
+
+    def check_weights(self) -> None:
+        """Load them and let them go. UserError for weights that cannot be had or do not fit."""
+        ...
+
+
+@runtime_checkable
+class LimitsInput(Protocol):
+    """A detector that makes no use of larger images."""
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side."""
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A fitted detector that tells how its training went."""
+
+    losses_: list[float]
+    """The training loss in the order of time, of each epoch or iteration."""
+
+
+@runtime_checkable
+class AddsNoise(Protocol):
+    """A trained detector that made anomalies of its own out of noise."""
+
+    noise_draws_: int
+    """How many."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A detector that can be watched while it is trained, for figures of convergence."""
+
+    on_epoch: Callable[[int], None] | None
+    """Called after each pass over the normals, with `score` ready for use."""
+
+
+@runtime_checkable
+class HasSettings(Protocol):
+    """The class of a detector that is set up by a class of settings: `settings=` of its constructor."""
+
+    SETTINGS: ClassVar[type[Any]]
+    PRESETS: ClassVar[Mapping[str, Any]]

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from kka.errors import UserError
-from kka.protocols import LanguageModel
+from kka.protocols import CountsTokens, LanguageModel
 from kka.seeding import derive_seed
 
 MIN_WORDS, MAX_WORDS = 3, 80
@@ -277,7 +277,7 @@ def write_captions(
     """
     if not prompts or n < 1:
         raise UserError(f"captions: expected at least one prompt and n ≥ 1; got {len(prompts)} prompts, n = {n}")
-    tokens_before = getattr(model, "tokens_written", None)
+    tokens_before = model.tokens_written if isinstance(model, CountsTokens) else 0
     known = list(known)
     counts = Counter(map(normalise, known))
     harvest = _Harvest(NearDuplicates(known), NearDuplicates(normals), [[] for _ in prompts], repeats, counts)
@@ -299,7 +299,7 @@ def write_captions(
             for answer in answers:
                 harvest.take(i, answer)
     _require_enough(harvest, n, at_least)
-    tokens = None if tokens_before is None else getattr(model, "tokens_written", 0) - tokens_before
+    tokens = model.tokens_written - tokens_before if isinstance(model, CountsTokens) else None
     return _even_batch(harvest, prompts, n, tokens)
 
 

@@ -26,7 +26,7 @@ LIMIT = 2 * INPUT_SIZE
 """Images are kept at no more than this side: crops of them then never alias much."""
 DIMENSIONS = 128
 _EPSILON = 1e-6
-_SCORE_BATCH = 256
+SCORE_BATCH = 256
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -240,7 +240,7 @@ def _embed(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n
     network.eval()
     parts = [
         network(normalise(resize(p, INPUT_SIZE)).contiguous(memory_format=torch.channels_last))
-        for p in pixels.split(_SCORE_BATCH)
+        for p in pixels.split(SCORE_BATCH)
     ]
     return torch.cat(parts) if parts else torch.empty(0, DIMENSIONS, device=pixels.device)
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from kka.common.cache import ImageCache, Picture, picture_key
 from kka.errors import UserError
-from kka.protocols import ImageLibrary, ImageModel, Images
+from kka.protocols import DrawsInBatches, ImageLibrary, ImageModel, Images
 
 Progress = Callable[[int, int], object]
 """Called with (pictures done, pictures wanted) after each picture."""
@@ -72,7 +72,7 @@ def draw_pictures(
     if len(seeds) != len(captions):
         raise UserError(f"seeds: expected one for each of the {len(captions)} captions; got {len(seeds)}")
     if batch_size is None:
-        batch_size = int(getattr(model, "batch_size", BATCH))
+        batch_size = model.batch_size if isinstance(model, DrawsInBatches) else BATCH
     if batch_size < 1:
         raise UserError(f"batch_size: expected 1 or more; got {batch_size}")
     if isinstance(model, ImageLibrary):

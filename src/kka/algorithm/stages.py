@@ -40,7 +40,14 @@ from kka.common.cache import ImageCache
 from kka.common.files import read_jsonl, write_jsonl
 from kka.common.store import Store
 from kka.config import RunConfig
-from kka.protocols import ImageModel, LanguageModel, PreferencePair, TunableLanguageModel
+from kka.protocols import (
+    Identified,
+    IgnoresWords,
+    ImageModel,
+    LanguageModel,
+    PreferencePair,
+    TunableLanguageModel,
+)
 from kka.seeding import derive_seed
 from kka.task import Task
 
@@ -161,7 +168,7 @@ class Stages:
         """Eq. 4: the pictures of the captions, with their lineage."""
 
         def compute(folder: Path) -> dict[str, Any]:
-            ignored_before = getattr(self.image_model, "ignored_words", None)
+            ignored_before = self.image_model.ignored_words if isinstance(self.image_model, IgnoresWords) else 0
             drawn = draw_pictures(
                 self.image_model,
                 [row["caption"] for row in captions],
@@ -171,7 +178,11 @@ class Stages:
                 size=self.task.normals.shape[1:3],
                 progress=lambda done, total: self.tell("images", done, total),
             )
-            language = getattr(self.language_model, "identity", type(self.language_model).__name__)
+            writer = self.language_model
+            language = writer.identity if isinstance(writer, Identified) else type(writer).__name__
+            ignored = None
+            if isinstance(self.image_model, IgnoresWords):
+                ignored = self.image_model.ignored_words - ignored_before
             entries = tuple(
                 Lineage(
                     id=f"r{number}-{index:05d}",
@@ -191,7 +202,7 @@ class Stages:
                 "drawn": drawn.drawn,
                 "from_cache": drawn.from_cache,
                 "set_aside": len(aside),
-                "ignored_words": None if ignored_before is None else self.image_model.ignored_words - ignored_before,  # type: ignore[attr-defined]
+                "ignored_words": ignored,
             }
 
         return AnomalyPool.load(self.store.stage(stage_name(number, "images"), compute) / IMAGES)

@@ -79,8 +79,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+RENAMED = {
+    "--backbone": "--backbone.name",
+    **{f"--backbone-{name}": f"--backbone.{name}" for name in ("weights", "padding", "mean", "std")},
+}
+"""Options as they were once called -> as they are."""
+
+
 def parse(arguments: list[str]) -> Any:
     """The command, of one of the classes in `_COMMANDS`."""
+    arguments = [
+        RENAMED.get(name.replace("_", "-"), name) + equals + value
+        for name, equals, value in (text.partition("=") for text in arguments)
+    ]
     kinds: dict[str, type] = {
         "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data,
         "experiment": Experiment,

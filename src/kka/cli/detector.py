@@ -81,7 +81,8 @@ def run_train(command: Train) -> int:
     from kka.data import open_task
     from kka.deploy.calibrate import check_rate
     from kka.deploy.train import anomaly_size, check_share, read_anomalies, require_free, train_detector
-    from kka.run.building import build_detector, try_detector, working_size
+    from kka.protocols import TakesMore
+    from kka.run.models import check_weights, detector_of, working_size
 
     data = Path(command.data).name or "data"
     out = command.out or Path("detectors") / f"{command.detector}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -91,15 +92,16 @@ def run_train(command: Train) -> int:
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
     with Console() as console:
         stage = f"Training {command.detector}"
-        detector = build_detector(
+        detector = detector_of(
             command.detector, command.options, seed=command.seed,
             progress=lambda done, total: console.progress(stage, done, total),
         )  # fmt: skip
-        try_detector(detector)
+        check_weights(detector)
         photo_size = working_size(command.data, command.size, detector)
         size = command.size or (pool_size if pool_size and photo_size else photo_size)
         describe = command.describe
-        if describe is None and photo_size and "captions" not in getattr(detector, "takes", ()):
+        reads_captions = isinstance(detector, TakesMore) and "captions" in detector.takes
+        if describe is None and photo_size and not reads_captions:
             describe = "a photo"  # which nothing reads
         task = open_task(command.data, normal=command.normal, describe=describe, size=size, seed=command.seed)
         console.task(task)

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from kka.errors import UserError, unknown
+from kka.settings.backbone import RANDOM, BackboneSettings
 
 if TYPE_CHECKING:
     from kka.experiments.engine.cells import Cell, Results, Row
@@ -56,12 +57,7 @@ captions, and their pictures as image bank."""
 (A pool of other settings is named, to be removed by hand.)"""
     dry_run: bool = False
     """Say what would be run and how long it would take."""
-    backbone: str = "wide_resnet50_2.tv_in1k"
-    backbone_weights: str = "hub"
-    """hub, random, or a .safetensors file."""
-    backbone_padding: Literal["same"] | None = None
-    backbone_mean: tuple[float, ...] | None = None
-    backbone_std: tuple[float, ...] | None = None
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
 
 def run_experiment(command: Experiment) -> int:
@@ -122,11 +118,11 @@ def _plan(command: Experiment) -> "Plan":
     from kka.experiments.engine.plan import Plan
     from kka.experiments.engine.tasks import chosen_tasks
 
-    untrained = "+random" if command.backbone_weights == "random" else ""
+    untrained = "+random" if command.backbone.weights == RANDOM else ""
     return Plan(
         datasets=command.dataset, chosen=chosen_tasks(command.dataset, command.tasks),
         seeds=range(command.seeds), scale=command.scale,
-        protocol=command.protocol, backbone=command.backbone.partition(".")[0] + untrained,
+        protocol=command.protocol, backbone=command.backbone.name.partition(".")[0] + untrained,
         loop=tuple(sorted(command.loop)),
     )  # fmt: skip
 
@@ -175,14 +171,9 @@ def _cells(command: Experiment, module: object) -> "list[Cell]":
 
 
 def _place(command: Experiment) -> "Place":
-    from kka.detectors.backbones import BackboneOptions
     from kka.experiments.engine.compute import Place
 
-    backbone = BackboneOptions(
-        name=command.backbone, weights=command.backbone_weights, padding=command.backbone_padding,
-        mean=command.backbone_mean, std=command.backbone_std,
-    )  # fmt: skip
-    return Place(data=command.data, work=command.work, backbone=backbone)
+    return Place(data=command.data, work=command.work, backbone=command.backbone)
 
 
 def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:

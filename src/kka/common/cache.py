@@ -7,7 +7,6 @@ temporary name and then moved into place: several processes can share a cache, a
 import hashlib
 import io
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from kka.common.files import replacing
 from kka.errors import UserError
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -72,7 +72,8 @@ class ImageCache:
         path = self.path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, _encode(image))
+            with replacing(path, sync=False) as part:  # what a power cut spoils is found by its hash, and drawn anew
+                part.write_bytes(_encode(image))
         except OSError as error:
             raise UserError(
                 f"the image cache {self.folder} cannot be written: {error}. "
@@ -97,15 +98,3 @@ def _decode(content: bytes) -> Picture:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixel_hash(pixels) != stored:
         raise ValueError("its pixels are not those that were stored")
     return pixels
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a temporary file beside `path` and move it there: readers see the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

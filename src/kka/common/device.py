@@ -19,16 +19,18 @@ def choose_device(device: str) -> torch.device:
     """auto: CUDA, else MPS, else CPU.
 
     Raises:
-        UserError: no such device.
+        UserError: no such device here.
     """
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise UserError(f"device: expected auto, cpu, cuda, cuda:<n> or mps; got {device!r}") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by kind of device
+        raise UserError(
+            f"device: expected auto, cpu, or a cuda or mps device of this machine; got {device!r}"
+        ) from error
+    return torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else chosen
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

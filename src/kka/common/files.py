@@ -1,12 +1,76 @@
-"""Files: JSON lines, and the image files that a person names."""
+"""Files: written whole or not at all, JSON lines, digests, and the image files that a person names."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from kka.common.images import SUFFIXES
 from kka.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """A hidden path beside `path`, with its suffix, to write a file or a folder to. It takes the place of `path` when
+    the block ends, and is gone when the block fails: readers see the old content or the new, never a part.
+
+    Several processes may write the same path; the last one counts. (A folder takes the place of none, or an empty one.)
+
+    Args:
+        sync: Have the disk hold it first, so that it is whole after a power cut as well.
+    """
+    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    try:
+        yield part
+        if sync:
+            sync_tree(part)
+        part.replace(path)
+    except BaseException:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The text, whole or not at all, in UTF-8."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def sync_tree(path: Path) -> None:
+    """Have the disk hold a file, or a folder with all that is in it."""
+    for inner in path.rglob("*") if path.is_dir() else ():
+        _sync(inner)
+    _sync(path)
+
+
+def sync_entry(path: Path) -> None:
+    """Have the disk hold that `path` is in its folder."""
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,6 @@ finished stages by name and does the rest again.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
+from kka.common.files import sync_entry, sync_tree, write_atomically
 from kka.errors import UserError
 
 STAGE_FILE = "stage.json"
@@ -47,7 +48,7 @@ class Store:
         self.root = root
         self.config = config
         self._complete = complete
-        self._lock: Any = None
+        self._lock: FileLock | None = None
         with self.guarded():
             if resume and not (root / "config.yaml").is_file():
                 raise _nothing_to_resume(root)
@@ -87,7 +88,9 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            self._lock.close()
+            with contextlib.suppress(OSError):
+                (self.root / ".holder").unlink(missing_ok=True)
+            self._lock.release()
             self._lock = None
 
     def done(self, name: str) -> bool:
@@ -111,10 +114,10 @@ class Store:
                 counts = compute(work) or {}
             entry = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": memory.peak_mb, **counts}
             write_atomically(work / STAGE_FILE, json.dumps(entry, indent=1))
-            _sync_tree(work)
+            sync_tree(work)
             shutil.rmtree(final, ignore_errors=True)  # a folder without its marker was never committed
             work.rename(final)
-            _sync(final.parent)
+            sync_entry(final)
         return final
 
     def fork(self, source: Path, names: Sequence[str]) -> None:
@@ -130,10 +133,10 @@ class Store:
             with self.guarded():
                 shutil.rmtree(work, ignore_errors=True)
                 shutil.copytree(source / name, work)
-                _sync_tree(work)
+                sync_tree(work)
                 shutil.rmtree(final, ignore_errors=True)
                 work.rename(final)
-                _sync(final.parent)
+                sync_entry(final)
 
     def entry(self, name: str) -> dict[str, Any]:
         """The ledger entry of a committed stage."""
@@ -180,20 +183,17 @@ class Store:
             raise
 
     def _take_lock(self) -> None:
-        lock = (self.root / ".lock").open("a+")
+        lock, holder = FileLock(self.root / ".lock"), self.root / ".holder"
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            pid = holder.read_text().strip() if holder.is_file() else ""
             raise UserError(
-                f"{self.root} is in use by another process (pid {holder}). Wait for it, or choose another --out."
+                f"{self.root} is in use by another process (pid {pid or 'unknown'}). Wait for it, or choose another "
+                f"--out."
             ) from error
         self._lock = lock
+        holder.write_text(str(os.getpid()))
 
 
 def _is_full(error: Exception) -> bool:
@@ -240,30 +240,6 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part."""
-    work = path.with_name(f".{path.name}.part")
-    with work.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    work.replace(path)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class PeakMemory:

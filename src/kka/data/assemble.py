@@ -4,13 +4,13 @@ Here the wall stands between training and test: what nothing may know is never d
 are pixel for pixel a test picture are removed. The test set itself is never touched.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kka.common.cache import pixel_hash
 from kka.common.images import DEFAULT_SIZE, Decoded, ImageError, Source, decode, decode_all, first_few
 from kka.data.split import choose_caption, seen_mask, withhold
 from kka.errors import UserError
@@ -169,22 +169,18 @@ def _native_size(train: Split, rows: list[int]) -> int | None:
     return None
 
 
-def _digests(images: Images) -> list[bytes]:
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
-
-
 def _remove_duplicates(
     parts: dict[str, Decoded], train: Split, test: Split | None, rows: dict[str, list[int]]
 ) -> list[SetAside]:
     """Take out of `parts` the training pictures that the test holds too, and knowledge that shows a normal."""
-    found: dict[bytes, str] = {}
+    found: dict[str, str] = {}
     if test is not None:
-        for j, digest in zip(parts["test"].kept, _digests(parts["test"].images), strict=True):
+        for j, digest in zip(parts["test"].kept, map(pixel_hash, parts["test"].images), strict=True):
             found.setdefault(digest, f"the same picture as {test.paths[j]} in the test set")
     removed: list[SetAside] = []
     for side in rows:
         part, keep = parts[side], []
-        digests = _digests(part.images)
+        digests = list(map(pixel_hash, part.images))
         for k, digest in enumerate(digests):
             path = train.paths[rows[side][part.kept[k]]]
             if digest in found:

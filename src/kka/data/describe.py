@@ -4,7 +4,6 @@ Of Parquet folders, and of folders of images as `kka.data.folder` takes them. Ev
 samples stay in memory.
 """
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kka.common.cache import pixel_hash
+from kka.common.files import sha256
 from kka.common.images import ImageError, decode
 from kka.data.metadata import captions_in
 from kka.errors import UserError
@@ -229,11 +229,4 @@ def _origin(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
         sums = dict(origin["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, (file.name,)  # it is of something else, or damaged
-    return origin, tuple(name for name, expected in sums.items() if _sha256(folder / name) != expected)
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return origin, tuple(name for name, expected in sums.items() if sha256(folder / name) != expected)

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from kka.common.store import write_atomically
+from kka.common.files import replacing, write_atomically
 from kka.deploy.calibrate import anomalous
 from kka.deploy.score import read_images
 from kka.deploy.train import Kept
 from kka.errors import UserError
-from kka.protocols import Images, Scores
+from kka.protocols import Exports, Images, Scores
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -65,15 +65,13 @@ def export_onnx(kept: Kept, out: Path, check: Sequence[Path] = ()) -> dict[str, 
     images = read_images(files, kept.size)
     if not len(images):
         raise UserError(f"export: no images to check the model on in {kept.folder}; name some: --check IMAGES")
-    graph = getattr(kept.detector, "graph", None)
-    if graph is None:
+    if not isinstance(kept.detector, Exports):
         raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
     threshold = None if kept.calibration is None else kept.calibration.threshold
     expected = kept.detector.score(images)  # what the threshold was chosen on, whatever graph() may be
-    model = Deployed(graph().cpu(), threshold).eval()
+    model = Deployed(kept.detector.graph().cpu(), threshold).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.part")
-    try:
+    with replacing(out) as work:
         _write(model, work, kept)
         found = _compared(work, images, expected, threshold)
         facts = {
@@ -84,9 +82,6 @@ def export_onnx(kept: Kept, out: Path, check: Sequence[Path] = ()) -> dict[str, 
             "bytes": work.stat().st_size, "latency_ms": latency(work, images), "torch": torch.__version__,
             "onnxruntime": import_module("onnxruntime").__version__,
         }  # fmt: skip
-        work.replace(out)
-    finally:
-        work.unlink(missing_ok=True)
     write_atomically(out.with_suffix(".json"), json.dumps(facts, indent=1))
     return facts
 

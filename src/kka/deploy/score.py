@@ -15,7 +15,7 @@ from kka.common.images import ImageError, decode
 from kka.deploy.calibrate import anomalous
 from kka.deploy.train import Kept
 from kka.errors import UserError
-from kka.protocols import Images
+from kka.protocols import Images, Localises
 from kka.task import SetAside
 
 CHUNK = 256
@@ -51,7 +51,7 @@ def score_files(
         UserError: no file could be read; maps of a detector that does not localise.
     """
     detector = kept.detector
-    if maps is not None and not hasattr(detector, "score_map"):
+    if maps is not None and not isinstance(detector, Localises):
         raise UserError(f"maps: {kept.name} judges the image as a whole and has none; leave --maps out, or train one "
                         "that localises, such as simplenet")  # fmt: skip
     rows: list[Row] = []
@@ -70,8 +70,8 @@ def score_files(
             Row(file=part[i], score=float(score), anomalous=None if verdict is None else bool(verdict))
             for i, score, verdict in zip(read, scores, verdicts, strict=True)
         ]
-        if maps is not None:
-            heat = detector.score_map(images)  # type: ignore[attr-defined]
+        if maps is not None and isinstance(detector, Localises):
+            heat = detector.score_map(images)
             limits = limits or heat_limits(_normal_heat(kept, heat))
             write_maps(maps, [(start + i, part[i]) for i in read], images, heat, limits)
     if progress is not None:

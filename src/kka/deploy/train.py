@@ -1,7 +1,6 @@
 """A detector trained, given a threshold, and kept with all that scoring and export need: what `kka train` does."""
 
 import dataclasses
-import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from PIL import Image
 from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
-from kka.common.files import image_files
+from kka.common.files import image_files, replacing
 from kka.common.images import decode_all
 from kka.common.metrics import evaluate
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
@@ -176,14 +175,11 @@ def train_detector(
     calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
     counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if images is None else len(images)}
     shown = held if len(held) else kept
-    work = out.with_name(f".{out.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
     try:
-        detector.save(work)
-        annotate(work, task.normals[shown], calibration=calibration, data=task.source, trained_with=counts)
-        work.replace(out)
+        with replacing(out) as work:
+            detector.save(work)
+            annotate(work, task.normals[shown], calibration=calibration, data=task.source, trained_with=counts)
     except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
         raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
     figures = {}
     if task.test is not None:

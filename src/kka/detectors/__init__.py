@@ -1,94 +1,86 @@
-"""Wing 3: detectors, by name."""
+"""Detectors, by name. Each scores through the graph that it exports; see `kka.protocols.Detector`.
+
+To add one: write a class with `fit`, `score` and `save`, and a line in `DETECTORS`.
+"""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from kka.common.members import build_member
 from kka.errors import UserError, unknown
-from kka.protocols import Detector, Images
+from kka.protocols import Detector, HasSettings, Images, TakesMore
 from kka.settings import parsed
+from kka.settings.backbone import BackboneSettings
 
-if TYPE_CHECKING:
-    from kka.detectors.backbones import BackboneOptions
-
-_CLASSES = {
-    "sad": ("kka.detectors.sad", "SAD"),
-    "ssd": ("kka.detectors.contrastive.ssd", "SSD"),
-    "cmda": ("kka.detectors.contrastive.cmda", "CMDA"),
-    "simplenet": ("kka.detectors.simplenet.detector", "SimpleNet"),
-    "recontrast": ("kka.detectors.recontrast.detector", "ReContrast"),
+DETECTORS: dict[str, str | Callable[..., Detector]] = {
+    "sad": "kka.detectors.sad:SAD",
+    "ssd": "kka.detectors.contrastive.ssd:SSD",
+    "cmda": "kka.detectors.contrastive.cmda:CMDA",
+    "simplenet": "kka.detectors.simplenet.detector:SimpleNet",
+    "recontrast": "kka.detectors.recontrast.detector:ReContrast",
 }
-"""Name -> the module, imported when first used, and the class in it."""
+"""Name -> the class, or where it is (module:class): it is imported when it is first used."""
 
 
-def _class(name: str) -> Any:
-    module, kind = _CLASSES[name]
-    return getattr(import_module(module), kind)
-
-
-def _lazy(name: str) -> Callable[..., Detector]:
-    def build(**options: Any) -> Detector:
-        built: Detector = _class(name)(**options)
-        return built
-
-    return build
-
-
-DETECTORS: dict[str, Callable[..., Detector]] = {name: _lazy(name) for name in _CLASSES}
-
-
-def build_detector(name: str, **options: Any) -> Detector:
-    """The detector called `name`, untrained; `options` go to its constructor.
+def detector_class(name: str) -> Any:
+    """The class of the detector called `name`.
 
     Raises:
         UserError: unknown name.
     """
     if name not in DETECTORS:
         raise unknown("detector", name, DETECTORS)
-    return DETECTORS[name](**options)
+    found = DETECTORS[name]
+    if not isinstance(found, str):
+        return found
+    module, _, kind = found.partition(":")
+    return getattr(import_module(module), kind)
 
 
-def configure_detector(
+def build_detector(
     name: str,
     *,
     preset: str | None = None,
     overrides: Sequence[str] = (),
-    backbone: "BackboneOptions | None" = None,
-    base: Any = None,
+    backbone: BackboneSettings | None = None,
+    settings: Any = None,
     **options: Any,
 ) -> Detector:
-    """The detector called `name` as the command line describes it.
+    """The detector called `name`, untrained.
 
     Args:
-        preset: One of the detector's `PRESETS`; None: `base`, or the detector's default.
+        preset: One of the detector's `PRESETS`; None: `settings`, or the detector's default.
         overrides: "setting=value", each a field of the detector's settings.
-        backbone: For the detectors that have one.
-        base: Settings in the place of a preset.
+        backbone: For the detectors that have one; None or the default: theirs.
+        settings: In the place of a preset.
+        options: Of its constructor: `seed`, `progress`, and more.
 
     Raises:
-        UserError: an unknown detector, preset or setting; a value that does not fit; a backbone for a detector
-            without one.
+        UserError: an unknown detector, preset, setting or option; a value that does not fit; a backbone for a
+            detector without one.
     """
-    if name not in _CLASSES:  # one of the caller's own, in DETECTORS: it has its own options alone
-        if preset or overrides or backbone:
-            raise UserError(f"detector {name}: it has no presets, settings or backbone of kka's; leave them out")
-        return build_detector(name, **options)
-    kind = _class(name)
-    if preset is not None and preset not in kind.PRESETS:
-        raise unknown(f"preset of {name}", preset, kind.PRESETS)
-    settings = kind.PRESETS[preset] if preset is not None else base if base is not None else kind.SETTINGS()
-    if overrides:
-        settings = dataclasses.replace(settings, **parsed(type(settings), overrides, of=name))
-    if "backbone" in inspect.signature(kind).parameters:
+    kind = detector_class(name)
+    if isinstance(kind, HasSettings):
+        if preset is not None and preset not in kind.PRESETS:
+            raise unknown(f"preset of {name}", preset, kind.PRESETS)
+        chosen = kind.PRESETS[preset] if preset is not None else kind.SETTINGS() if settings is None else settings
+        if overrides:
+            chosen = dataclasses.replace(chosen, **parsed(type(chosen), overrides, of=name))
+        options["settings"] = chosen
+    elif preset or overrides or settings is not None:
+        raise UserError(f"detector {name}: it has no presets or settings of kka's; leave them out")
+    if "backbone" in signature(kind).parameters:
         options["backbone"] = backbone
-    elif backbone is not None:
+    elif backbone not in (None, BackboneSettings()):
         raise UserError(f"backbone: {name} has none of its own choice; leave --backbone out")
-    return build_detector(name, settings=settings, **options)
+    detector: Detector = build_member(kind, f"detector {name}", options)
+    return detector
 
 
 def fit_detector(
@@ -106,7 +98,7 @@ def fit_detector(
         hard: (m,) bool, for each anomaly (Eq. 6).
     """
     known = {"captions": captions, "hard": hard}
-    wanted = {name: known[name] for name in getattr(detector, "takes", ())}
+    wanted = {name: known[name] for name in detector.takes} if isinstance(detector, TakesMore) else {}
     return detector.fit(normals, anomalies, **wanted)
 
 
@@ -120,11 +112,9 @@ def load_detector(path: Path) -> Detector:
 
     from kka.detectors.saving import read_card
 
-    name = read_card(path).get("detector")
-    if name not in _CLASSES:
-        raise unknown("detector", str(name), _CLASSES)
+    kind = detector_class(str(read_card(path).get("detector")))
     try:
-        loaded: Detector = _class(name).load(path)
+        loaded: Detector = kind.load(path)
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise UserError(
             f"detector: the files in {path} are damaged, missing or of another version of kka "

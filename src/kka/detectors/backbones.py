@@ -8,35 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
 from kka.errors import UserError
 from kka.seeding import derive_seed
-from kka.settings import settings
-
-HUB = "hub"
-RANDOM = "random"
-
-
-@settings()
-class BackboneOptions:
-    """Which backbone, with which weights, and how its input is prepared."""
-
-    name: str = "wide_resnet50_2.tv_in1k"
-    """A timm architecture, with the tag of its weights if they come from the hub."""
-    weights: str = HUB
-    """hub (downloaded by timm), a .safetensors file of the whole model, or random."""
-    padding: str | None = None
-    """same: TensorFlow's padding, for weights that were trained with it. None: the architecture's own."""
-    mean: tuple[float, ...] | None = None
-    """Of the input in [0, 1]; one number or three. None: the architecture's, by timm."""
-    std: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.padding not in (None, "same"):
-            raise UserError(f"backbone padding: expected same or none; got {self.padding!r}")
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            if value is not None and len(value) not in (1, 3):
-                raise UserError(f"backbone {name}: expected one number or three, of RGB; got {len(value)}")
+from kka.settings.backbone import HUB, RANDOM, BackboneSettings
 
 
 class Backbone(nn.Module):
@@ -58,7 +33,7 @@ class Backbone(nn.Module):
         return maps
 
 
-def load_backbone(options: BackboneOptions, *, strides: Sequence[int], seed: int = 0, fetch: bool = True) -> Backbone:
+def load_backbone(settings: BackboneSettings, *, strides: Sequence[int], seed: int = 0, fetch: bool = True) -> Backbone:
     """The backbone in eval mode, cut after the last wanted stride.
 
     Args:
@@ -72,25 +47,25 @@ def load_backbone(options: BackboneOptions, *, strides: Sequence[int], seed: int
     """
     import timm
 
-    kind: dict[str, Any] = {"pad_type": "same"} if options.padding == "same" else {}
-    source = options.weights if fetch else RANDOM
+    kind: dict[str, Any] = {"pad_type": "same"} if settings.padding == "same" else {}
+    source = settings.weights if fetch else RANDOM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "backbone"))
         try:
-            levels = _levels(options.name, strides, kind)
+            levels = _levels(settings.name, strides, kind)
             network = timm.create_model(
-                options.name, pretrained=source == HUB, features_only=True, out_indices=levels, **kind
+                settings.name, pretrained=source == HUB, features_only=True, out_indices=levels, **kind
             )
         except UserError:
             raise
         except Exception as error:
-            raise _explained(error, options) from error
+            raise _explained(error, settings) from error
     if source not in (HUB, RANDOM):
-        _fill(network, Path(source).expanduser(), options, kind)
+        _fill(network, Path(source).expanduser(), settings, kind)
     info: Any = network.feature_info
-    config = timm.get_pretrained_cfg(options.name.removeprefix("timm/"), allow_unregistered=True)
-    mean = options.mean or (tuple(config.mean) if config else (0.485, 0.456, 0.406))
-    std = options.std or (tuple(config.std) if config else (0.229, 0.224, 0.225))
+    config = timm.get_pretrained_cfg(settings.name.removeprefix("timm/"), allow_unregistered=True)
+    mean = settings.mean or (tuple(config.mean) if config else IMAGENET_MEAN)
+    std = settings.std or (tuple(config.std) if config else IMAGENET_STD)
     return Backbone(network, info.channels(), info.reduction(), _three(mean), _three(std)).eval()
 
 
@@ -110,7 +85,7 @@ def _levels(name: str, strides: Sequence[int], kind: dict[str, Any]) -> tuple[in
     return tuple(last[stride] for stride in strides)
 
 
-def _fill(network: nn.Module, file: Path, options: BackboneOptions, kind: dict[str, Any]) -> None:
+def _fill(network: nn.Module, file: Path, settings: BackboneSettings, kind: dict[str, Any]) -> None:
     """The weights of the whole model from `file`, of which the features need a part."""
     import timm
 
@@ -125,7 +100,7 @@ def _fill(network: nn.Module, file: Path, options: BackboneOptions, kind: dict[s
     except (OSError, SafetensorError) as error:
         raise UserError(f"backbone weights: {file} cannot be read as safetensors: {error}") from error
     with torch.device("meta"):
-        whole = timm.create_model(options.name, pretrained=False, **kind).state_dict()
+        whole = timm.create_model(settings.name, pretrained=False, **kind).state_dict()
     missing, extra = sorted(whole.keys() - tensors.keys()), sorted(tensors.keys() - whole.keys())
     shapes = sorted(k for k in whole.keys() & tensors.keys() if whole[k].shape != tensors[k].shape)
     if missing or extra or shapes:
@@ -135,29 +110,29 @@ def _fill(network: nn.Module, file: Path, options: BackboneOptions, kind: dict[s
             if keys
         ]
         raise UserError(
-            f"backbone weights: {file} does not hold the weights of {options.name} ({'; '.join(said)}). "
+            f"backbone weights: {file} does not hold the weights of {settings.name} ({'; '.join(said)}). "
             f"Name the architecture that the file was saved from."
         )
     lacking, _ = network.load_state_dict(tensors, strict=False)
     if lacking:  # a feature network whose names differ from the whole model's would stay random in part
         raise UserError(
-            f"backbone {options.name}: its feature network names {lacking[0]!r}, which {file} does not; take another"
+            f"backbone {settings.name}: its feature network names {lacking[0]!r}, which {file} does not; take another"
         )
 
 
-def _explained(error: Exception, options: BackboneOptions) -> UserError:
+def _explained(error: Exception, settings: BackboneSettings) -> UserError:
     import timm
 
-    name = options.name.partition(".")[0].removeprefix("timm/")
+    name = settings.name.partition(".")[0].removeprefix("timm/")
     if not timm.is_model(name):
         near = timm.list_models(f"*{name[:8]}*")[:5]
         hint = f" Near: {', '.join(near)}." if near else ""
-        return UserError(f"backbone: expected an architecture that timm knows; got {options.name!r}.{hint}")
-    if options.padding and "pad_type" in str(error):
-        return UserError(f"backbone padding: {options.name} has no such option; leave --backbone-padding out")
-    if options.weights == HUB:
+        return UserError(f"backbone: expected an architecture that timm knows; got {settings.name!r}.{hint}")
+    if settings.padding and "pad_type" in str(error):
+        return UserError(f"backbone padding: {settings.name} has no such option; leave --backbone.padding out")
+    if settings.weights == HUB:
         return UserError(
-            f"backbone: the weights of {options.name} could not be downloaded ({type(error).__name__}: {error}). "
-            f"Give a file: --backbone NAME --backbone-weights FILE.safetensors, or --backbone-weights random."
+            f"backbone: the weights of {settings.name} could not be downloaded ({type(error).__name__}: {error}). "
+            f"Give a file: --backbone.name NAME --backbone.weights FILE.safetensors, or --backbone.weights random."
         )
-    return UserError(f"backbone {options.name}: {error}")
+    return UserError(f"backbone {settings.name}: {error}")

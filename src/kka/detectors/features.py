@@ -8,7 +8,6 @@ damage, and then it is made anew. Files unused for longest are removed when all 
 
 import hashlib
 import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kka.common.cache import cache_folder, pixel_hash
+from kka.common.files import replacing
 from kka.detectors.graph import in_batches
 from kka.errors import UserError
 from kka.protocols import Images
@@ -96,15 +96,10 @@ def cached_features(
         return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        with replacing(path, sync=False) as part:  # what a power cut spoils is found by its checksum
+            with part.open("wb") as file:
                 _write(file, images, extract, device, batch)
-            written = Features(Path(name))
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            written = Features(part)
     except OSError as error:
         raise UserError(
             f"the feature cache {folder} cannot be written: {error}. "

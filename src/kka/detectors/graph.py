@@ -8,10 +8,8 @@ import torch
 from jaxtyping import Float, Float32, Real
 from torch import Tensor, nn
 
+from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
 from kka.protocols import Images
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @lru_cache(maxsize=64)

@@ -7,8 +7,17 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import INPUT_SIZE, LIMIT, DeepSAD, Progress, pretrain, squared_distance, train_deep_sad
-from kka.detectors.graph import Preprocess, resized
+from kka.algorithm.deep_sad import (
+    INPUT_SIZE,
+    LIMIT,
+    SCORE_BATCH,
+    DeepSAD,
+    Progress,
+    pretrain,
+    squared_distance,
+    train_deep_sad,
+)
+from kka.detectors.graph import Preprocess, in_batches, resized
 from kka.detectors.inputs import checked
 from kka.detectors.saving import does_not_fit, read_card, settings_from, write_card
 from kka.protocols import Images, Scores
@@ -18,7 +27,7 @@ from kka.settings.deep_sad import DeepSADSettings, with_shares
 class SAD:
     """Deep SAD with LeNet at 32 x 32. Score: squared distance to the centre, higher = more anomalous.
 
-    `fit` sets `model_`.
+    `fit` sets `model_`, `graph_` and `losses_` (the mean of each epoch).
     """
 
     SETTINGS = DeepSADSettings
@@ -51,15 +60,15 @@ class SAD:
     def fit(self, normals: Images, anomalies: Images | None = None, *, hard: np.ndarray | None = None) -> "SAD":
         """Train to the last epoch. `hard`: (m,) bool for each anomaly, where the settings weight them apart."""
         normals, anomalies, hard = checked(normals, anomalies, hard=hard)
-        self.model_ = train_deep_sad(
+        model = train_deep_sad(
             normals, anomalies, hard=hard, settings=self.settings, seed=self.seed, start=self._start,
             progress=self.progress,
         )  # fmt: skip
-        return self
+        return self._scoring(model)
 
     def score(self, images: Images) -> Scores:
         """(n,): higher = more anomalous."""
-        return self.model_.score(images)
+        return in_batches(self.graph_, images, self.graph_.centre.device, batch=SCORE_BATCH)
 
     def embed(self, images: Images) -> Float32[np.ndarray, "n d"]:
         """phi of each image."""
@@ -67,7 +76,7 @@ class SAD:
 
     def graph(self) -> nn.Module:
         """From pixels (b, h, w, 3) to the scores (b,), for export."""
-        return _Graph(self.model_).eval()
+        return self.graph_
 
     def save(self, path: Path) -> None:
         """Weights and centre (safetensors) and `detector.json` into the folder `path`."""
@@ -84,10 +93,13 @@ class SAD:
         card = read_card(path)
         detector = cls(settings=settings_from(DeepSADSettings, with_shares(card["settings"])), seed=card["seed"])
         try:
-            detector.model_ = DeepSAD.load(path, device=detector.settings.device)
+            return detector._scoring(DeepSAD.load(path, device=detector.settings.device))
         except (KeyError, RuntimeError) as error:
             raise does_not_fit(path, error) from error
-        return detector
+
+    def _scoring(self, model: DeepSAD) -> "SAD":
+        self.model_, self.graph_, self.losses_ = model, _Graph(model).eval(), model.losses
+        return self
 
 
 class _Graph(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from kka.common.store import write_atomically
+from kka.common.files import write_atomically
 from kka.errors import UserError
 
 CARD = "detector.json"

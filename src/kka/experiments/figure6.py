@@ -1,6 +1,6 @@
 """Figure 6: how ReContrast converges with and without KKA: loss and AUROC by epoch.
 
-    kka experiment figure6 --dataset oxford102 --backbone mobilenetv2_100 …
+    kka experiment figure6 --dataset oxford102 --backbone.name mobilenetv2_100 …
 
 Two trainings on the first task, seed 0; the test set is scored at each epoch for this figure alone, and never chooses
 a model. Expected (the paper): with KKA the AUROC rises faster and higher.
@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from kka.common.files import write_atomically
 from kka.common.metrics import auroc
-from kka.common.store import write_atomically
 from kka.detectors import fit_detector
 from kka.experiments.engine.cells import Cell, Row, made_with
 from kka.experiments.engine.compute import Place, prepared

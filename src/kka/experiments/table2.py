@@ -1,6 +1,6 @@
 """Table II: five detectors, alone, with noise, and with KKA in both modes.
 
-    kka experiment table2 --dataset oxford102 --tasks 10 46 51 77 89 --backbone mobilenetv2_100 …
+    kka experiment table2 --dataset oxford102 --tasks 10 46 51 77 89 --backbone.name mobilenetv2_100 …
 
 Scale `cpu` takes about a quarter of an hour a task and seed on one core; `full` needs a GPU. Expected: every
 detector gains from KKA, SAD the most (about +25 points on Oxford-102), pretrained ones by a few points.

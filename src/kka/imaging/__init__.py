@@ -1,14 +1,17 @@
-"""Wing 2: image models (Eq. 4). A member is named by a short spec, and its library is imported when it is built.
+"""Image models (Eq. 4). A member is named by a short spec, and its library is imported when it is built.
 
-To add one: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), and a line in `MEMBERS`.
+To add one: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), and a line in `IMAGE_MODELS`.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection
-from inspect import signature
 from typing import Any
 
+from kka.common.members import build_member
 from kka.errors import UserError, unknown
 from kka.protocols import ImageModel
+from kka.settings import refuse_unknown
+from kka.settings.drawing import DrawingSettings
 from kka.task import Knowledge
 
 
@@ -24,55 +27,54 @@ def _openai(argument: str, **options: Any) -> ImageModel:
     return _built(OpenAIImageModel, "openai", argument, "a model's name", options)
 
 
-def _garden(argument: str, **options: Any) -> ImageModel:
+def _garden(argument: str, *, settings: DrawingSettings, **options: Any) -> ImageModel:
     from kka.imaging.garden import GardenModel
 
     if argument:
         raise UserError(f"image model: expected 'garden' with nothing after it; got 'garden:{argument}'")
-    return _called(GardenModel, "garden", options)
+    refuse_unknown(settings, (), of="garden", group="drawing")
+    model: ImageModel = build_member(GardenModel, "image model garden", options)
+    return model
 
 
 def _bank(
-    argument: str,
-    *,
-    knowledge: Knowledge | None,
-    forbidden_hashes: Collection[str],
+    argument: str, *, settings: DrawingSettings, knowledge: Knowledge | None, forbidden_hashes: Collection[str],
     **options: Any,
-) -> ImageModel:
-    from kka.imaging.bank import BankModel
+) -> ImageModel:  # fmt: skip
+    from kka.imaging.bank import SETTINGS, BankModel
 
     name = argument or "train"
     if name != "train":
         from kka.imaging.library import read_library
 
-        knowledge = read_library(name, size=options.pop("size", None))
+        refuse_unknown(settings, (*SETTINGS, "size"), of=f"bank:{name}", group="drawing")
+        if isinstance(settings.size, tuple):
+            raise UserError(f"drawing.size: bank:{name} keeps squares: expected one number; got {settings.size}")
+        knowledge = read_library(name, size=settings.size)
+        settings = dataclasses.replace(settings, size=None)
     elif knowledge is None:
         raise UserError(
             "image model 'bank': expected a data set with captioned training images of other classes; got none. "
             "Name a captioned library instead, as in bank:FOLDER."
         )
-    return _called(
-        BankModel,
-        "bank",
-        options,
-        knowledge=knowledge,
-        forbidden_hashes=forbidden_hashes,
-        name=name,
-    )
+    options |= {"settings": settings, "forbidden_hashes": forbidden_hashes, "name": name}
+    model: ImageModel = build_member(BankModel, "image model bank", options, knowledge)
+    return model
 
 
-MEMBERS: dict[str, Callable[..., ImageModel]] = {
+IMAGE_MODELS: dict[str, Callable[..., ImageModel]] = {
     "bank": _bank,
     "diffusers": _diffusers,
     "garden": _garden,
     "openai": _openai,
 }
-"""Name -> builder, called with what follows the colon of the spec and the member's own options."""
+"""Name -> builder, called with what follows the colon of the spec, settings, and the member's own options."""
 
 
 def build_image_model(
     spec: str,
     *,
+    settings: DrawingSettings | None = None,
     knowledge: Knowledge | None = None,
     forbidden_hashes: Collection[str] = frozenset(),
     **options: Any,
@@ -82,27 +84,19 @@ def build_image_model(
     `garden`; `diffusers:<hub id or folder>`; `openai:<model>`; `bank` or `bank:train` (the pictures of `knowledge`)
     or `bank:<folder>` (the training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names
     pictures to leave out, as those of a test set). `options` go to the member's constructor.
-    Raises UserError for an unknown name or option, and for a model that cannot be loaded.
+    Raises UserError for an unknown name, a setting or option that the member does not have, and for a model that
+    cannot be loaded.
     """
     name, _, argument = spec.partition(":")
-    if name not in MEMBERS:
-        raise unknown("image model", spec, MEMBERS)
+    if name not in IMAGE_MODELS:
+        raise unknown("image model", spec, IMAGE_MODELS)
     if name == "bank":
         options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes}
-    return MEMBERS[name](argument, **options)
+    return IMAGE_MODELS[name](argument, settings=settings or DrawingSettings(), **options)
 
 
 def _built(member: type, name: str, argument: str, expected: str, options: dict[str, Any]) -> ImageModel:
     if not argument:
         raise UserError(f"image model: expected {expected} after '{name}:'; got nothing")
-    return _called(member, name, options, argument)
-
-
-def _called(member: type, kind: str, options: dict[str, Any], /, *fixed: Any, **more: Any) -> ImageModel:
-    """The member, built; UserError for an option that its constructor does not have."""
-    parameters = signature(member).parameters
-    known = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in more]
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of image model {kind!r}", option, known or ["(it has none)"])
-    return member(*fixed, **more, **options)
+    model: ImageModel = build_member(member, f"image model {name}", options, argument)
+    return model

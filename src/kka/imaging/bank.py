@@ -16,8 +16,12 @@ from kka.common.cache import Picture, pixel_hash
 from kka.common.texts import SentenceEncoder
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings import refuse_unknown
+from kka.settings.drawing import DrawingSettings
 from kka.task import Knowledge
 
+SETTINGS = ("embedding",)
+"""What a bank knows of `DrawingSettings`; a folder's, `size` as well."""
 CHUNK_BYTES = 32_000_000
 """Similarities are computed for as many captions at a time as fit in this: memory stays flat."""
 
@@ -71,7 +75,7 @@ class BankModel:
     """An `ImageLibrary` over `knowledge`. Each picture counts once, however often the library holds it.
 
     `forbidden_hashes`: `pixel_hash` of pictures that must never be given, such as those of a test set.
-    `embedding`: None for TF-IDF, else as `Embeddings` takes it. `name`: as the user named the library.
+    `settings`: `embedding` alone. `device`: of the embeddings. `name`: as the user named the library.
     `left_out` says what the library holds and does not give: a count for each reason.
     """
 
@@ -79,11 +83,13 @@ class BankModel:
         self,
         knowledge: Knowledge,
         *,
+        settings: DrawingSettings | None = None,
         forbidden_hashes: Collection[str] = frozenset(),
-        embedding: str | None = None,
         device: str | None = None,
         name: str = "train",
     ) -> None:
+        settings = settings or DrawingSettings()
+        refuse_unknown(settings, SETTINGS, of=f"bank:{name}", group="drawing")
         self.name = name
         self._images = knowledge.images
         self._place: dict[str, int] = {}  # key -> its first place in knowledge.images
@@ -109,7 +115,9 @@ class BankModel:
         self._text_of = np.array([number[t] for written in captions.values() for t in written])
         self._starts = np.cumsum([0, *(len(written) for written in captions.values())])[:-1]
         self._similarity: Similarity = (
-            TfIdf(texts) if embedding is None else Embeddings(texts, embedding, device=device)
+            TfIdf(texts)
+            if settings.embedding is None
+            else Embeddings(texts, settings.embedding, device=device)
         )
         self._texts = len(texts)
         content = blake2b(digest_size=8)

@@ -16,6 +16,8 @@ import numpy as np
 
 from kka.errors import UserError, unknown
 from kka.protocols import Images
+from kka.settings import refuse_unknown
+from kka.settings.drawing import DrawingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +31,10 @@ FEW_STEPS: dict[str, tuple[int, float]] = {
 """Word in a model's name -> (steps, guidance) as published for models distilled to few steps. Turbo models do with
 one step as well, which is four times as fast. Other models: the pipeline's own defaults, mostly 50 and 7.5."""
 DTYPES = ("auto", "float16", "bfloat16", "float32")
+SETTINGS = ("steps", "guidance", "size", "batch_size", "negative_prompt")
+"""What it knows of `DrawingSettings`."""
+BATCH = 4
+"""Pictures drawn together, unasked."""
 SIDE = 8
 """Heights and widths are multiples of this: one cell of the usual latent space, in pixels."""
 
@@ -36,8 +42,8 @@ SIDE = 8
 class DiffusersModel:
     """An `ImageModel` by `AutoPipelineForText2Image`.
 
-    `steps`, `guidance`, `size` (side, or height and width, in pixels): None for the defaults of the model (see
-    `FEW_STEPS`). `batch_size`: pictures drawn together, which memory bounds. `dtype`: "auto" is half precision on a
+    `settings`: `steps`, `guidance` and `size` at None are the defaults of the model (see `FEW_STEPS`); memory bounds
+    `batch_size`. `dtype`: "auto" is half precision on a
     GPU and float32 on a CPU. `variant`: as hub repositories name files, e.g. "fp16". Captions are cut where the text
     encoder ends, for CLIP after 77 tokens. A picture that the model's safety checker refuses, or that comes out
     non-finite (with a warning), is returned black.
@@ -47,30 +53,33 @@ class DiffusersModel:
         self,
         path: str,
         *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        size: int | tuple[int, int] | None = None,
-        batch_size: int = 4,
+        settings: DrawingSettings | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        negative_prompt: str | None = None,
         revision: str | None = None,
         variant: str | None = None,
     ) -> None:
+        settings = settings or DrawingSettings()
+        refuse_unknown(settings, SETTINGS, of=f"diffusers:{path}", group="drawing")
         self.path = path
         few = next((few for word, few in FEW_STEPS.items() if word in Path(path).name.lower()), (None, None))
-        self.steps = few[0] if steps is None else steps
-        self.guidance = few[1] if guidance is None else guidance
-        self.size = (size, size) if isinstance(size, int) else size
-        self.batch_size = batch_size
-        self.negative_prompt = negative_prompt
+        self.steps = few[0] if settings.steps is None else settings.steps
+        self.guidance = few[1] if settings.guidance is None else settings.guidance
+        self.size = settings.height_width
+        self.batch_size = settings.batch_size or BATCH
+        self.negative_prompt = settings.negative_prompt
         self._validate(dtype)
-        self.device, self._dtype = _placed(device, dtype)
+        from kka.common.device import choose_device  # torch
+
+        self.device = choose_device(device)
+        self._dtype = _precision(dtype, self.device)
         self._pipeline = _load(path, self._dtype, revision=revision, variant=variant).to(self.device)
         self._pipeline.set_progress_bar_config(disable=True)
         self._arguments = self._pipeline_arguments()
-        settings = repr([revision, variant, str(self._dtype), sorted(self._arguments.items()), negative_prompt])
-        content = f"{_fingerprint(path)}{settings}".encode()
+        shaping = repr(
+            [revision, variant, str(self._dtype), sorted(self._arguments.items()), self.negative_prompt]
+        )
+        content = f"{_fingerprint(path)}{shaping}".encode()
         self.identity = f"diffusers:{path}:{blake2b(content, digest_size=8).hexdigest()}"
 
     def draw(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Images:
@@ -110,11 +119,8 @@ class DiffusersModel:
     def _validate(self, dtype: str) -> None:
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)
-        for name, value in (("steps", self.steps), ("batch_size", self.batch_size)):
-            if value is not None and value < 1:
-                raise UserError(f"{name}: expected 1 or more; got {value}")
         if self.size is not None and any(side < SIDE or side % SIDE for side in self.size):
-            raise UserError(f"size: expected multiples of {SIDE} pixels; got {self.size}")
+            raise UserError(f"drawing.size: expected multiples of {SIDE} pixels; got {self.size}")
 
     def _pipeline_arguments(self) -> dict[str, Any]:
         """What the pipeline is called with, the captions and seeds apart."""
@@ -136,14 +142,13 @@ class DiffusersModel:
         return given
 
 
-def _placed(device: str, dtype: str) -> tuple[str, "torch.dtype"]:
+def _precision(dtype: str, device: "torch.device") -> "torch.dtype":
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "float16"
-    return device, getattr(torch, dtype)
+        dtype = "float32" if device.type == "cpu" else "float16"
+    chosen: torch.dtype = getattr(torch, dtype)
+    return chosen
 
 
 def _load(path: str, dtype: "torch.dtype", *, revision: str | None, variant: str | None) -> Any:

@@ -7,64 +7,65 @@ a resumed run sees the same pictures.
 import base64
 import io
 import json
-import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from email.message import Message
-from http.client import HTTPException
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from kka.common.cache import Picture
+from kka.common.openai import RefusedError, Server
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings import refuse_unknown
+from kka.settings.drawing import DrawingSettings
 
 REFUSED = ("content_policy_violation", "moderation_blocked", "content_filter", "safety system")
 """Words by which servers say that their filter refused a caption."""
-PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
-"""HTTP states that may pass: the request is sent again."""
+SETTINGS = ("size",)
+"""What a remote model knows of `DrawingSettings`."""
+SIDE = 1024
 
 
 class OpenAIImageModel:
-    """An `ImageModel` by HTTP. `base_url` and `api_key` default to $OPENAI_BASE_URL and $OPENAI_API_KEY.
+    """An `ImageModel` by HTTP.
 
-    `size`: side, or (height, width), in pixels, one that the model offers; what comes in another size is resized to it.
-    `workers`: requests under way at a time. `attempts`: how often one is sent when the server is busy or fails; the
-    pauses between are 1, 2, 4, … seconds, or as long as the server asks. `send_seed`: send each picture's seed along,
-    for servers that take one (OpenAI's own refuses it). `extra`: further fields of every request. A caption that the
-    server's content filter refuses gives a black picture.
+    Args:
+        model: The model's name on the server.
+        settings: `size` alone, one that the model offers; what comes in another size is resized to it. Default: 1024.
+        base_url, api_key, retries, timeout: See `kka.common.openai.Server`.
+        workers: Requests under way at a time.
+        send_seed: Send each picture's seed along, for servers that take one (OpenAI's own refuses it).
+        extra: Further fields of every request.
+
+    A caption that the server's content filter refuses gives a black picture.
+
+    Raises:
+        UserError: a setting that a remote model does not have, no address, no key.
     """
 
     def __init__(
         self,
         model: str,
         *,
+        settings: DrawingSettings | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
-        size: int | tuple[int, int] = (1024, 1024),
         workers: int = 4,
-        attempts: int = 6,
+        retries: int = 5,
         timeout: float = 180.0,
         send_seed: bool = False,
         extra: dict[str, Any] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
-            raise UserError(f"OPENAI_BASE_URL: expected an address with http:// or https://; got {self.url!r}")
-        self._key = api_key or os.environ.get("OPENAI_API_KEY")
-        if self._key is None and self.url.startswith("https://api.openai.com"):
-            raise UserError(f"openai:{model} needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
-        self.size = (size, size) if isinstance(size, int) else size
-        self.model, self.batch_size, self.attempts = model, workers, attempts
-        self._timeout, self._send_seed, self._extra, self._sleep = timeout, send_seed, extra or {}, sleep
-        settings = json.dumps([self.size, send_seed, self._extra], sort_keys=True)
-        self.identity = f"openai:{model}:{self.url}:{settings}"
+        settings = settings or DrawingSettings()
+        refuse_unknown(settings, SETTINGS, of=f"openai:{model}", group="drawing")
+        self.server = Server(model, base_url=base_url, api_key=api_key, retries=retries, timeout=timeout)
+        self.size = settings.height_width or (SIDE, SIDE)
+        self.model, self.batch_size = model, workers
+        self._extra = (extra or {}, send_seed)
+        shaping = json.dumps([self.size, send_seed, extra or {}], sort_keys=True)
+        self.identity = f"openai:{model}:{self.server.url}:{shaping}"
 
     def draw(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Images:
         """(n, *size, 3), one request for each picture. UserError when the server does not give what was asked."""
@@ -78,58 +79,25 @@ class OpenAIImageModel:
 
     def _draw_one(self, caption: str, seed: int) -> Picture:
         height, width = self.size
-        body = {"model": self.model, "prompt": caption, "n": 1, "size": f"{width}x{height}"}
+        fields, send_seed = self._extra
+        body: dict[str, Any] = {"model": self.model, "prompt": caption, "n": 1, "size": f"{width}x{height}"}
         if not self.model.startswith("gpt-image"):  # those always answer in base64, and refuse the field
             body["response_format"] = "b64_json"
-        if self._send_seed:
-            body["seed"] = seed
-        answer = self._ask(json.dumps(body | self._extra).encode())
-        if answer is None:
-            return np.zeros((height, width, 3), np.uint8)
+        more = {"seed": seed, **fields} if send_seed else fields
         try:
-            content = base64.b64decode(answer["data"][0]["b64_json"], validate=True)
+            answer = self.server.ask(lambda client: client.images.generate(**body, extra_body=more))
+        except RefusedError as error:
+            if any(word in str(error).lower() for word in REFUSED):
+                return np.zeros((height, width, 3), np.uint8)
+            raise
+        try:
+            coded: Any = answer.data
+            content = base64.b64decode(coded[0].b64_json, validate=True)
             with Image.open(io.BytesIO(content)) as picture:
                 rgb = picture.convert("RGB")
-        except (KeyError, IndexError, TypeError, ValueError, SyntaxError, OSError) as error:
+        except (AttributeError, IndexError, TypeError, ValueError, SyntaxError, OSError) as error:
+            got = f"{str(answer)[:200]} ({error!r})"
             raise UserError(
-                f"{self.url}: expected a picture in base64 (data[0].b64_json); got {str(answer)[:200]} ({error!r})"
+                f"{self.server.url}: expected a picture in base64 (data[0].b64_json); got {got}"
             ) from error
         return np.asarray(rgb if rgb.size == (width, height) else rgb.resize((width, height)))
-
-    def _ask(self, body: bytes) -> Any:
-        """The server's answer; None if its filter refused. What may pass is asked again."""
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(f"{self.url}/images/generations", data=body, headers=headers)
-        for attempt in range(1, self.attempts + 1):
-            pause = 2.0 ** (attempt - 1)
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                told = error.read().decode(errors="replace")[:500]
-                problem = f"HTTP {error.code}: {told}"
-                if error.code in (400, 403, 422) and any(word in told.lower() for word in REFUSED):
-                    return None
-                if error.code not in PASSING or "insufficient_quota" in told:
-                    raise UserError(f"{request.full_url} refused the request: {problem}") from error
-                pause = _asked_pause(error.headers, pause)
-            except (
-                OSError,
-                HTTPException,
-                ValueError,
-            ) as error:  # no connection, a broken one, or an answer that is not JSON
-                problem = str(error)
-            if attempt < self.attempts:
-                self._sleep(pause)
-        raise UserError(
-            f"{request.full_url}: expected an answer within {self.attempts} attempts; got {problem}. "
-            "Check the server and OPENAI_BASE_URL; what was drawn before is cached."
-        )
-
-
-def _asked_pause(headers: Message, otherwise: float) -> float:
-    """The Retry-After header in seconds, at most a minute."""
-    asked = headers.get("Retry-After", "")
-    return min(float(asked), 60.0) if asked.isdigit() else otherwise

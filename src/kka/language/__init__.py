@@ -1,9 +1,13 @@
-"""Wing 1: language models (Eq. 3, 7), by spec: ``hf:<hub id or folder>``, ``openai:<model>``, ``garden``."""
+"""Language models (Eq. 3, 7), by spec: ``hf:<hub id or folder>``, ``openai:<model>``, ``garden``.
+
+To add one: write a class with `sample` (see `kka.protocols.LanguageModel`), and a line in `LANGUAGE_MODELS`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kka.common.members import build_member
 from kka.errors import UserError, unknown
 from kka.protocols import LanguageModel
 
@@ -13,7 +17,8 @@ def _hf(argument: str, **options: Any) -> LanguageModel:
         raise UserError("language model: expected hf:<hub id or folder>; got 'hf' without one")
     from kka.language.hf import HFLanguageModel
 
-    return HFLanguageModel(argument, **options)
+    model: LanguageModel = build_member(HFLanguageModel, "language model hf", options, argument)
+    return model
 
 
 def _openai(argument: str, **options: Any) -> LanguageModel:
@@ -21,7 +26,8 @@ def _openai(argument: str, **options: Any) -> LanguageModel:
         raise UserError("language model: expected openai:<model name>; got 'openai' without one")
     from kka.language.openai import OpenAILanguageModel
 
-    return OpenAILanguageModel(argument, **options)
+    model: LanguageModel = build_member(OpenAILanguageModel, "language model openai", options, argument)
+    return model
 
 
 GARDEN_LM = Path(__file__).parent.parent / "garden" / "lm"
@@ -31,28 +37,25 @@ GARDEN_LM = Path(__file__).parent.parent / "garden" / "lm"
 def _garden(argument: str, **options: Any) -> LanguageModel:
     if argument:
         raise UserError(f"language model: 'garden' takes no argument; got 'garden:{argument}'")
-    from kka.language.hf import HFLanguageModel
-
-    return HFLanguageModel(GARDEN_LM, **options)
+    return _hf(str(GARDEN_LM), **options)
 
 
 LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {"hf": _hf, "openai": _openai, "garden": _garden}
+"""Name -> builder, called with what follows the colon of the spec, and options."""
 
 
 def build_language_model(spec: str, **options: Any) -> LanguageModel:
-    """The language model that `spec` (`name` or `name:argument`) names; `options` go to its constructor.
+    """The language model that `spec` (`name` or `name:argument`) names.
+
+    Args:
+        options: Of its constructor: `settings` (`kka.settings.language.LanguageSettings`), `progress`, and more.
 
     Raises:
-        UserError: unknown name, missing argument, or an option that the model does not take.
+        UserError: unknown name, missing argument, or an option or setting that the model does not have.
     """
     name, _, argument = spec.partition(":")
     if name not in LANGUAGE_MODELS:
         raise unknown(
             "language model", spec, [f"{known}:…" if known != "garden" else known for known in LANGUAGE_MODELS]
         )
-    try:
-        return LANGUAGE_MODELS[name](argument, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise UserError(f"language model {spec!r}: {error}") from error
+    return LANGUAGE_MODELS[name](argument, **options)

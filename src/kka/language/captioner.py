@@ -21,10 +21,11 @@ class Captioner:
 
     def __init__(self, spec: str) -> None:
         """Load the model `hf:<id or folder>`. Raises UserError when it cannot be loaded or does not caption."""
-        from kka.language.loading import no_progress_bars, pick_device
+        from kka.common.device import choose_device
+        from kka.language.loading import no_progress_bars
 
         self.spec = spec
-        self.device = pick_device("auto")
+        self.device = choose_device("auto")
         source = spec.removeprefix("hf:")
         try:
             with no_progress_bars():

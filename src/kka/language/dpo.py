@@ -12,14 +12,14 @@ from typing import Any, cast
 import datasets
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from kka.algorithm.preferences import dpo_loss, reward_margins
 from kka.language.chat import CHAT_OPTIONS, as_conversation
-from kka.language.settings import DPOSettings
 from kka.protocols import PreferencePair
+from kka.settings.language import LanguageSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,33 @@ class Tuned:
     kl_to_base: float
     step: float
     """Share of the way that was kept."""
+
+
+SMALL_MODEL = 100_000_000
+"""A model of fewer parameters counts as small when a learning rate is chosen for it."""
+
+
+def steps_for(settings: LanguageSettings, pairs: int) -> int:
+    """Steps of a tuning on so many pairs: each is seen `dpo_max_epochs` times at most."""
+    return max(1, min(settings.dpo_steps, -(-settings.dpo_max_epochs * pairs // settings.dpo_batch)))
+
+
+def rate_for(settings: LanguageSettings, model: torch.nn.Module) -> float:
+    """The learning rate: as set; else the published one, or a small model's."""
+    if settings.dpo_learning_rate is not None:
+        return settings.dpo_learning_rate
+    return 1e-3 if sum(p.numel() for p in model.parameters()) < SMALL_MODEL else 5e-5
+
+
+def lora_config(settings: LanguageSettings) -> LoraConfig:
+    """The adapter."""
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=settings.lora_targets,
+        task_type="CAUSAL_LM",
+    )
 
 
 class _Trainer(DPOTrainer):
@@ -54,7 +81,7 @@ def tune_adapter(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     validation: Sequence[PreferencePair],
-    settings: DPOSettings,
+    settings: LanguageSettings,
     *,
     seed: int,
     device: torch.device,
@@ -83,7 +110,7 @@ def tune_adapter(
         rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
     captions = [caption for pair in pairs for caption in (pair.hard, pair.easy)]
     tokens = float(np.median([len(ids) + 1 for ids in tokenizer(captions, add_special_tokens=False)["input_ids"]]))
-    step, kl = _shortened(policy, before, distance, settings.max_kl * tokens)
+    step, kl = _shortened(policy, before, distance, settings.dpo_max_kl * tokens)
     figures = _validation_figures(policy, rows, settings, tokenizer.pad_token_id)
     return Tuned(
         steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures
@@ -121,7 +148,7 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     validation: Sequence[PreferencePair],
-    settings: DPOSettings,
+    settings: LanguageSettings,
     *,
     seed: int,
     device: torch.device,
@@ -129,17 +156,17 @@ def make_trainer(
 ) -> DPOTrainer:
     """TRL's trainer with the base model as reference: silent, without checkpoints or reports."""
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    micro = settings.micro_batch or settings.batch
-    steps = settings.steps_for(len(pairs))
+    micro = settings.dpo_micro_batch or settings.dpo_batch
+    steps = steps_for(settings, len(pairs))
     config = DPOConfig(
         output_dir=folder,
-        beta=settings.beta,
-        learning_rate=settings.rate_for(policy),
+        beta=settings.dpo_beta,
+        learning_rate=rate_for(settings, policy),
         max_steps=steps,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch // micro,
+        gradient_accumulation_steps=settings.dpo_batch // micro,
         lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup * steps),
+        warmup_steps=round(settings.dpo_warmup * steps),
         disable_dropout=False,  # TRL's own default would switch LoRA's dropout off
         gradient_checkpointing=device.type == "cuda",
         bf16=half,
@@ -190,21 +217,21 @@ def _as_dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerB
 
 
 def _validation_figures(
-    policy: PeftModel, rows: list[dict[str, Any]], settings: DPOSettings, pad: int
+    policy: PeftModel, rows: list[dict[str, Any]], settings: LanguageSettings, pad: int
 ) -> dict[str, float]:
     if not rows:
         return dict.fromkeys(("validation_loss", "margin", "accuracy"), float("nan"))
     prompts = [row["prompt_ids"] for row in rows]
     logps = [
         (
-            completion_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.batch),
-            base_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.batch),
+            completion_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.dpo_batch),
+            base_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.dpo_batch),
         )
         for side in ("chosen_ids", "rejected_ids")
     ]
     (policy_hard, ref_hard), (policy_easy, ref_easy) = logps
-    margins = reward_margins(policy_hard, policy_easy, ref_hard, ref_easy, settings.beta)
-    losses = dpo_loss(policy_hard, policy_easy, ref_hard, ref_easy, settings.beta)
+    margins = reward_margins(policy_hard, policy_easy, ref_hard, ref_easy, settings.dpo_beta)
+    losses = dpo_loss(policy_hard, policy_easy, ref_hard, ref_easy, settings.dpo_beta)
     return {
         "validation_loss": float(losses.mean()),
         "margin": float(margins.mean()),

@@ -13,13 +13,14 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
+from kka.common.device import choose_device
 from kka.errors import UserError
 from kka.language.chat import CHAT_OPTIONS, as_conversation
-from kka.language.loading import identify, load_model, pick_device
+from kka.language.loading import identify, load_model
 from kka.language.rng import own_randomness
-from kka.language.settings import DPOSettings
 from kka.protocols import DPOReport, PreferencePair
 from kka.seeding import derive_seed
+from kka.settings.language import LanguageSettings
 
 KL_SAMPLES = 64
 """Fresh answers from which a tuning's distance to the base model is estimated."""
@@ -30,14 +31,9 @@ class HFLanguageModel:
 
     Args:
         source: A hub id ("Qwen/Qwen3-4B-Instruct-2507") or a folder with config.json and safetensors.
-        temperature, top_p: Of the sampling; top-k is off.
-        max_new_tokens: An answer cut off there loses its last, unfinished line.
-        batch_size: Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes.
+        settings: How it samples and is tuned.
         device: "auto" takes CUDA, then MPS, then the CPU. Half precision (bfloat16) on a GPU, else float32.
-        load_in_4bit: bitsandbytes NF4; CUDA only.
-        trust_remote_code: Run Python code that comes with the model. Off unless you ask for it.
         revision: Branch, tag or commit on the hub.
-        dpo_…, lora_…: See `kka.language.settings.DPOSettings`.
         progress: Called with ("captions" or "dpo", done, total).
 
     Attributes:
@@ -49,54 +45,22 @@ class HFLanguageModel:
         self,
         source: str | Path,
         *,
-        temperature: float = 1.0,
-        top_p: float = 0.95,
-        max_new_tokens: int = 96,
-        batch_size: int = 256,
+        settings: LanguageSettings | None = None,
         device: str = "auto",
-        load_in_4bit: bool = False,
-        trust_remote_code: bool = False,
         revision: str | None = None,
-        dpo_beta: float = 0.1,
-        dpo_max_kl: float = 3.0,
-        dpo_learning_rate: float | None = None,
-        dpo_steps: int = 150,
-        dpo_max_epochs: int = 10,
-        dpo_batch: int = 16,
-        dpo_micro_batch: int | None = None,
-        dpo_warmup: float = 0.1,
-        lora_rank: int = 8,
-        lora_alpha: int = 8,
-        lora_dropout: float = 0.1,
-        lora_targets: str = "all-linear",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        if temperature <= 0 or not 0 < top_p <= 1 or max_new_tokens < 1 or batch_size < 1:
-            raise UserError(
-                "language model: expected temperature > 0, 0 < top_p ≤ 1, max_new_tokens ≥ 1 and batch_size ≥ 1; got "
-                f"{temperature}, {top_p}, {max_new_tokens}, {batch_size}"
-            )
+        self.settings = settings or LanguageSettings()
+        if self.settings.max_new_tokens is None:
+            raise UserError("language.max_new_tokens: expected a number, for a model that runs here; got none")
+        self.max_new_tokens = self.settings.max_new_tokens
         self.source = str(source)
-        self.temperature, self.top_p = temperature, top_p
-        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
-        self.device = pick_device(device)
+        self.device = choose_device(device)
         self.progress = progress
         self.tokens_written = 0
-        self.dpo = DPOSettings(
-            beta=dpo_beta,
-            max_kl=dpo_max_kl,
-            learning_rate=dpo_learning_rate,
-            steps=dpo_steps,
-            max_epochs=dpo_max_epochs,
-            batch=dpo_batch,
-            micro_batch=dpo_micro_batch,
-            warmup=dpo_warmup,
-            rank=lora_rank,
-            alpha=lora_alpha,
-            dropout=lora_dropout,
-            targets=lora_targets,
+        self.model, self.tokenizer = load_model(
+            self.source, self.device, self.settings.load_in_4bit, self.settings.trust_remote_code, revision
         )
-        self.model, self.tokenizer = load_model(self.source, self.device, load_in_4bit, trust_remote_code, revision)
         self.identity = identify(self.source, revision)
         self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
 
@@ -107,9 +71,11 @@ class HFLanguageModel:
         prompt_ids = [self._encode(prompt) for prompt in prompts]
         jobs = [i for i in range(len(prompts)) for _ in range(n)]
         answers: list[list[str]] = [[] for _ in prompts]
-        for batch, start in enumerate(range(0, len(jobs), self.batch_size)):
-            part = jobs[start : start + self.batch_size]
-            tokens = self._generate(prompt_ids, part, derive_seed(seed, "sample", batch), self.temperature, self.top_p)
+        size, temperature = self.settings.batch_size, self.settings.temperature or 1.0
+        top_p = self.settings.top_p or 1.0
+        for batch, start in enumerate(range(0, len(jobs), size)):
+            part = jobs[start : start + size]
+            tokens = self._generate(prompt_ids, part, derive_seed(seed, "sample", batch), temperature, top_p)
             for i, answer in zip(part, tokens, strict=True):
                 answers[i].append(self._decode(answer))
             if self.progress is not None:
@@ -199,7 +165,7 @@ class HFLanguageModel:
         """
         from peft import get_peft_model
 
-        from kka.language.dpo import tune_adapter
+        from kka.language.dpo import lora_config, tune_adapter
 
         if not pairs:
             raise UserError(
@@ -207,12 +173,12 @@ class HFLanguageModel:
             )
         with own_randomness(seed, self.device):
             if self._peft is None:
-                self._peft = get_peft_model(self.model, self.dpo.lora())
+                self._peft = get_peft_model(self.model, lora_config(self.settings))
             tell = None if self.progress is None else _for_stage(self.progress, "dpo")
             prompts = sorted({pair.prompt for pair in pairs})
             tuned = tune_adapter(
-                self._peft, self.tokenizer, pairs, validation, self.dpo, seed=seed, device=self.device, progress=tell,
-                distance=lambda: self._kl_to_base(prompts, derive_seed(seed, "kl")),
+                self._peft, self.tokenizer, pairs, validation, self.settings, seed=seed, device=self.device,
+                progress=tell, distance=lambda: self._kl_to_base(prompts, derive_seed(seed, "kl")),
             )  # fmt: skip
         return DPOReport(
             steps=tuned.steps,
@@ -234,7 +200,7 @@ class HFLanguageModel:
         rows = sorted(i % len(encoded) for i in range(KL_SAMPLES))
         answers = self._generate(encoded, rows, seed, 1.0, 1.0)
         given, pad = [encoded[i] for i in rows], self.tokenizer.pad_token_id
-        batch = self.dpo.micro_batch or self.dpo.batch
+        batch = self.settings.dpo_micro_batch or self.settings.dpo_batch
         policy = completion_logps(self._peft, given, answers, pad, batch=batch)
         return float((policy - base_logps(self._peft, given, answers, pad, batch=batch)).mean())
 

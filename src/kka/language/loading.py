@@ -26,22 +26,6 @@ def no_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by kind of device
-        raise UserError(f"device: expected auto, cpu, or a cuda or mps device of this machine; got {name!r}") from error
-    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
-
-
 def load_model(
     source: str, device: torch.device, load_in_4bit: bool, trust_remote_code: bool, revision: str | None
 ) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         UserError: `folder` holds no finished run (no summary.json).
     """
-    from kka.common.store import write_atomically
+    from kka.common.files import write_atomically
     from kka.report.html import render
     from kka.report.read import read_run
 

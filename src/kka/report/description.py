@@ -104,7 +104,7 @@ def write_page(facts: Description, path: Path) -> Path:
     import jinja2
 
     import kka.report
-    from kka.common.store import write_atomically
+    from kka.common.files import write_atomically
     from kka.errors import UserError
 
     folder = Path(kka.report.__file__).parent

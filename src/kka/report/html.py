@@ -12,6 +12,7 @@ from PIL import Image
 
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.metrics import mean_ci95
+from kka.common.store import flat
 from kka.config import RunConfig
 from kka.report import analysis, figures
 from kka.report.read import Picture, RoundRecord, Run
@@ -119,16 +120,11 @@ def tuning_notes(run: Run) -> list[str]:
 
 def commands(run: Run) -> dict[str, str]:
     """Command lines: the same run again, this run taken up, this report written anew."""
-    default, options = RunConfig().as_dict(), []
-    for name, value in RunConfig.from_dict(run.config).as_dict().items():  # a run of an older version, in today's words
-        inner = value.items() if isinstance(value, dict) else [(None, value)]
-        for part, given in inner:
-            usual = default.get(name) if part is None else default.get(name, {}).get(part)
-            if given == usual:
-                continue
-            inside = part is not None and name != "detector_options"  # whose options stand without a prefix
-            flag = "--" + (f"{name}.{part}" if inside else part or name).replace("_", "-")
+    usual, options = flat(RunConfig().as_dict()), []
+    for name, given in flat(RunConfig.from_dict(run.config).as_dict()).items():  # of an older version: in today's words
+        if given != usual[name]:
             values = given if isinstance(given, list) else [] if given is True else [given]
+            flag = "--" + name.removeprefix("detector_options.").replace("_", "-")  # they stand without a prefix
             options += [flag, *(shlex.quote(str(v)) for v in values)]
     name = shlex.quote(run.folder.resolve().name)
     again = shlex.quote(f"{run.folder.resolve().name}-again")

@@ -19,7 +19,7 @@ from kka.common.metrics import evaluate, mean_ci95
 from kka.common.store import Store
 from kka.deploy.train import annotate
 from kka.detectors import fit_detector
-from kka.protocols import Detector, Images
+from kka.protocols import Detector, Embeds, Images, Pretrains
 from kka.seeding import derive_seed
 from kka.task import Task
 
@@ -96,9 +96,9 @@ def _train_arm(
     """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        model: Any = build()
+        model = build()
         # One pretraining serves all arms of a seed, which start from the same weights.
-        if hasattr(model, "pretrain") and hasattr(model, "pretrained"):
+        if isinstance(model, Pretrains):
             if k not in starts:
                 starts[k] = model.pretrain(task.normals)
             model = model.pretrained(starts[k])
@@ -121,7 +121,7 @@ def _train_arm(
 
 def _save_latent(model: Detector, task: Task, folder: Path) -> None:
     """The latent space of the test set, for detectors that have one: the report's t-SNE."""
-    if task.test is not None and hasattr(model, "embed"):
+    if task.test is not None and isinstance(model, Embeds):
         np.save(folder / LATENT, model.embed(task.test.images).astype(np.float16))
 
 

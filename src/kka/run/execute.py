@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from kka import __version__
 from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name
 from kka.algorithm.loop import rounds
 from kka.common.cache import ImageCache
+from kka.common.files import replacing
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
 from kka.errors import UserError
-from kka.protocols import Detector, ImageModel, LanguageModel
-from kka.run.building import build_detector, try_detector, working_size
+from kka.protocols import ImageModel, LanguageModel
 from kka.run.comparison import compare
-from kka.run.models import build_images, build_language, resolve
+from kka.run.models import build_images, build_language, check_weights, resolve, run_detector, working_size
 from kka.task import Task
 
 Progress = Callable[[str, int, int], None]
@@ -57,13 +58,13 @@ def run(
                 task, language_model, image_model, config=config, store=store, cache=ImageCache(), progress=progress
             ):  # fmt: skip
                 pass
-            done.pool.save(_part := out / f".{POOL}.part")
-            _part.replace(out / POOL)
+            with replacing(out / POOL) as part:
+                done.pool.save(part)
         made = RunFolder(out)
         arms = compare(
             task,
             [made.pool(number).images for number in range(config.rounds + 1)],
-            build=lambda seed: _detector(config, seed),
+            build=partial(run_detector, config),
             hard=[made.hard(number) for number in range(config.rounds + 1)],
             seeds=config.seeds,
             seed=config.seed,
@@ -85,8 +86,8 @@ def _prepare(
     config: RunConfig, progress: Progress | None, on_task: Callable[[Task], None] | None
 ) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
     """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
-    detector = _detector(config, config.seed)
-    try_detector(detector)
+    detector = run_detector(config, config.seed)
+    check_weights(detector)
     task = open_task(
         config.data,
         normal=config.normal,
@@ -101,12 +102,6 @@ def _prepare(
     specs = resolve(config, task)
     image_model = build_images(specs[1], config, task)
     return task, specs, image_model, build_language(specs[0], config, task, progress)
-
-
-def _detector(config: RunConfig, seed: int) -> Detector:
-    """The run's detector, untrained."""
-    base = config.sad if config.detector == "sad" else None
-    return build_detector(config.detector, config.detector_options, base=base, seed=seed)
 
 
 def summarise(

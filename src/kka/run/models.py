@@ -1,6 +1,5 @@
-"""The language model and the image model of a run, from the configuration; `auto` chooses by the data."""
+"""The parts of a run, from its configuration: language model, image model (`auto` chooses by the data), detector."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.prompts import build_prompt
 from kka.common.cache import cache_folder, pixel_hash
-from kka.config import RunConfig
+from kka.config import DetectorOptions, RunConfig
+from kka.data import is_photos
+from kka.detectors import build_detector
 from kka.errors import UserError
 from kka.imaging import build_image_model
 from kka.language import build_language_model
-from kka.protocols import ImageModel, LanguageModel
-from kka.settings.language import LanguageSettings
+from kka.protocols import ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
 from kka.task import Task
 
 if TYPE_CHECKING:
@@ -46,32 +46,7 @@ def build_language(spec: str, config: RunConfig, task: Task, progress: Progress 
     """The language model of a run; "corpus" trains one, or takes it from the cache."""
     if spec == "corpus":
         spec = f"hf:{corpus_model(task, progress)}"
-    options: dict[str, Any] = dataclasses.asdict(config.language)
-    if spec.partition(":")[0] == "openai":  # a remote model is neither tuned nor loaded
-        _refuse_unknown(spec, config.language)
-        options = {name: options[name] for name in REMOTE}
-    return build_language_model(spec, progress=progress, **options) if _local(spec) else build_language_model(
-        spec, **options
-    )
-
-
-REMOTE = ("temperature", "top_p", "max_new_tokens")
-"""The language options that a remote model has."""
-
-
-def _refuse_unknown(spec: str, given: LanguageSettings) -> None:
-    """Raises UserError for an option that is set and that a remote model would silently leave aside."""
-    usual = LanguageSettings()
-    wanted, default = dataclasses.asdict(given), dataclasses.asdict(usual)
-    if unknown_here := [name for name in wanted if wanted[name] != default[name] and name not in REMOTE]:
-        raise UserError(
-            f"language.{unknown_here[0]}: a remote language model is neither tuned nor loaded here, so {spec} has only "
-            f"{', '.join(REMOTE)}; got {wanted[unknown_here[0]]!r}. Leave it out."
-        )
-
-
-def _local(spec: str) -> bool:
-    return spec.partition(":")[0] in ("hf", "garden")
+    return build_language_model(spec, settings=config.language, progress=progress)
 
 
 def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
@@ -79,8 +54,45 @@ def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
     forbidden: frozenset[str] = frozenset()
     if spec.startswith("bank") and task.test is not None:
         forbidden = frozenset(pixel_hash(image) for image in task.test.images)
-    options = {name: value for name, value in dataclasses.asdict(config.drawing).items() if value is not None}
-    return build_image_model(spec, knowledge=task.knowledge, forbidden_hashes=forbidden, **options)
+    return build_image_model(
+        spec, settings=config.drawing, knowledge=task.knowledge, forbidden_hashes=forbidden
+    )
+
+
+def detector_of(name: str, options: DetectorOptions, **rest: Any) -> Detector:
+    """The detector `name` as `options` describe it, untrained; `rest` goes to `kka.detectors.build_detector`."""
+    return build_detector(name, preset=options.preset, overrides=options.set, backbone=options.backbone, **rest)
+
+
+def run_detector(config: RunConfig, seed: int) -> Detector:
+    """The detector of a run, untrained. SAD is set up as the evaluator is, where nothing else is said."""
+    settings = config.sad if config.detector == "sad" else None
+    return detector_of(config.detector, config.detector_options, settings=settings, seed=seed)
+
+
+def check_weights(detector: Detector) -> None:
+    """What is wrong with weights from elsewhere shows before hours of work.
+
+    Raises:
+        UserError: weights that cannot be had or do not fit.
+    """
+    if isinstance(detector, ChecksWeights):
+        detector.check_weights()
+
+
+MIN_SIZE, MAX_SIZE = 64, 256
+"""Photos are worked with at no fewer and, unasked, no more pixels a side."""
+
+
+def working_size(data: str, size: int | None, detector: Detector) -> int | None:
+    """Side in pixels at which `kka.data.open_task` keeps the pictures; None: their own.
+
+    Photos come down to what the detector makes use of, so that a backbone gets more than a thumbnail.
+    """
+    if size is not None or data == "garden" or not is_photos(Path(data)):
+        return size
+    useful = detector.input_size if isinstance(detector, LimitsInput) else MIN_SIZE
+    return min(max(MIN_SIZE, useful), MAX_SIZE)
 
 
 def corpus_model(task: Task, progress: Progress | None = None) -> Path:

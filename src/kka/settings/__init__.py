@@ -5,7 +5,7 @@ is NaN or infinite passes, and no name that is no field.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 import pydantic.dataclasses
@@ -62,6 +62,25 @@ def _told(error: ValidationError, cls: Any, name: str) -> UserError:
         return UserError(f"configuration: expected only {known}; got {path}")
     expected = first["msg"].removeprefix(_SAYS)
     return UserError(f"configuration: expected {path} to be {expected}; got {path} = {first['input']!r}")
+
+
+def refuse_unknown(given: Any, known: Collection[str], *, of: str, group: str) -> None:
+    """Refuse what would silently be left aside.
+
+    Args:
+        given: Settings of a class that several members share.
+        known: The fields that this member knows.
+        of: The member, and `group`: the class, as errors say them.
+
+    Raises:
+        UserError: a field that is not at its default and not known.
+    """
+    for field in dataclasses.fields(given):
+        usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        value = getattr(given, field.name)
+        if field.name not in known and value != usual:
+            has = ", ".join(f"{group}.{name}" for name in sorted(known)) or "no such settings"
+            raise UserError(f"{group}.{field.name}: {of} has only {has}; got {value!r}. Leave it out.")
 
 
 def parsed(kind: type[Any], overrides: Sequence[str], *, of: str) -> dict[str, Any]:

@@ -11,11 +11,17 @@ class DrawingSettings:
     """diffusers: denoising steps."""
     guidance: float | None = None
     """diffusers: classifier-free guidance."""
-    size: Count | None = None
-    """diffusers, openai: side in pixels at which it draws. bank: at which a folder's pictures are kept."""
+    size: Count | tuple[Count, Count] | None = None
+    """diffusers, openai: side, or height and width, in pixels at which it draws. bank:<folder>: side at which its \
+pictures are kept."""
     batch_size: Count | None = None
     """diffusers: pictures at once."""
     negative_prompt: str | None = None
     """diffusers: what the pictures should not show."""
     embedding: str | None = None
     """bank: hf:<sentence encoder> in the place of TF-IDF."""
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """`size` as two numbers."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size

@@ -13,11 +13,12 @@ class LanguageSettings:
     """How the language model samples and is tuned (Eq. 3, 7). Tuning is as published, but for the learning rate of
     small models, the number of steps and the bounds on epochs and on the way."""
 
-    temperature: Positive = 1.0
-    top_p: Annotated[float, Gt(0), Le(1)] = 0.95
-    """Nucleus sampling; top-k is off."""
-    max_new_tokens: Count = 96
-    """An answer cut off there loses its last, unfinished line."""
+    temperature: Positive | None = 1.0
+    """none: left to the server (some take no other than theirs); of a local model 1."""
+    top_p: Annotated[float, Gt(0), Le(1)] | None = 0.95
+    """Nucleus sampling; top-k is off. none: left to the server; of a local model 1."""
+    max_new_tokens: Count | None = 96
+    """An answer cut off there loses its last, unfinished line. none: the server's limit."""
     batch_size: Count = 256
     """Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes."""
     load_in_4bit: bool = False

@@ -3,7 +3,6 @@
 The columns are those that `kka.data.parquet` reads. dataset.json is written last: where it is, the rest is whole.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -19,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
+from kka.common.files import sha256, write_atomically
 from kka.common.images import ImageError, decode, refuse_if_many_are_bad
-from kka.common.store import write_atomically
 from kka.data.prepare.records import Content, DataSet, Record
 from kka.errors import UserError
 from kka.language.captioner import Captioner
@@ -153,12 +152,6 @@ class Writer:
             "set_aside": [{"path": item.path, "reason": item.reason} for item in set_aside],
             "sha256": {f"{side}.parquet": sha256(self.folder / f"{side}.parquet") for side in self.counts},
         }
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _square(content: Content, size: int) -> np.ndarray:

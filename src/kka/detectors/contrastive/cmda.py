@@ -11,60 +11,17 @@ from torch import Tensor, nn
 
 from kka.algorithm.deep_sad import Progress
 from kka.common.device import choose_device, seeded
-from kka.common.texts import check_encoder, embed_texts
+from kka.common.texts import embed_texts
 from kka.detectors.contrastive.density import fit_feature_score, load_fitted, save_fitted
 from kka.detectors.contrastive.loss import affinity, generated, nt_xent
 from kka.detectors.contrastive.network import EMBEDDING, Head, ImageNetwork
-from kka.detectors.contrastive.training import Stock, check_recipe, counted, steps_of, train_contrastive
+from kka.detectors.contrastive.settings import CMDASettings
+from kka.detectors.contrastive.training import Stock, counted, steps_of, train_contrastive
 from kka.detectors.graph import in_batches
 from kka.detectors.inputs import checked
 from kka.errors import UserError
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
-from kka.settings import settings
-
-
-@settings()
-class CMDASettings:
-    """How CMDA is trained. The defaults are the published ones."""
-
-    depth: int = 50
-    """Of the ResNet: 10, 18, 34, 50 or 101."""
-    width: int = 64
-    """Channels of the ResNet's stem; 64 is the usual ResNet, and a quarter of it costs a sixteenth."""
-    text: str = "tfidf"
-    """What embeds the captions: tfidf, or hf:<hub id or folder> of a Sentence Transformers model."""
-    text_width: int = 4096
-    """Of both hidden layers on top of the captions' embeddings."""
-    text_weight: float = 0.1
-    """Weight of SupCon(view, text) in step 1."""
-    size: int = 32
-    """Pixels a side that the network sees."""
-    image_epochs: int = 50
-    """Step 1: passes over the normals with SupCon(view1, view2) + text_weight SupCon(view1, text)."""
-    generation_epochs: int = 150
-    """Step 2: passes with SupCon(generated, view2)."""
-    batch_size: int = 128
-    """Normals a step; as many anomalies join them where there are some."""
-    learning_rate: float = 1e-2
-    """At the start of either step; it falls along half a cosine to 0."""
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    temperature: float = 0.5
-    """tau of SupCon."""
-    outlier_score: bool = False
-    """With anomalies: subtract the distance to them (SSD_k). False uses them as negatives of the training alone, which
-    measured no worse than both and leaves the published score."""
-    precision: str = "auto"
-    """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 where the hardware has it. Scores are fp32."""
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_recipe(self, "text_width", "image_epochs")
-        check_encoder(self.text, name="text")
-        for name in ("text_weight", "generation_epochs"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: expected at least 0; got {getattr(self, name)}")
 
 
 class CMDA:
@@ -79,7 +36,8 @@ class CMDA:
     (as SSD's); anomalies join every term as negatives; TF-IDF by default in the place of sentence embeddings; the rows
     of W do sum to 1. How the published 200 epochs divide between the steps is not known; 50 + 150 is a reading.
 
-    `fit` sets `model_` and `noise_draws_`: how many images step 2 generated, as vectors.
+    `fit` sets `model_`, `losses_` (the mean of each epoch, step 1's before step 2's) and `noise_draws_`: how many
+    images step 2 generated, as vectors.
     """
 
     SETTINGS = CMDASettings
@@ -119,7 +77,7 @@ class CMDA:
         s, device = self.settings, choose_device(self.settings.device)
         network = seeded(lambda: ImageNetwork(s.depth, s.width), device, seed=derive_seed(self.seed, "network"))
         texts = None if captions is None else self._texts(captions, device)
-        self._train(network, texts, Stock(normals, anomalies, device, size=s.size))
+        self.losses_ = self._train(network, texts, Stock(normals, anomalies, device, size=s.size))
         self.noise_draws_ = 0 if texts is None else s.generation_epochs * len(normals)
         self.model_ = fit_feature_score(
             network.encoder, normals, anomalies if s.outlier_score else None, shape=_shape(s), device=device,
@@ -134,7 +92,7 @@ class CMDA:
             lambda: _Texts(torch.from_numpy(vectors), width), device, seed=derive_seed(self.seed, "text network")
         )
 
-    def _train(self, network: ImageNetwork, texts: "_Texts | None", stock: Stock) -> None:
+    def _train(self, network: ImageNetwork, texts: "_Texts | None", stock: Stock) -> list[float]:
         s = self.settings
 
         def step_1(first: Tensor, second: Tensor, negatives: Tensor | None, index: Tensor) -> Tensor:
@@ -153,12 +111,14 @@ class CMDA:
             parts.append(("generation", step_2, s.generation_epochs))
         each = steps_of(len(stock.normals), s)
         total, before = each * sum(epochs for *_, epochs in parts), 0
+        losses: list[float] = []
         for name, loss, epochs in parts:
-            train_contrastive(
+            losses += train_contrastive(
                 network, loss, stock, s, epochs=epochs, seed=derive_seed(self.seed, name), beside=texts,
                 progress=counted(self.progress, total, before),
             )  # fmt: skip
             before += each * epochs
+        return losses
 
     def score(self, images: Images) -> Scores:
         """(n,): higher = more anomalous."""

@@ -12,44 +12,12 @@ from kka.common.device import choose_device, seeded
 from kka.detectors.contrastive.density import fit_feature_score, load_fitted, save_fitted
 from kka.detectors.contrastive.loss import nt_xent
 from kka.detectors.contrastive.network import ImageNetwork
-from kka.detectors.contrastive.training import Stock, check_recipe, counted, steps_of, train_contrastive
+from kka.detectors.contrastive.settings import SSDSettings
+from kka.detectors.contrastive.training import Stock, counted, steps_of, train_contrastive
 from kka.detectors.graph import in_batches
 from kka.detectors.inputs import checked
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
-from kka.settings import settings
-
-
-@settings()
-class SSDSettings:
-    """How SSD is trained and scores. The defaults are the published ones."""
-
-    depth: int = 50
-    """Of the ResNet: 10, 18, 34, 50 or 101."""
-    width: int = 64
-    """Channels of the ResNet's stem; 64 is the usual ResNet, and a quarter of it costs a sixteenth."""
-    size: int = 32
-    """Pixels a side that the network sees."""
-    epochs: int = 500
-    """Passes over the normals."""
-    batch_size: int = 512
-    """Normals a step; as many anomalies join them where there are some."""
-    learning_rate: float = 0.5
-    """At the start; it falls along half a cosine to 0."""
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    temperature: float = 0.5
-    """tau of NT-Xent."""
-    clusters: int = 1
-    """K: Gaussians that the normals are split into by k-means; the score is the distance to the nearest."""
-    outlier_score: bool = True
-    """With anomalies: subtract the distance to them (SSD_k). False uses them as negatives of the training alone."""
-    precision: str = "auto"
-    """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 where the hardware has it. Scores are fp32."""
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_recipe(self, "epochs", "clusters")
 
 
 class SSD:
@@ -59,7 +27,7 @@ class SSD:
     more anomalous. Departures: the covariance is shrunk (Ledoit-Wolf), since tens of normals span no 2048 dimensions;
     anomalies also join each step of NT-Xent as negatives, which are not drawn to their own other view.
 
-    `fit` sets `model_`.
+    `fit` sets `model_` and `losses_` (the mean of each epoch).
     """
 
     SETTINGS = SSDSettings
@@ -89,7 +57,7 @@ class SSD:
         def loss(first: Tensor, second: Tensor, negatives: Tensor | None, index: Tensor) -> Tensor:
             return nt_xent(first, second, negatives, temperature=s.temperature)
 
-        train_contrastive(
+        self.losses_ = train_contrastive(
             network, loss, Stock(normals, anomalies, device, size=s.size), s, epochs=s.epochs,
             seed=derive_seed(self.seed, "train"),
             progress=counted(self.progress, s.epochs * steps_of(len(normals), s)),

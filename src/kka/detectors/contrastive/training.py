@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from kka.algorithm.deep_sad import Progress
 from kka.common.augment import augment
 from kka.common.device import autocast_dtype, resident
-from kka.detectors.contrastive.network import DEPTHS, ImageNetwork
-from kka.errors import UserError
+from kka.detectors.contrastive.network import ImageNetwork
 from kka.protocols import Images
 
 Vectors = Float[Tensor, "n d"]
@@ -45,20 +44,6 @@ class Recipe(Protocol):
     def precision(self) -> str: ...
 
 
-def check_recipe(settings: Recipe, *counts: str) -> None:
-    """Raises UserError for a value that no training can have. `counts`: further settings of at least 1, by name."""
-    if settings.depth not in DEPTHS:
-        raise UserError(f"depth: expected one of {', '.join(map(str, DEPTHS))}; got {settings.depth}")
-    for name in ("width", "size", "batch_size", *counts):
-        if getattr(settings, name) < 1:
-            raise UserError(f"{name}: expected at least 1; got {getattr(settings, name)}")
-    for name in ("learning_rate", "temperature"):
-        if not getattr(settings, name) > 0:
-            raise UserError(f"{name}: expected more than 0; got {getattr(settings, name)}")
-    if settings.precision not in ("auto", "fp32", "bf16"):
-        raise UserError(f"precision: expected auto, fp32 or bf16; got {settings.precision!r}")
-
-
 class Stock:
     """The training images on the device, at no more than twice the network's input: crops then hardly alias."""
 
@@ -89,8 +74,9 @@ def train_contrastive(
     seed: int,
     beside: nn.Module | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> None:
-    """Train to the last epoch by SGD, whose learning rate falls from step to step along half a cosine to 0.
+) -> list[float]:
+    """Train to the last epoch by SGD, whose learning rate falls from step to step along half a cosine to 0; the mean
+    loss of each epoch.
 
     Args:
         beside: A module that `loss` uses and that is trained too.
@@ -104,9 +90,10 @@ def train_contrastive(
     )
     dtype = autocast_dtype(recipe.precision, device)
     each = steps_of(len(stock.normals), recipe)
-    total, done = each * epochs, 0
+    total, done, losses = each * epochs, 0, []
     trained.train()
     for _ in range(epochs):
+        summed = torch.zeros((), device=device)
         for index in torch.randperm(len(stock.normals), generator=generator).tensor_split(each):
             for group in optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * done / total)) / 2
@@ -117,9 +104,12 @@ def train_contrastive(
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
+            summed += value.detach()
             done += 1
+        losses.append(float(summed) / each)
         progress(done)
     trained.eval()
+    return losses
 
 
 def _vectors(

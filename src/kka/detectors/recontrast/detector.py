@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kka.algorithm.deep_sad import Progress
 from kka.common.device import choose_device, seeded
-from kka.detectors.backbones import RANDOM, BackboneOptions, load_backbone
+from kka.detectors.backbones import load_backbone
 from kka.detectors.graph import Preprocess, in_batches
 from kka.detectors.heatmaps import smooth_maps
 from kka.detectors.inputs import checked
@@ -26,6 +26,7 @@ from kka.detectors.recontrast.training import train_recontrast
 from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
+from kka.settings.backbone import RANDOM, BackboneSettings
 
 
 class ReContrast:
@@ -45,11 +46,11 @@ class ReContrast:
     takes: frozenset[str] = frozenset()
 
     def __init__(
-        self, *, settings: ReContrastSettings | None = None, backbone: BackboneOptions | None = None, seed: int = 0,
+        self, *, settings: ReContrastSettings | None = None, backbone: BackboneSettings | None = None, seed: int = 0,
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings or ReContrastSettings()
-        self.backbone = backbone or BackboneOptions()
+        self.backbone = backbone or BackboneSettings()
         self.seed = seed
         self.progress = progress
         self.on_epoch: Callable[[int], None] | None = None
@@ -59,6 +60,10 @@ class ReContrast:
     def input_size(self) -> int:
         """Larger images are of no use to it, in pixels a side."""
         return self.settings.size
+
+    def check_weights(self) -> None:
+        """Load the backbone and let it go: what is wrong with the weights shows before hours of work."""
+        load_backbone(self.backbone, strides=STRIDES)
 
     def fit(self, normals: Images, anomalies: Images | None = None) -> "ReContrast":
         """Train to the last iteration."""
@@ -103,7 +108,7 @@ class ReContrast:
         """Read what `save` wrote."""
         card = read_card(path)
         settings = settings_from(ReContrastSettings, card["settings"])
-        detector = cls(settings=settings, backbone=settings_from(BackboneOptions, card["backbone"]), seed=card["seed"])
+        detector = cls(settings=settings, backbone=settings_from(BackboneSettings, card["backbone"]), seed=card["seed"])
         graph = _Graph(ReContrastNet(load_backbone(detector.backbone, strides=STRIDES, fetch=False)), settings)
         load_into(graph, read_tensors(path), path)
         detector.graph_ = graph.to(choose_device(settings.device)).to(memory_format=torch.channels_last).eval()

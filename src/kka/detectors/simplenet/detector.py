@@ -16,16 +16,18 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kka.common.device import choose_device
-from kka.detectors.backbones import Backbone, BackboneOptions, load_backbone
+from kka.detectors.backbones import Backbone, load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import Preprocess, in_batches
 from kka.detectors.heatmaps import smooth_maps
 from kka.detectors.inputs import checked
 from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
+from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.patches import PatchFeatures
 from kka.detectors.simplenet.settings import SimpleNetSettings
-from kka.detectors.simplenet.training import Heads, Progress, train_heads
+from kka.detectors.simplenet.training import Progress, train_heads
 from kka.protocols import Images, Scores
+from kka.settings.backbone import BackboneSettings
 
 _PIXELS = 64 * 128**2
 """Of a batch that goes through the backbone at once."""
@@ -34,7 +36,8 @@ _PIXELS = 64 * 128**2
 class SimpleNet:
     """Patches of a frozen backbone, judged by a small discriminator. Score: higher = more anomalous.
 
-    `fit` sets `graph_` and `noise_draws_`: how many normals had noise added to their features, each pass anew.
+    `fit` sets `graph_`, `losses_` (the mean of each epoch) and `noise_draws_`: how many normals had noise added to
+    their features, each pass anew.
     """
 
     SETTINGS = SimpleNetSettings
@@ -52,11 +55,11 @@ class SimpleNet:
     takes = frozenset[str]()
 
     def __init__(
-        self, *, settings: SimpleNetSettings | None = None, backbone: BackboneOptions | None = None, seed: int = 0,
+        self, *, settings: SimpleNetSettings | None = None, backbone: BackboneSettings | None = None, seed: int = 0,
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings or SimpleNetSettings()
-        self.backbone = backbone or BackboneOptions()
+        self.backbone = backbone or BackboneSettings()
         self.seed = seed
         self.progress = progress
 
@@ -64,6 +67,10 @@ class SimpleNet:
     def input_size(self) -> int:
         """Larger images are of no use to it, in pixels a side."""
         return self.settings.size
+
+    def check_weights(self) -> None:
+        """Load the backbone and let it go: what is wrong with the weights shows before hours of work."""
+        load_backbone(self.backbone, strides=self.settings.strides)
 
     def fit(self, normals: Images, anomalies: Images | None = None) -> "SimpleNet":
         """Compute the features once, or find them in the cache, and train on them to the last epoch."""
@@ -82,7 +89,7 @@ class SimpleNet:
                 found = cached_features(images, extract, device, identity=identity, batch=self._batch)
                 return files.enter_context(found)
 
-            heads = train_heads(
+            heads, self.losses_ = train_heads(
                 stored(normals), stored(anomalies) if anomalies is not None else None, settings=self.settings,
                 seed=self.seed, device=device, progress=self.progress,
             )  # fmt: skip
@@ -126,7 +133,7 @@ class SimpleNet:
         """Read what `save` wrote."""
         card = read_card(path)
         settings = settings_from(SimpleNetSettings, card["settings"])
-        detector = cls(settings=settings, backbone=settings_from(BackboneOptions, card["backbone"]), seed=card["seed"])
+        detector = cls(settings=settings, backbone=settings_from(BackboneSettings, card["backbone"]), seed=card["seed"])
         extract = build_extractor(settings, load_backbone(detector.backbone, strides=settings.strides, fetch=False))
         graph = _Graph(extract, Heads(settings.dimension, settings.hidden), settings)
         load_into(graph, read_tensors(path), path)

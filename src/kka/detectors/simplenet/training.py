@@ -1,61 +1,28 @@
-"""SimpleNet's trained part: adaptor, discriminator and image head, and the loop that trains them on cached features."""
+"""The loop that trains SimpleNet's heads on cached features."""
 
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from kka.common.device import seeded
 from kka.detectors.features import Features
-from kka.detectors.simplenet.loss import anomaly_hinge, image_scores, normal_hinge, top_hinge
+from kka.detectors.simplenet.loss import anomaly_hinge, normal_hinge, top_hinge
+from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.seeding import derive_seed
 
 Progress = Callable[[int, int], None]
 
 
-class Heads(nn.Module):
-    """Patch features (b, p, d) -> D (b, p), high = normal, and the image head's answer (b,), high = anomalous."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, dimension: int, hidden: int) -> None:
-        super().__init__()
-        self.adaptor = nn.Linear(dimension, dimension)
-        first, last = nn.Linear(dimension, hidden), nn.Linear(hidden, 1, bias=False)
-        self.discriminator = nn.Sequential(first, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2), last)
-        self.head = nn.Linear(2 * dimension, 1)
-        self.register_buffer("mean", torch.zeros(dimension))
-        self.register_buffer("scale", torch.ones(()))
-        for module in (self.adaptor, first, last):
-            nn.init.xavier_normal_(module.weight)
-        nn.init.zeros_(self.head.weight)  # without anomalies it is never trained, and adds nothing
-        nn.init.zeros_(self.head.bias)
-
-    def adapt(self, patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p d"]:
-        return self.adaptor((patches - self.mean) * self.scale)
-
-    def answers(self, adapted: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"]:
-        return self.discriminator(adapted.flatten(0, 1)).view(adapted.shape[:2])
-
-    def image(self, adapted: Float[Tensor, "b p d"]) -> Float[Tensor, "b"]:
-        return self.head(torch.cat([adapted.mean(dim=1), adapted.amax(dim=1)], dim=1))[:, 0]
-
-    def score(self, patches: Float[Tensor, "b p d"], share: float) -> Float[Tensor, "b"]:
-        """The image's score from the most anomalous `share` of its patches and the head; higher = more anomalous."""
-        adapted = self.adapt(patches)
-        return image_scores(self.answers(adapted), share) + self.image(adapted)
-
-
 def train_heads(
     normals: Features, anomalies: Features | None, *, settings: SimpleNetSettings, seed: int, device: torch.device,
     progress: Progress | None = None,
-) -> Heads:  # fmt: skip
+) -> tuple[Heads, list[float]]:  # fmt: skip
     """Train to the last epoch; an epoch is a pass over the normals, each batch beside as many anomalies.
 
-    Anomalies come round in a random order of their own. The heads come back in eval mode.
+    Anomalies come round in a random order of their own. Returns the heads, in eval mode, and each epoch's mean loss.
     """
     n, dimension = normals.shape[0], normals.shape[2]
     heads = seeded(lambda: Heads(dimension, settings.hidden), device, seed=derive_seed(seed, "heads"))
@@ -69,10 +36,12 @@ def train_heads(
         torch.optim.AdamW(heads.adaptor.parameters(), lr=rate / 2, fused=True),
         torch.optim.Adam(judges, lr=rate, weight_decay=1e-5, fused=True),
     ]
+    losses = []
     heads.train()
     for epoch in range(settings.epochs):
         batches = torch.randperm(n, generator=order).split(settings.batch_size)
         others = _around(len(anomalies), n, order).split(settings.batch_size) if anomalies is not None else None
+        summed = torch.zeros((), device=device)
         for i, index in enumerate(batches):
             x = normals[index].to(device)
             y = anomalies[others[i]].to(device) if anomalies is not None and others is not None else None
@@ -82,9 +51,11 @@ def train_heads(
             loss.backward()
             for optimiser in optimisers:
                 optimiser.step()
+            summed += loss.detach()
+        losses.append(float(summed) / len(batches))
         if progress is not None:
             progress((epoch + 1) * len(batches), settings.epochs * len(batches))
-    return heads.eval()
+    return heads.eval(), losses
 
 
 def batch_loss(

@@ -6,7 +6,6 @@ its process ends.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import warnings
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from kka.errors import UserError
 from kka.experiments.engine.tasks import Protocol, Scale
@@ -111,10 +112,7 @@ class Results:
         if not self.path.is_file():
             return []
         found = {}
-        with self.path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            lines = file.read().splitlines()
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
             if not line.strip():
                 continue
             try:
@@ -153,8 +151,7 @@ class Results:
     def _append(self, row: Row) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(row, ensure_ascii=False) + "\n"
-        with self.path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")), self.path.open("ab+") as file:
             if file.tell() and not _ends_whole(file):  # a process was killed within its line
                 line = "\n" + line
             file.write(line.encode("utf-8"))
@@ -175,10 +172,13 @@ def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
     """Whether `name` is this process's own while the block runs. With `wait`, it will be."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
-    with (folder / f"{digest}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+    lock = FileLock(folder / f"{digest}.lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
         yield True
+    finally:
+        lock.release()

@@ -1,5 +1,6 @@
 """From a cell to its figures: the task, its anomalies, the leak check, a detector to its last epoch, the metrics."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -15,15 +16,15 @@ from kka.algorithm.controls import noise_images, real_images
 from kka.algorithm.folder import RunFolder
 from kka.common.images import first_few
 from kka.common.metrics import evaluate
-from kka.detectors import configure_detector, fit_detector
-from kka.detectors.backbones import RANDOM, BackboneOptions
+from kka.detectors import build_detector, fit_detector
 from kka.experiments.engine.cells import BACKBONED, Cell
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.opening import open_cell_task
 from kka.experiments.engine.pools import ensure_pool, generated_by
 from kka.experiments.engine.tasks import SCALES, dataset
-from kka.protocols import Detector, Images
+from kka.protocols import AddsNoise, Detector, Images
 from kka.seeding import derive_seed
+from kka.settings.backbone import RANDOM, BackboneSettings
 from kka.task import Task
 
 
@@ -35,7 +36,7 @@ class Place:
     """The folder that holds the data sets' folders."""
     work: Path
     """Language models, pools and claims."""
-    backbone: BackboneOptions
+    backbone: BackboneSettings
     """Of the detectors that have one."""
 
 
@@ -124,11 +125,9 @@ def build(cell: Cell, place: Place) -> Detector:
     if cell.detector in BACKBONED:
         backbone = place.backbone
         if cell.detector.endswith("-random"):
-            backbone = BackboneOptions(
-                name=backbone.name, weights=RANDOM, padding=backbone.padding, mean=backbone.mean, std=backbone.std
-            )
+            backbone = dataclasses.replace(backbone, weights=RANDOM)
     preset = scale.preset if name != "sad" or cell.scale == "full" else "small"
-    return configure_detector(
+    return build_detector(
         name, preset=preset, overrides=settings, backbone=backbone, seed=derive_seed(cell.seed, "detector")
     )
 
@@ -168,7 +167,7 @@ def compute(cell: Cell, place: Place) -> dict[str, Any]:
         "anomalies": 0 if anomalies.images is None else len(anomalies.images),
         "hard": None if anomalies.hard is None else int(anomalies.hard.sum()),
         "generated": anomalies.generated,
-        "noise_draws": int(getattr(detector, "noise_draws_", 0)),
+        "noise_draws": detector.noise_draws_ if isinstance(detector, AddsNoise) else 0,
         "fit_seconds": round(trained - started, 2),
         "score_seconds": round(scored - trained, 2),
         "machine": machine(),

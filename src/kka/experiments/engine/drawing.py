@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kka.common.files import replacing
+
 COLOURS = {"none": "#8a8f98", "first": "#d08770", "kka": "#2f6f9f", "hard": "#b4413c", "normal": "#2f6f9f"}
 
 
@@ -31,8 +33,7 @@ def figure(path: Path, *, width: float, height: float, rows: int = 1, columns: i
         try:
             yield drawn, axes
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.stem}.part.png")
-            drawn.savefig(part, metadata={"Software": None})
-            part.replace(path)
+            with replacing(path) as part:
+                drawn.savefig(part, metadata={"Software": None})
         finally:
             plt.close(drawn)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from kka.common.files import sha256
 from kka.data import open_task
 from kka.errors import UserError
 from kka.experiments.engine.cells import Cell
@@ -53,8 +54,4 @@ def data_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=32)
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+file_digest = lru_cache(maxsize=32)(sha256)

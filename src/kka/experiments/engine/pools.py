@@ -14,7 +14,8 @@ from typing import Any
 from kka.algorithm.folder import RunFolder, stage_name
 from kka.algorithm.loop import rounds
 from kka.common.cache import ImageCache
-from kka.common.store import Store, differences, read_config, write_atomically
+from kka.common.files import write_atomically
+from kka.common.store import Store, differences, read_config
 from kka.config import RunConfig
 from kka.detectors.sad import SAD
 from kka.errors import UserError, unknown

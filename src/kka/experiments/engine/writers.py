@@ -4,7 +4,7 @@ import dataclasses
 from functools import lru_cache
 from pathlib import Path
 
-from kka.common.store import write_atomically
+from kka.common.files import write_atomically
 from kka.data.metadata import captions_in
 from kka.errors import UserError
 from kka.experiments.engine.cells import Cell, claim
