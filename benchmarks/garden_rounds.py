@@ -18,7 +18,7 @@ from kka.cli.progress import arm_label
 from kka.common.metrics import mean_ci95
 from kka.common.store import write_atomically
 from kka.config import RunConfig
-from kka.experiments.engine.summary import written
+from kka.experiments.engine.summary import as_text
 from kka.run.execute import run
 from kka.settings.deep_sad import DeepSADSettings
 
@@ -57,8 +57,8 @@ def table(rows: list[dict]) -> str:
         found = {kind: [row["auroc"] for row in rows if row["kind"] == kind] for kind in kinds}
         means = [100 * float(np.mean([figures[arm] for figures in found[kind]])) for kind in kinds]
         gains = [100 * float(np.mean([figures[arm] - figures["kka-0"] for figures in found[kind]])) for kind in kinds]
-        gain = written(mean_ci95(gains), signed=True) if arm in ("kka-1", "kka-2", "kka-3") else ""
-        lines.append(f"| {arm_label(arm)} | {written(mean_ci95(means))} | {gain} |")
+        gain = as_text(mean_ci95(gains), signed=True) if arm in ("kka-1", "kka-2", "kka-3") else ""
+        lines.append(f"| {arm_label(arm)} | {as_text(mean_ci95(means))} | {gain} |")
     return "\n".join([*lines, "", f"Kinds: {', '.join(kinds)}."])
 
 

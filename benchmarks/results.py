@@ -18,11 +18,12 @@ import selection
 import simplenet_ablation
 
 from kka.experiments import EXPERIMENTS, experiment, table2
-from kka.experiments.engine.cells import Results, Row, arm_title
+from kka.experiments.engine.arms import Arm
+from kka.experiments.engine.cells import Results, Row
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.runner import estimate
 from kka.experiments.engine.show import tables
-from kka.experiments.engine.summary import belonging, counted, gain, mean_over_tasks, whole, written
+from kka.experiments.engine.summary import as_text, complete, gain, mean_over_tasks, rows_of, tasks_and_seeds
 from kka.experiments.engine.tasks import DATASETS
 from kka.experiments.table3 import cells as cells_of_table3
 
@@ -86,13 +87,13 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
     done = {tuple(row[field] for field in same) for row in rows}
     for name in HOW:
         module = experiment(name)
-        for data in (module.NAME,) if hasattr(module, "NAME") else tuple(DATASETS):
+        for data in module.datasets(tuple(DATASETS)):
             plan = dataclasses.replace(PLAN, datasets=(data,), seeds=range(3), chosen=())
             cells = module.cells(plan)
             left = [cell for cell in cells if tuple(getattr(cell, field) for field in same) not in done]
             pools = {(c.normal, c.seed, c.mode, c.variant): c for c in left if c.round is not None}
             hours = (estimate(left, rows, list(pools.values())) or 0.0) / 3600
-            command = f"kka experiment {name}" + ("" if hasattr(module, "NAME") else f" --dataset {data}")
+            command = f"kka experiment {name}" + ("" if module.dataset else f" --dataset {data}")
             lines.append(f"| `{command} --seeds 3` | {len(cells) - len(left)} | {len(left)} | {hours:.1f} h |")
     return [*lines, ""]
 
@@ -162,23 +163,23 @@ def readme(rows: Sequence[Row]) -> list[str]:
     ]
     own = {name: _rows_of(rows, cells_of_table3, name) for name in DATASETS}
     for arm in ("none", "noise", "rep-0", "rep-3", "add-3", "real"):
-        figures = [written(mean_over_tasks(own[name], "sad", arm)) for name in DATASETS]
-        lines.append(f"| {arm_title(arm)} | " + " | ".join(figures) + " |")
+        figures = [as_text(mean_over_tasks(own[name], "sad", arm)) for name in DATASETS]
+        lines.append(f"| {Arm.named(arm).title} | " + " | ".join(figures) + " |")
     gains = (
         ("KKA (0) over no anomalies", "rep-0", "none"),
         ("KKA (3), rep, over KKA (0)", "rep-3", "rep-0"),
         ("KKA (3), add, over KKA (0)", "add-3", "rep-0"),
     )
     for title, arm, base in gains:
-        figures = [written(gain(own[name], "sad", arm, base), signed=True) for name in DATASETS]
+        figures = [as_text(gain(own[name], "sad", arm, base), signed=True) for name in DATASETS]
         lines.append(f"| *{title}, paired* | " + " | ".join(figures) + " |")
-    counts = [counted([row for row in own[name] if row["arm"] == "rep-3"]) for name in DATASETS]
+    counts = [tasks_and_seeds([row for row in own[name] if row["arm"] == "rep-3"]) for name in DATASETS]
     lines += ["| *tasks × seeds* | " + " | ".join(counts) + " |", "", *_detectors(rows)]
     return lines
 
 
 def _rows_of(rows: Sequence[Row], cells, name: str) -> list[Row]:  # type: ignore[no-untyped-def]
-    return whole(belonging(rows, cells(dataclasses.replace(PLAN, datasets=(name,)))))
+    return complete(rows_of(rows, cells(dataclasses.replace(PLAN, datasets=(name,)))))
 
 
 def _detectors(rows: Sequence[Row]) -> list[str]:
@@ -195,9 +196,9 @@ def _detectors(rows: Sequence[Row]) -> list[str]:
             difference = gain(mine, detector, arm, "none")
             if difference is None:
                 continue
-            number = counted([row for row in mine if row["arm"] == arm and row["detector"] == detector])
-            alone, joined = (written(mean_over_tasks(mine, detector, a)) for a in ("none", arm))
-            cells = [title, data.title, alone, joined, written(difference, signed=True), number]
+            number = tasks_and_seeds([row for row in mine if row["arm"] == arm and row["detector"] == detector])
+            alone, joined = (as_text(mean_over_tasks(mine, detector, a)) for a in ("none", arm))
+            cells = [title, data.title, alone, joined, as_text(difference, signed=True), number]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -17,11 +17,11 @@ from kka.algorithm.folder import RunFolder
 from kka.common.metrics import auroc, mean_ci95
 from kka.common.store import write_atomically
 from kka.detectors.sad import SAD
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.compute import Place
-from kka.experiments.engine.opening import open_cell_task
 from kka.experiments.engine.pools import ROUNDS, ensure_pool
-from kka.experiments.engine.summary import written
+from kka.experiments.engine.summary import as_text
 from kka.protocols import Images
 from kka.seeding import derive_seed
 from kka.settings.backbone import BackboneSettings
@@ -105,7 +105,7 @@ def table(rows: list[dict]) -> str:
                 for task in sorted({task for task, _ in pairs})
             ]
             cells.append(f"{np.mean(list(pairs.values())):.1f}")
-            cells.append("" if variant == STANDS else written(mean_ci95(gains), signed=True))
+            cells.append("" if variant == STANDS else as_text(mean_ci95(gains), signed=True))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

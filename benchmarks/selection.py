@@ -19,11 +19,11 @@ from kka.algorithm.pool import AnomalyPool
 from kka.common.metrics import auroc, mean_ci95
 from kka.common.store import write_atomically
 from kka.detectors.sad import SAD
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.compute import Place
-from kka.experiments.engine.opening import open_cell_task
 from kka.experiments.engine.pools import ROUNDS, ensure_pool
-from kka.experiments.engine.summary import written
+from kka.experiments.engine.summary import as_text
 from kka.protocols import Images
 from kka.seeding import derive_seed
 from kka.settings.deep_sad import DeepSADSettings
@@ -146,8 +146,8 @@ def _line(rows: list[dict], choice: str, base: str) -> str:
         mine = [key for key in found[choice] if key[0] == task]
         means.append(float(np.mean([found[choice][key] for key in mine])))
         gains.append(float(np.mean([found[choice][key] - found[base][key] for key in mine])))
-    gain = "" if choice == base else written(mean_ci95(gains), signed=True)
-    figure = written(mean_ci95(means)) if means else "–"
+    gain = "" if choice == base else as_text(mean_ci95(gains), signed=True)
+    figure = as_text(mean_ci95(means)) if means else "–"
     return f"| {choice} | {figure} | {gain if means else ''} | {len(tasks)} |"
 
 

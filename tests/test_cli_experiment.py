@@ -9,18 +9,23 @@ from unittest import mock
 import pytest
 
 from kka.cli import experiment as cli_experiment
-from kka.cli.experiment import Experiment, run_experiment
+from kka.cli.experiment import Compute, ListExperiments, PlotFigures, ShowTables, plan_of, run_experiment
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS
-from kka.experiments.engine import opening
+from kka.experiments.engine import cell_task
 from kka.experiments.engine.cells import Cell, Results
 from kka.experiments.table3 import ARMS
 from kka.settings.backbone import BackboneSettings
 
 
-def command(tmp_path: Path, name: str, **given: Any) -> Experiment:
+def command(tmp_path: Path, name: str, **given: Any) -> Any:
+    """The action of `kka experiment <name>`."""
+    if name == "list":
+        return ListExperiments()
     places = {kind: tmp_path / kind for kind in ("data", "work", "figures")}
-    return Experiment(name=name, results=tmp_path / "results.jsonl", seeds=1, **places | given)
+    options = {"results": tmp_path / "results.jsonl", "seeds": 1} | places | given
+    shown = {"show": ShowTables, "plot": PlotFigures}
+    return shown[name](**options) if name in shown else Compute(name=name, **options)
 
 
 def store(path: Path, **figures: float) -> None:
@@ -68,7 +73,7 @@ def test_dry_run_counts_cells_pools_and_time(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown experiment: expected one of .*list.*plot.*show.*table2"):
+    with pytest.raises(UserError, match=r"unknown experiment: expected one of ablation, .*table2"):
         run_experiment(command(tmp_path, "table9"))
     with pytest.raises(UserError, match="unknown data set"):
         run_experiment(command(tmp_path, "table3", dataset=("oxford",)))
@@ -159,7 +164,7 @@ def test_a_process_that_was_killed_is_no_success(codes: tuple[int, ...], status:
 
     drawn: list[Any] = []
     with (
-        mock.patch.object(opening, "check_tasks"),
+        mock.patch.object(cell_task, "check_tasks"),
         mock.patch.object(cli_experiment.subprocess, "Popen", popen),
         mock.patch.object(cli_experiment, "_plot", lambda *given: drawn.append(given) or 0),
         mock.patch.object(cli_experiment.sys, "argv", ["kka", "experiment", "table3", "--jobs", "2"]),
@@ -172,7 +177,7 @@ def test_a_process_that_was_killed_is_no_success(codes: tuple[int, ...], status:
 def test_random_weights_are_another_backbone(tmp_path: Path) -> None:
     """They would pass for the pretrained ones in every table."""
     backbones = (BackboneSettings(name="mobilenetv2_100", weights=weights) for weights in ("hub", "random"))
-    plans = [cli_experiment._plan(command(tmp_path, "table2", backbone=backbone)) for backbone in backbones]
+    plans = [plan_of(command(tmp_path, "table2", backbone=backbone)) for backbone in backbones]
     assert [plan.backbone for plan in plans] == ["mobilenetv2_100", "mobilenetv2_100+random"]
 
 

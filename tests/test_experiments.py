@@ -19,12 +19,14 @@ from PIL import Image
 
 from kka.algorithm.folder import RunFolder
 from kka.errors import UserError
-from kka.experiments import EXPERIMENTS, experiment
-from kka.experiments.engine import pools, runner, writers
-from kka.experiments.engine.cells import Cell, Results, arm_title, claim
+from kka.experiments import EXPERIMENTS, experiment, table2
+from kka.experiments.engine import language_models, pools, runner
+from kka.experiments.engine.arms import Arm
+from kka.experiments.engine.cell_task import check_tasks, open_cell_task
+from kka.experiments.engine.cells import Cell, Results, claim
 from kka.experiments.engine.compute import Place, anomalies_of, build, compute
+from kka.experiments.engine.language_models import ensure_language_model
 from kka.experiments.engine.leaks import check_captions, check_images
-from kka.experiments.engine.opening import check_tasks, open_cell_task
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import (
     SMOKE,
@@ -33,9 +35,8 @@ from kka.experiments.engine.pools import (
     missing_pools,
     pool_config,
 )
-from kka.experiments.engine.summary import belonging, by_task, counted, gain, mean_over_tasks, whole, written
+from kka.experiments.engine.summary import as_text, by_task, complete, gain, mean_over_tasks, rows_of, tasks_and_seeds
 from kka.experiments.engine.tasks import DATASETS, SCALES, DataSet, ScaleSettings, classes
-from kka.experiments.engine.writers import ensure_language_model
 from kka.run.comparison import arms
 from kka.seeding import derive_seed
 from kka.settings.backbone import BackboneSettings
@@ -93,10 +94,12 @@ def test_cells_say_what_they_are() -> None:
     """Two different cells under one id would share a figure; an unknown arm would be a silent "no anomalies"."""
     cells = [cell(), cell(arm="rep-1"), cell(arm="add-1"), cell(seed=1), cell(variant="quantile=1"), cell(backbone="x")]
     assert len({c.id for c in cells}) == 6
-    assert (cell(arm="rep-2").round, cell(arm="rep-2").mode, cell(arm="add-2").mode) == (2, "rep", "add")
-    assert cell(arm="add-0").mode == "rep" and cell().round is None
-    assert (cell(arm="first-50").first, cell(arm="first-50").round, cell(arm="rep-2").first) == (50, 0, None)
-    assert arm_title("rep-2") == "KKA (2), rep" and arm_title("none") == "no anomalies"
+    rep, add = (cell(arm=name).trained_with for name in ("rep-2", "add-2"))
+    assert (rep.round, rep.mode, add.mode) == (2, "rep", "add")
+    assert cell(arm="add-0").trained_with.mode == "rep" and cell().round is None
+    first = cell(arm="first-50").trained_with
+    assert (first.kind, first.number, first.round, first.mode) == ("first", 50, 0, "rep")
+    assert Arm.named("rep-2").title == "KKA (2), rep" and Arm.named("none").title == "no anomalies"
     for wrong in ("reb-1", "rep", "rep-x"):
         with pytest.raises(UserError, match=f"arm: expected none.*got '{wrong}'"):
             cell(arm=wrong)
@@ -190,7 +193,7 @@ def test_missing_pools_are_counted_once(place: Place) -> None:
     cells = [cell(arm=arm, seed=seed) for seed in (0, 11) for arm in arms]
     found = missing_pools(cells, place.work)
     ensured = (place.work / "pools/tiny-3-0-add-smoke/done").is_file()
-    assert [(c.seed, c.mode) for c in found] == [(0, "add")] * (not ensured) + [(11, "rep"), (11, "add")]
+    assert [(c.seed, c.trained_with.mode) for c in found] == [(0, "add")] * (not ensured) + [(11, "rep"), (11, "add")]
 
 
 def test_a_pool_in_other_hands_is_busy(place: Place) -> None:
@@ -245,7 +248,7 @@ def test_a_language_model_of_other_captions_is_refused(place: Place) -> None:
     before = marker.read_text()
     ensure_language_model(cell(normal="1"), place.data, place.work)  # the same model serves it
     assert marker.read_text() == before and (folder / "config.json").is_file()
-    known = writers._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
+    known = language_models.language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
     assert known is not None
     another = next(str(label) for label, colour in COLOURS.items() if f"{colour} flower" in known.kinds)
     grown = dataclasses.replace(TINY, reported=("3", "1", another))
@@ -257,7 +260,7 @@ def test_a_common_language_model_knows_what_all_its_tasks_may_know(place: Place)
     """Neither a task's normals nor a class that one of them withholds."""
     tasks = [open_cell_task(cell(normal=normal), place.data) for normal in ("3", "1")]
     known = [set(task.knowledge.kinds) for task in tasks if task.knowledge is not None]
-    common = writers._language_task("tiny", ("3", "1"), "withheld", place.data)
+    common = language_models.language_task("tiny", ("3", "1"), "withheld", place.data)
     assert common.knowledge is not None
     kinds = set(common.knowledge.kinds)
     assert kinds == known[0] & known[1] and 0 < len(kinds) < len(known[0])
@@ -267,21 +270,21 @@ def test_a_common_language_model_knows_what_all_its_tasks_may_know(place: Place)
 
 def test_a_planted_caption_stops_the_language_model(place: Place, tmp_path: Path) -> None:
     """The check stands in the way of training, and of a model that is there already."""
-    known = writers._language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
+    known = language_models.language_task("tiny", ("3", "1"), "withheld", place.data).knowledge
     assert known is not None
     test = [known.captions[0][0]]
-    writers._language_task.cache_clear()
+    language_models.language_task.cache_clear()
 
     def captions(file: Path) -> list[str]:
         return test if file.stem == "test" else ["something else"]
 
     with (
-        mock.patch.object(writers, "_captions", captions),
-        mock.patch.object(writers, "train_corpus_model", side_effect=AssertionError("trained on a leak")),
+        mock.patch.object(language_models, "_captions", captions),
+        mock.patch.object(language_models, "train_corpus_model", side_effect=AssertionError("trained on a leak")),
         pytest.raises(UserError, match=r"leak: .* of the language model's corpus"),
     ):
         ensure_language_model(cell(), place.data, tmp_path)
-    writers._language_task.cache_clear()
+    language_models.language_task.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["figure5", "figure6"])
@@ -292,7 +295,7 @@ def test_a_planted_leak_stops_a_figure(name: str, place: Place, tmp_path: Path) 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
     plan = Plan(datasets=("tiny",), chosen=("3",), seeds=[0], scale="smoke", protocol="withheld", backbone="b")
-    leaking = module.Anomalies(images=task.test.images[:3])
+    leaking = module.ArmImages(images=task.test.images[:3])
     with (
         mock.patch.object(module, "anomalies_of", return_value=leaking),
         pytest.raises(UserError, match="leak: 3 of the 3"),
@@ -311,7 +314,7 @@ def test_two_rows_of_one_task_and_seed_are_refused() -> None:
 def test_a_table_is_of_the_tasks_that_have_every_arm() -> None:
     """Means of unlike tasks side by side read as a difference between arms; each detector has arms of its own."""
     rows = [row(), row(arm="rep-0"), row(normal="2"), row(seed=1), row(seed=1, arm="rep-0"), row(detector="ssd")]
-    assert whole(rows) == [rows[0], rows[1], rows[3], rows[4], rows[5]] and whole([]) == []
+    assert complete(rows) == [rows[0], rows[1], rows[3], rows[4], rows[5]] and complete([]) == []
 
 
 def test_scale_full_has_the_published_evaluator(place: Place) -> None:
@@ -328,9 +331,9 @@ def test_a_table_takes_its_own_rows_alone() -> None:
         {}, {"seed": 5}, {"arm": "rep-3"}, {"normal": "82"}, {"variant": "quantile=1", "arm": "rep-3"},
         {"scale": "smoke"}, {"protocol": "paper"}, {"variant": "initial=800,rounds=0", "arm": "first-50"},
     )]  # fmt: skip
-    assert belonging(rows, experiment("table3").cells(plan)) == rows[:3]
-    assert belonging(rows, experiment("figure4").cells(plan)) == [rows[2], rows[7]]
-    assert belonging(rows, experiment("ablation").cells(plan)) == []
+    assert rows_of(rows, experiment("table3").cells(plan)) == rows[:3]
+    assert rows_of(rows, experiment("figure4").cells(plan)) == [rows[2], rows[7]]
+    assert rows_of(rows, experiment("ablation").cells(plan)) == []
 
 
 def test_leaks_of_images_are_caught(place: Place) -> None:
@@ -354,7 +357,7 @@ def test_a_planted_leak_stops_a_cell(place: Place) -> None:
 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
-    leaking = module.Anomalies(images=task.test.images[:3])
+    leaking = module.ArmImages(images=task.test.images[:3])
     with (
         mock.patch.object(module, "anomalies_of", return_value=leaking),
         mock.patch.object(module, "fit_detector", side_effect=AssertionError("trained on a leak")),
@@ -383,8 +386,8 @@ def test_controls_of_adding_have_as_many_images(place: Place) -> None:
     drawn = RunFolder(ensure_pool(cell(arm="any-1"), task, place.data, place.work)).fresh(1).images
     hashes = {image.tobytes() for image in drawn}
     assert all(image.tobytes() in hashes for image in images["any-1"][first:])
-    assert cell(arm="any-1").mode == cell(arm="real-1").mode == "add"
-    assert arm_title("any-1") == "KKA (1), random ones added"
+    assert cell(arm="any-1").trained_with.mode == cell(arm="real-1").trained_with.mode == "add"
+    assert Arm.named("any-1").title == "KKA (1), random ones added"
 
 
 def test_own_models_make_the_anomalies(place: Place, tmp_path: Path) -> None:
@@ -413,7 +416,7 @@ def test_own_models_make_the_anomalies(place: Place, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown setting of the loop"):
         anomalies_of(dataclasses.replace(mine, variant="model=x"), task, place)
     specs = ("lm=hf:/m/a b", "lm=hf:/m/a_b", "lm=hf:" + "long/" * 60)
-    names = {pools._key(dataclasses.replace(mine, variant=spec), "rep") for spec in specs}
+    names = {pools.pool_name(dataclasses.replace(mine, variant=spec)) for spec in specs}
     assert len(names) == 3 and max(map(len, names)) < 200  # two models never share a pool
 
 
@@ -483,9 +486,9 @@ def test_figures_are_means_over_tasks() -> None:
     assert mean == pytest.approx(80) and half == pytest.approx(12.706 * 10, rel=1e-3)  # t(0.975, 1) * sd / sqrt(2)
     mean, _ = gain(rows, "sad", "rep-0", "none") or (0, 0)
     assert mean == pytest.approx((10 + 5) / 2)
-    assert mean_over_tasks(rows, "ssd", "none") is None and written(None) == "–"
-    assert written((71.26, 2.04)) == "71.3 ± 2.0" and written((1.2, None), signed=True) == "+1.2"
-    assert counted([row(), row(seed=1), row(normal="2")]) == "2 tasks × 1 to 2 seeds"
+    assert mean_over_tasks(rows, "ssd", "none") is None and as_text(None) == "–"
+    assert as_text((71.26, 2.04)) == "71.3 ± 2.0" and as_text((1.2, None), signed=True) == "+1.2"
+    assert tasks_and_seeds([row(), row(seed=1), row(normal="2")]) == "2 tasks × 1 to 2 seeds"
 
 
 def test_the_estimate_learns_from_what_is_stored() -> None:
@@ -511,8 +514,8 @@ def test_every_experiment_gives_cells_and_a_table(name: str) -> None:
     """A table from no results at all, with the paper's column; and cells that all differ."""
     plan = Plan(datasets=tuple(DATASETS), seeds=[0, 1], scale="cpu", protocol="withheld", backbone="b")
     module = experiment(name)
-    if not hasattr(module, "cells"):  # pictures and curves, of no table
-        assert callable(module.draw) and not hasattr(module, "table")
+    if module.table is None:  # pictures and curves, of no table
+        assert module.draw is not None and module.cells(plan) == []
         return
     cells = module.cells(plan)
     assert len({c.id for c in cells}) == len(cells) > 10
@@ -550,7 +553,7 @@ def test_scales_fit_every_detector() -> None:
     built = 0
     for scale in SCALES:
         for name in DATASETS:
-            for detector in experiment("table2").DETECTORS:
+            for detector in table2.DETECTORS:
                 build(cell(dataset=name, detector=detector, scale=scale), place)
                 built += 1
     assert built == 3 * len(DATASETS) * 6
@@ -567,3 +570,29 @@ def test_controls_are_those_of_a_run(place: Place, seed: int) -> None:
         assert found is not None and np.array_equal(found, own[arm])
     drawn = np.random.default_rng(derive_seed(seed, "controls"))
     assert np.array_equal(own["noise"], drawn.integers(0, 256, own["noise"].shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("given", "pool", "language"),
+    [
+        ({"dataset": "oxford102", "normal": "26", "arm": "rep-2"}, "oxford102-26-0-rep", "oxford102"),
+        (
+            {"dataset": "ucm_caption", "normal": "3+16", "arm": "add-3", "seed": 2, "protocol": "paper"},
+            "ucm_caption-3+16-2-add-paper", "ucm_caption-3+16-paper",
+        ),
+        (
+            {"normal": "coarse:trees", "arm": "first-50", "scale": "smoke", "variant": "initial=800,rounds=0"},
+            "cifar100-coarse_trees-0-rep-smoke-initial=800,rounds=0", "cifar100-smoke",
+        ),
+        (
+            {"normal": "5", "arm": "rep-3", "scale": "full", "variant": "lm=hf:Qwen/Qwen3-4B-Instruct-2507"},
+            "cifar100-5-0-rep-full-lm=hf_Qwen_Qwen3-4B-Instruct-2507-0fc19e593e7b", "cifar100-single-full",
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_pools_and_language_models(given: dict[str, Any], pool: str, language: str) -> None:
+    """Under another name, what hours have made would be made again."""
+    made = Cell(**{"dataset": "cifar100", "detector": "sad", "seed": 0, **given})
+    assert pools.pool_name(made) == pool
+    known = DATASETS[made.dataset]
+    assert language_models.language_folder(made, known, Path("w")) == Path("w/lm") / language

@@ -10,9 +10,9 @@ from unittest import mock
 import pytest
 
 from kka.cli import experiment as cli_experiment
-from kka.cli.experiment import Experiment, run_experiment
+from kka.cli.experiment import Compute, run_experiment
 from kka.errors import UserError
-from kka.experiments.engine import opening, pools, runner
+from kka.experiments.engine import cell_task, pools, runner
 from kka.experiments.engine.cells import Cell, Results
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
@@ -124,7 +124,7 @@ def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, c
             runner.run_cells(cells, place, results)
         assert computed == []
         given: dict[str, Any] = {"data": place.data, "work": place.work, "results": results.path, "tasks": ("3+16",)}
-        command = Experiment(name="table3", dataset=("ucm_caption",), dry_run=True, seeds=2, **given)
+        command = Compute(name="table3", dataset=("ucm_caption",), dry_run=True, seeds=2, **given)
         run_experiment(command)
         shown = capsys.readouterr().out
         assert "20 cells, 2 of them stored" in shown and "1 were made with other settings" in shown
@@ -156,12 +156,12 @@ def test_a_cell_that_another_process_made_anew_is_done(place: Place, tmp_path: P
 def test_several_processes_are_not_started_for_old_figures(place: Place, tmp_path: Path) -> None:
     results = Results(tmp_path / "r.jsonl")
     results.append(cell(), ROW, settings_of(cell(), place) | {"detector.epochs": 9})
-    command = Experiment(
+    command = Compute(
         name="table3", dataset=("ucm_caption",), tasks=("3+16",), jobs=2, data=place.data, work=place.work,
         results=results.path,
     )  # fmt: skip
     with (
-        mock.patch.object(opening, "check_tasks"),
+        mock.patch.object(cell_task, "check_tasks"),
         mock.patch.object(cli_experiment.subprocess, "Popen") as started,
         pytest.raises(UserError, match="--redo"),
     ):

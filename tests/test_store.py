@@ -287,3 +287,23 @@ def test_text_is_whole_or_old(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_atomically(tmp_path / "a.json", "2" * 10_000 + "\ud800")
     assert json.loads((tmp_path / "a.json").read_text()) == 1
+
+
+def test_fork_takes_whole_stages_alone(tmp_path: Path) -> None:
+    """A stage of another run that was never committed, or one that this run has already, must not be taken over."""
+    with Store(tmp_path / "a", {"x": 1}) as source:
+        for name in ("round-0/captions", "round-0/images"):
+            source.stage(name, lambda folder, name=name: (folder / "f").write_text(name) and {"n": 3})
+        (tmp_path / "a" / "round-1" / "captions").mkdir(parents=True)
+        (tmp_path / "a" / "round-1" / "captions" / "f").write_text("half")
+        (tmp_path / "a" / "round-1" / ".images.part").mkdir()
+    with Store(tmp_path / "b", {"x": 2}) as fork:
+        fork.stage("round-0/images", lambda folder: (folder / "f").write_text("own") and {})
+        fork.fork(tmp_path / "a", ("round-0/captions", "round-0/images", "round-1/captions", "round-1/images"))
+        assert fork.done("round-0/captions") and not fork.done("round-1/captions") and not fork.done("round-1/images")
+        assert (tmp_path / "b" / "round-0" / "captions" / "f").read_text() == "round-0/captions"
+        assert (tmp_path / "b" / "round-0" / "images" / "f").read_text() == "own"
+        assert fork.entry("round-0/captions")["n"] == 3
+        fork.fork(tmp_path / "nowhere", ("round-2/images",))
+        assert not fork.done("round-2/images")
+    assert sorted(path.name for path in (tmp_path / "b" / "round-0").iterdir()) == ["captions", "images"]

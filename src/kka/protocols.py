@@ -3,7 +3,7 @@
 `Images` is an array of unsigned bytes of shape (n, h, w, 3), RGB.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -216,14 +216,6 @@ class AddsNoise(Protocol):
 
     noise_draws_: int
     """How many."""
-
-
-@runtime_checkable
-class Traced(Protocol):
-    """A detector that can be watched while it is trained, for figures of convergence."""
-
-    on_epoch: Callable[[int], None] | None
-    """Called after each pass over the normals, with `score` ready for use."""
 
 
 @runtime_checkable

@@ -92,6 +92,10 @@ class RunFolder:
         """How many usable pictures round `number` made, whether they entered the pool or not."""
         return int(self._entry(number, "images")["images"])
 
+    def generated(self, last: int) -> int:
+        """Images made up to and in round `last`, whether they entered the pool or not."""
+        return sum(self.images_made(number) for number in range(last + 1))
+
     def fresh(self, number: int) -> AnomalyPool:
         """What round `number` generated, whether it entered the pool or not, unjudged."""
         return AnomalyPool.load(self.file(number, "images", IMAGES))

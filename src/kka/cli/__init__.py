@@ -207,6 +207,6 @@ _COMMANDS: dict[type, Callable[[Any], int]] = {
     Export: _quietly(run_export),
     LM: _lm,
     Data: run_data,
-    Experiment: _quietly(run_experiment),
+    Experiment: _quietly(lambda command: run_experiment(command.action)),
 }
 

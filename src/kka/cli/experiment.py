@@ -1,30 +1,30 @@
-"""`kka experiment`: list, run, show. The parser is light; what a command needs is imported when it runs."""
+"""`kka experiment`: list, show, plot, or an experiment by name. What a command needs is imported when it runs."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from kka.errors import UserError, unknown
+from kka.experiments import EXPERIMENTS
 from kka.settings.backbone import RANDOM, BackboneSettings
 
 if TYPE_CHECKING:
     from kka.experiments.engine.cells import Cell, Results, Row
     from kka.experiments.engine.compute import Place
+    from kka.experiments.engine.experiment import Experiment as ExperimentKind
     from kka.experiments.engine.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """The paper's experiments, each one command; results are stored as they come and a killed run goes on."""
+class Asked:
+    """Which tasks, seeds and settings are meant, and where things lie."""
 
-    name: Annotated[str, tyro.conf.Positional]
-    """list, show (the tables from what is stored), plot (the figures), or an experiment: table2, table3, table4, \
-figure3, figure4, figure5, figure6, ablation."""
     dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
     tasks: tuple[str, ...] = ()
     """Normal classes; several that make one normal are joined by +; all: every superclass of cifar100, every class of \
@@ -46,6 +46,29 @@ cpu presets. smoke: every path, in minutes; no figures."""
     """Models and settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
 images=diffusers:stabilityai/sd-turbo steer=examples. Default: a small language model trained on the known classes' \
 captions, and their pictures as image bank."""
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListExperiments:
+    """What there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowTables(Asked):
+    """The tables, from what is stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotFigures(Asked):
+    """The figures, from what is stored; the few detectors that some need are trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Asked):
+    """Results are stored as they come, and a killed run goes on."""
+
+    name: tyro.conf.Suppress[str]
     only: tuple[str, ...] = ()
     """Detectors; default: all of the experiment's."""
     jobs: int = 1
@@ -57,44 +80,67 @@ captions, and their pictures as image bank."""
 (A pool of other settings is named, to be removed by hand.)"""
     dry_run: bool = False
     """Say what would be run and how long it would take."""
-    backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
 
-def run_experiment(command: Experiment) -> int:
+def _actions() -> Any:
+    """The subcommands: list, show, plot, and each experiment by its name."""
+    actions: Any = Annotated[ListExperiments, tyro.conf.subcommand("list")]
+    actions |= Annotated[ShowTables, tyro.conf.subcommand("show")]
+    actions |= Annotated[PlotFigures, tyro.conf.subcommand("plot")]
+    for name, title in EXPERIMENTS.items():
+        actions |= Annotated[Compute, tyro.conf.subcommand(name, default=Compute(name=name), description=title)]
+    return actions
+
+
+Action = ListExperiments | ShowTables | PlotFigures | Compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The paper's experiments, each one command: `kka experiment list` names them."""
+
+    action: tyro.conf.OmitSubcommandPrefixes[_actions()]
+
+
+def run_experiment(action: Action) -> int:
     """What `kka experiment` does; returns the exit status."""
-    from kka.experiments import EXPERIMENTS, experiment
-    from kka.experiments.engine.cells import Results
-    from kka.experiments.engine.tasks import dataset
-
-    for name in command.dataset:
-        dataset(name)
-    for name in ("seeds", "jobs"):
-        if getattr(command, name) < 1:
-            raise UserError(f"--{name}: expected 1 or more; got {getattr(command, name)}")
-    results = Results(command.results)
-    if command.name == "list":
+    if isinstance(action, ListExperiments):
         for name, title in EXPERIMENTS.items():
             print(f"{name:8}  {title}")
         return 0
-    if command.name == "show":
-        if not command.results.is_file():
-            print(f"Nothing is stored: there is no file {command.results}.")
-        print("\n".join(_shown(command, results.rows())))
+    from kka.experiments.engine.cells import Results
+    from kka.experiments.engine.tasks import dataset
+
+    for data in action.dataset:
+        dataset(data)
+    if action.seeds < 1:
+        raise UserError(f"--seeds: expected 1 or more; got {action.seeds}")
+    results = Results(action.results)
+    if isinstance(action, ShowTables):
+        if not action.results.is_file():
+            print(f"Nothing is stored: there is no file {action.results}.")
+        print("\n".join(_shown(action, results.rows(), list(EXPERIMENTS))))
         return 0
-    if command.name == "plot":
-        return _plot(command, list(EXPERIMENTS), results)
-    if command.name not in EXPERIMENTS:
-        raise unknown("experiment", command.name, ["list", "show", "plot", *EXPERIMENTS])
-    module = experiment(command.name)
-    if getattr(module, "NAME", command.dataset[0]) not in command.dataset:
-        raise UserError(f"--dataset: {command.name} is of {module.NAME} alone; got {', '.join(command.dataset)}")
-    cells = _cells(command, module)
+    if isinstance(action, PlotFigures):
+        return _plot(action, list(EXPERIMENTS), results)
+    return _compute(action, results)
+
+
+def _compute(command: Compute, results: "Results") -> int:
+    from kka.experiments import experiment
+
+    if command.jobs < 1:
+        raise UserError(f"--jobs: expected 1 or more; got {command.jobs}")
+    chosen = experiment(command.name)
+    if not chosen.datasets(command.dataset):
+        raise UserError(f"--dataset: {command.name} is of {chosen.dataset} alone; got {', '.join(command.dataset)}")
+    cells = _cells(command, chosen)
     done = results.done() if cells else set()
     left = [cell for cell in cells if cell.id not in done]
     if command.dry_run:  # it may come before the data
         left = [cell for cell in left if (command.data / cell.dataset).is_dir()]
     if left:
-        from kka.experiments.engine.opening import check_tasks
+        from kka.experiments.engine.cell_task import check_tasks
 
         check_tasks(left, command.data)
     if command.dry_run:
@@ -110,11 +156,11 @@ def run_experiment(command: Experiment) -> int:
         _run(cells, _place(command), results, redo=command.redo)
     if not command.draw:
         return 0
-    print("\n".join(_shown(command, results.rows(), command.name)))
+    print("\n".join(_shown(command, results.rows(), [command.name])))
     return _plot(command, [command.name], results)
 
 
-def _plan(command: Experiment) -> "Plan":
+def plan_of(command: Asked) -> "Plan":
     from kka.experiments.engine.plan import Plan
     from kka.experiments.engine.tasks import chosen_tasks
 
@@ -127,19 +173,19 @@ def _plan(command: Experiment) -> "Plan":
     )  # fmt: skip
 
 
-def _plot(command: Experiment, names: list[str], results: "Results") -> int:
+def _plot(command: Asked, names: Sequence[str], results: "Results") -> int:
     """The figures among the experiments of these names."""
     from kka.experiments import experiment
     from kka.experiments.engine.pools import BusyError
-    from kka.experiments.engine.summary import belonging
+    from kka.experiments.engine.summary import rows_of
 
-    rows, plan = results.rows(), _plan(command)
+    rows, plan = results.rows(), plan_of(command)
     missing: list[str] = []
-    for name, module in zip(names, map(experiment, names), strict=True):
-        if hasattr(module, "draw") and getattr(module, "NAME", plan.datasets[0]) in plan.datasets:
-            mine = belonging(rows, module.cells(plan)) if hasattr(module, "cells") else []
+    for name, chosen in zip(names, map(experiment, names), strict=True):
+        if chosen.draw is not None and chosen.datasets(plan.datasets):
+            mine = rows_of(rows, chosen.cells(plan))
             try:
-                paths = module.draw(plan, _place(command), mine, command.figures)
+                paths = chosen.draw(plan, _place(command), mine, command.figures)
             except (BusyError, UserError) as error:  # the others can be drawn all the same
                 busy = isinstance(error, BusyError)
                 why = f"another process is making the pool {error}; draw it after that" if busy else error
@@ -151,9 +197,9 @@ def _plot(command: Experiment, names: list[str], results: "Results") -> int:
     return 0
 
 
-def _cells(command: Experiment, module: object) -> "list[Cell]":
-    cells: list[Cell] = module.cells(_plan(command)) if hasattr(module, "cells") else []
-    if command.tasks and len(command.dataset) > 1 and not hasattr(module, "NAME"):
+def _cells(command: Compute, chosen: "ExperimentKind") -> "list[Cell]":
+    cells = chosen.cells(plan_of(command))
+    if command.tasks and len(command.dataset) > 1 and chosen.dataset is None:
         raise UserError("--tasks: expected one --dataset with them; got several")
     known = {cell.detector for cell in cells}
     if command.only and not known:
@@ -170,13 +216,13 @@ def _cells(command: Experiment, module: object) -> "list[Cell]":
     return [cell for cell in dict.fromkeys(cells) if not command.only or cell.detector in command.only]
 
 
-def _place(command: Experiment) -> "Place":
+def _place(command: Asked) -> "Place":
     from kka.experiments.engine.compute import Place
 
     return Place(data=command.data, work=command.work, backbone=command.backbone)
 
 
-def _dry_run(command: Experiment, cells: "list[Cell]", results: "Results") -> int:
+def _dry_run(command: Compute, cells: "list[Cell]", results: "Results") -> int:
     from kka.experiments.engine.pools import missing_language_models, missing_pools
     from kka.experiments.engine.provenance import changed_settings
     from kka.experiments.engine.runner import estimate
@@ -212,7 +258,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
-def _in_processes(command: Experiment) -> int:
+def _in_processes(command: Compute) -> int:
     """The same command several times: each takes the cells that no other has claimed."""
     arguments = [*sys.argv[1:], "--jobs", "1", "--no-draw"]
     threads = max(1, (os.cpu_count() or 1) // command.jobs)
@@ -248,13 +294,12 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool)
     run_cells(cells, place, results, told, redo=redo)
 
 
-def _shown(command: Experiment, rows: "list[Row]", only: str | None = None) -> list[str]:
-    from kka.experiments import EXPERIMENTS
+def _shown(command: Asked, rows: "list[Row]", names: Sequence[str]) -> list[str]:
     from kka.experiments.engine.show import tables
     from kka.experiments.engine.tasks import DATASETS
 
     lines = []
-    for name, data, table in tables(_plan(command), rows, list(EXPERIMENTS) if only is None else [only]):
+    for name, data, table in tables(plan_of(command), rows, names):
         how = f"scale {command.scale}, protocol {command.protocol}"
         lines += ["", f"{EXPERIMENTS[name]}: {DATASETS[data].title} ({how})", "", *table]
     return lines

@@ -1,9 +1,12 @@
-"""The paper's experiments: one file each, found by name."""
+"""The paper's experiments: one file each, with an `EXPERIMENT`, found by its name."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kka.errors import unknown
+
+if TYPE_CHECKING:
+    from kka.experiments.engine.experiment import Experiment
 
 EXPERIMENTS = {
     "table2": "Table II: five detectors, alone, with noise, with KKA",
@@ -15,16 +18,16 @@ EXPERIMENTS = {
     "figure6": "Figure 6: convergence of ReContrast with and without KKA",
     "ablation": "Ablation: what lets later rounds help, on tuning tasks",
 }
-"""Name -> what it shows. Each is the module of that name, with `cells(plan)` and `table(rows, dataset)` where it has
-figures of detectors, and `draw(plan, place, rows, folder)` where it has a picture."""
+"""Name -> what it shows."""
 
 
-def experiment(name: str) -> Any:
-    """The module of an experiment.
+def experiment(name: str) -> "Experiment":
+    """The experiment of that name.
 
     Raises:
         UserError: unknown name.
     """
     if name not in EXPERIMENTS:
         raise unknown("experiment", name, EXPERIMENTS)
-    return import_module(f"kka.experiments.{name}")
+    found: Experiment = import_module(f"kka.experiments.{name}").EXPERIMENT
+    return found

@@ -8,9 +8,10 @@ Scale `cpu`: about two minutes a task, seed and variant on one core. Settings ar
 from collections.abc import Sequence
 
 from kka.experiments.engine.cells import Cell, Row
+from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import ROUNDS
-from kka.experiments.engine.summary import counted, gain, mean_over_tasks, written
+from kka.experiments.engine.summary import as_text, gain, mean_over_tasks, tasks_and_seeds
 from kka.experiments.engine.tasks import dataset
 
 VARIANTS = {
@@ -58,7 +59,7 @@ def _beside(rows: Sequence[Row], mine: Sequence[Row], base: str, *, same: bool) 
         if (row["arm"], row["variant"]) == (base, "") and (row["normal"], row["seed"]) in pairs
     ]  # fmt: skip
     difference = gain([*there, *mine], "sad", mine[0]["arm"], "base")
-    return written(mean_over_tasks(there, "sad", "base")), written(difference, signed=True)
+    return as_text(mean_over_tasks(there, "sad", "base")), as_text(difference, signed=True)
 
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
@@ -71,11 +72,14 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
         share = [row["hard"] / row["anomalies"] for row in mine if row["hard"] is not None]
         cells = [
             title,
-            written(mean_over_tasks(mine, "sad", arm)),
+            as_text(mean_over_tasks(mine, "sad", arm)),
             *_beside(rows, mine, "rep-0", same=arm == "rep-0"),
             *_beside(rows, mine, LAST, same=(arm, variant) == (LAST, "")),
             f"{100 * sum(share) / len(share):.0f} %" if share else "–",
-            counted(mine),
+            tasks_and_seeds(mine),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+EXPERIMENT = Experiment(cells=cells, table=table)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from kka.algorithm.folder import RunFolder
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Row
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.drawing import COLOURS, figure
-from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import ensure_pool
 from kka.protocols import Images
@@ -60,3 +61,6 @@ def _grid(path: Path, lines: list[tuple[str, Images, np.ndarray]]) -> None:
             share = "" if title == "normals" else f"\n{100 * hard.mean():.0f} % hard"
             axes[row][0].set_axis_on()
             axes[row][0].set_ylabel(title + share, rotation=0, ha="right", va="center", fontsize=8)
+
+
+EXPERIMENT = Experiment(draw=draw)

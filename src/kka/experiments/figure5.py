@@ -13,12 +13,14 @@ import numpy as np
 
 from kka.common.metrics import auroc
 from kka.detectors import fit_detector
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell, Row
 from kka.experiments.engine.compute import Place, prepared
-from kka.experiments.engine.drawing import COLOURS, figure, tell
-from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.drawing import COLOURS, announce, figure
+from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.tasks import dataset
+from kka.protocols import Embeds
 from kka.task import Task
 
 MOST = 300
@@ -51,12 +53,16 @@ def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndar
 
     assert task.test is not None
     anomalies, detector = prepared(cell, task, place)
-    tell(f"figure 5: training {cell.id}")
+    announce(f"figure 5: training {cell.id}")
     fit_detector(detector, task.normals, anomalies.images, hard=anomalies.hard)
     rng = np.random.default_rng(0)
     sides = [np.flatnonzero(task.test.is_anomaly == side) for side in (False, True)]
     chosen = np.sort(np.concatenate([rng.permutation(side)[:MOST] for side in sides]))
-    features = detector.embed(task.test.images[chosen])  # type: ignore[attr-defined]
+    assert isinstance(detector, Embeds)
+    features = detector.embed(task.test.images[chosen])
     points = TSNE(perplexity=min(30, (len(chosen) - 1) / 3), random_state=0, init="pca").fit_transform(features)
     scores = detector.score(task.test.images)
     return points, task.test.is_anomaly[chosen], auroc(scores, task.test.is_anomaly)
+
+
+EXPERIMENT = Experiment(draw=draw)

@@ -13,10 +13,12 @@ from pathlib import Path
 from kka.common.files import write_atomically
 from kka.common.metrics import auroc
 from kka.detectors import fit_detector
+from kka.detectors.recontrast.detector import ReContrast
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell, Row, made_with
 from kka.experiments.engine.compute import Place, prepared
-from kka.experiments.engine.drawing import COLOURS, figure, tell
-from kka.experiments.engine.opening import open_cell_task
+from kka.experiments.engine.drawing import COLOURS, announce, figure
+from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.provenance import settings_of
 from kka.experiments.engine.tasks import dataset
@@ -35,7 +37,7 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
     for cell in cells:
         now = made_with(settings_of(cell, place))
         if curves.get(cell.id, {}).get("made_with") != now:
-            tell(f"figure 6: training {cell.id}")
+            announce(f"figure 6: training {cell.id}")
             task = open_cell_task(cell, place.data)
             curves[cell.id] = {"arm": cell.arm, "made_with": now, **_curve(cell, task, place)}
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,10 +60,11 @@ def _curve(cell: Cell, task: Task, place: Place) -> dict[str, list[float]]:
     assert task.test is not None
     test = task.test
     anomalies, detector = prepared(cell, task, place)
+    assert isinstance(detector, ReContrast)
     epochs: list[float] = []
     figures: list[float] = []
 
-    passes = detector.settings.iterations * detector.settings.batch_size / len(task.normals)  # type: ignore[attr-defined]
+    passes = detector.settings.iterations * detector.settings.batch_size / len(task.normals)
     every = max(1, round(passes / POINTS))
 
     def on_epoch(epoch: int) -> None:
@@ -70,6 +73,9 @@ def _curve(cell: Cell, task: Task, place: Place) -> dict[str, list[float]]:
         epochs.append(epoch)
         figures.append(auroc(detector.score(test.images), test.is_anomaly))
 
-    detector.on_epoch = on_epoch  # type: ignore[attr-defined]
+    detector.on_epoch = on_epoch
     fit_detector(detector, task.normals, anomalies.images)
-    return {"losses": detector.losses_, "epochs": epochs, "auroc": figures}  # type: ignore[attr-defined]
+    return {"losses": detector.losses_, "epochs": epochs, "auroc": figures}
+
+
+EXPERIMENT = Experiment(draw=draw)

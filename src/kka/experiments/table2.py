@@ -9,9 +9,11 @@ detector gains from KKA, SAD the most (about +25 points on Oxford-102), pretrain
 from collections.abc import Sequence
 
 from kka.experiments.engine import paper
-from kka.experiments.engine.cells import Cell, Row, arm_title
+from kka.experiments.engine.arms import Arm
+from kka.experiments.engine.cells import Cell, Row
+from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
-from kka.experiments.engine.summary import counted, gain, mean_count, mean_over_tasks, whole, written
+from kka.experiments.engine.summary import as_text, complete, gain, mean_count, mean_over_tasks, tasks_and_seeds
 from kka.experiments.engine.tasks import dataset
 
 DETECTORS = {
@@ -39,21 +41,25 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the counts."""
-    mine = whole([row for row in rows if row["dataset"] == name and row["detector"] in DETECTORS])
+    mine = complete([row for row in rows if row["dataset"] == name and row["detector"] in DETECTORS])
     head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "anomaly images",
             "images generated", "feature-noise draws", "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for detector, title in DETECTORS.items():
         for arm in arms(name):
             here = [row for row in mine if row["detector"] == detector and row["arm"] == arm]
-            published = paper.TABLE2[name].get(f"{detector}/{arm.partition('-')[0]}")
+            published = paper.TABLE2[name].get(f"{detector}/{Arm.named(arm).kind}")
             if not here and published is None:
                 continue
             cells = [
-                title, arm_title(arm), written(published),
-                *(written(mean_over_tasks(mine, detector, arm, figure)) for figure in ("auroc", "seen", "unseen")),
-                "" if arm == "none" else written(gain(mine, detector, arm, "none"), signed=True),
-                *(mean_count(here, number) for number in ("anomalies", "generated", "noise_draws")), counted(here),
+                title, Arm.named(arm).title, as_text(published),
+                *(as_text(mean_over_tasks(mine, detector, arm, figure)) for figure in ("auroc", "seen", "unseen")),
+                "" if arm == "none" else as_text(gain(mine, detector, arm, "none"), signed=True),
+                *(mean_count(here, number) for number in ("anomalies", "generated", "noise_draws")),
+                tasks_and_seeds(here),
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+EXPERIMENT = Experiment(cells=cells, table=table)

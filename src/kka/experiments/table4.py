@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from kka.experiments.engine import paper
 from kka.experiments.engine.cells import Cell, Row
+from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
-from kka.experiments.engine.summary import whole
+from kka.experiments.engine.summary import complete
 from kka.experiments.engine.tasks import dataset
 from kka.experiments.table3 import ARMS, rounds_table
 
@@ -30,4 +31,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str = NAME) -> list[str]:
     """Markdown, as Table III."""
-    return rounds_table(whole(rows), paper.TABLE4)
+    return rounds_table(complete(rows), paper.TABLE4)
+
+
+EXPERIMENT = Experiment(cells=cells, table=table, dataset=NAME)

@@ -17,14 +17,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kka.errors import UserError
+from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.tasks import Protocol, Scale
 
 Row = dict[str, Any]
 
 BACKBONED = ("simplenet", "recontrast", "recontrast-random")
-ARM_TITLES = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
-KINDS = {"rep": "rep", "add": "add", "first": "rep", "any": "add", "real": "add"}
-"""What an arm with a number takes -> the mode of the pool that it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +35,7 @@ class Cell:
     detector: str
     """A detector's name; "recontrast-random" is ReContrast without pre-training."""
     arm: str
-    """none; noise and real (random real images of known classes), as many as the first generation; rep-<r> or
-    add-<r>: the pool after round r; first-<n>: the first n images of round 0. Controls of add-<r>, with as many images
-    as it has: any-<r>, the first generation and random ones of what rounds 1 to r drew; real-<r>, real images."""
+    """The name of an `Arm`, as rows have it."""
     seed: int
     protocol: Protocol = "withheld"
     scale: Scale = "cpu"
@@ -54,44 +50,21 @@ class Cell:
         return "/".join([*parts, *filter(None, (self.variant, self.backbone))])
 
     @property
+    def trained_with(self) -> Arm:
+        """The arm itself."""
+        return Arm.named(self.arm)
+
+    @property
     def round(self) -> int | None:
         """The round of its pool; None for the controls."""
-        kind, _, number = self.arm.partition("-")
-        if not number.isdigit() or kind not in KINDS:
-            return None
-        return 0 if kind == "first" else int(number)
-
-    @property
-    def first(self) -> int | None:
-        """How many images of its pool count; None: all."""
-        mode, _, number = self.arm.partition("-")
-        return int(number) if mode == "first" else None
-
-    @property
-    def mode(self) -> str:
-        """Of its pool: rep or add. Before any round the two are one."""
-        return KINDS[self.arm.partition("-")[0]] if self.round else "rep"
+        return self.trained_with.round
 
     def __post_init__(self) -> None:
-        if self.arm not in ARM_TITLES and self.round is None:
-            known = ", ".join([*ARM_TITLES, *(f"{kind}-<{'n' if kind == 'first' else 'round'}>" for kind in KINDS)])
-            raise UserError(f"arm: expected {known}; got {self.arm!r}")
+        Arm.named(self.arm)
 
 
 FIELDS = ("id", *(f.name for f in fields(Cell)), "auroc")
 """What a row has at least."""
-
-
-def arm_title(arm: str) -> str:
-    """An arm as people read it."""
-    if arm in ARM_TITLES:
-        return ARM_TITLES[arm]
-    kind, _, number = arm.partition("-")
-    return {
-        "first": f"first generation, {number}",
-        "any": f"KKA ({number}), random ones added",
-        "real": f"random real images, as many as KKA ({number}), add",
-    }.get(kind, f"KKA ({number}), {kind}")
 
 
 class Results:

@@ -17,10 +17,10 @@ from kka.algorithm.folder import RunFolder
 from kka.common.images import first_few
 from kka.common.metrics import evaluate
 from kka.detectors import build_detector, fit_detector
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import BACKBONED, Cell
 from kka.experiments.engine.leaks import check_images
-from kka.experiments.engine.opening import open_cell_task
-from kka.experiments.engine.pools import ensure_pool, generated_by
+from kka.experiments.engine.pools import ensure_pool
 from kka.experiments.engine.tasks import SCALES, dataset
 from kka.protocols import AddsNoise, Detector, Images
 from kka.seeding import derive_seed
@@ -41,7 +41,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anomalies:
+class ArmImages:
     """What an arm trains with."""
 
     images: Images | None
@@ -60,46 +60,46 @@ def _task(dataset_name: str, normal: str, protocol: Any, data: Path) -> Task:
     return task
 
 
-def anomalies_of(cell: Cell, task: Task, place: Place) -> Anomalies:
+def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
     """The anomalies of a cell's arm.
 
     Raises:
         BusyError: another process is making the pool.
     """
-    count = dataset(cell.dataset).initial
-    if cell.arm == "none":
-        return Anomalies(images=None)
-    if cell.arm == "noise":
-        return Anomalies(images=noise_images(task, count, seed=cell.seed))
+    count, arm = dataset(cell.dataset).initial, cell.trained_with
+    if arm.kind == "none":
+        return ArmImages(images=None)
+    if arm.kind == "noise":
+        return ArmImages(images=noise_images(task, count, seed=cell.seed))
     assert task.knowledge is not None
-    if cell.arm == "real":
-        return Anomalies(images=real_images(task.knowledge, count, seed=cell.seed))
-    assert cell.round is not None
+    if arm.kind == "real" and arm.number is None:
+        return ArmImages(images=real_images(task.knowledge, count, seed=cell.seed))
+    assert arm.round is not None
     out = ensure_pool(cell, task, place.data, place.work)
     made = RunFolder(out)
-    pool, hard = made.pool(cell.round), made.hard(cell.round)
-    kind = cell.arm.partition("-")[0]
-    if kind == "real":
-        return Anomalies(images=real_images(task.knowledge, len(pool), seed=cell.seed))
+    pool, hard = made.pool(arm.round), made.hard(arm.round)
+    if arm.kind == "real":
+        return ArmImages(images=real_images(task.knowledge, len(pool), seed=cell.seed))
     rng = np.random.default_rng(derive_seed(cell.seed, "controls"))
-    if kind == "any":
-        return _any(out, cell.round, len(pool), rng)
-    kept = slice(cell.first)  # all, or the first so many: captions come in the order of the prompts, so shuffled
-    order = rng.permutation(len(pool))[kept] if cell.first else np.arange(len(pool))
-    generated = len(order) if cell.first else generated_by(out, cell.round)
-    return Anomalies(images=pool.images[order], hard=None if hard is None else hard[order], generated=generated)
+    if arm.kind == "any":
+        return _any(made, arm.round, len(pool), rng)
+    if arm.kind == "first":  # captions come in the order of the prompts, so shuffled
+        order = rng.permutation(len(pool))[: arm.number]
+        generated = len(order)
+    else:
+        order, generated = np.arange(len(pool)), made.generated(arm.round)
+    return ArmImages(images=pool.images[order], hard=None if hard is None else hard[order], generated=generated)
 
 
-def _any(out: Path, last: int, count: int, rng: np.random.Generator) -> Anomalies:
+def _any(made: RunFolder, last: int, count: int, rng: np.random.Generator) -> ArmImages:
     """The first generation, and random ones of what the rounds up to `last` drew, hard or not."""
-    made = RunFolder(out)
     parts = [(made.fresh(number), made.fresh_hard(number)) for number in range(last + 1)]
     first, everything = len(parts[0][0]), sum(len(pool) for pool, _ in parts)
     later = first + rng.permutation(everything - first)[: count - first]
     chosen = np.concatenate([np.arange(first), np.sort(later)])
     judged = [np.zeros(len(pool), dtype=bool) if hard is None else hard for pool, hard in parts]
     images = np.concatenate([pool.images for pool, _ in parts])
-    return Anomalies(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=generated_by(out, last))
+    return ArmImages(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=made.generated(last))
 
 
 PUBLISHED_FALL = 50
@@ -132,7 +132,7 @@ def build(cell: Cell, place: Place) -> Detector:
     )
 
 
-def prepared(cell: Cell, task: Task, place: Place) -> tuple[Anomalies, Detector]:
+def prepared(cell: Cell, task: Task, place: Place) -> tuple[ArmImages, Detector]:
     """The anomalies of a cell, checked for leaks, and its detector, untrained: what every training starts from.
 
     Raises:

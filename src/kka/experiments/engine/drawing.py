@@ -11,7 +11,7 @@ from kka.common.files import replacing
 COLOURS = {"none": "#8a8f98", "first": "#d08770", "kka": "#2f6f9f", "hard": "#b4413c", "normal": "#2f6f9f"}
 
 
-def tell(text: str) -> None:
+def announce(text: str) -> None:
     """Say what takes a minute."""
     print(f"{text} …", file=sys.stderr, flush=True)
 

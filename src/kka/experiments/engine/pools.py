@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from kka.common.store import Store, differences, read_config
 from kka.config import RunConfig
 from kka.detectors.sad import SAD
 from kka.errors import UserError, unknown
+from kka.experiments.engine.cell_task import UNSEEN, data_digest
 from kka.experiments.engine.cells import Cell, claim
+from kka.experiments.engine.language_models import ensure_language_model, language_folder, name_suffixes
 from kka.experiments.engine.leaks import check_images
-from kka.experiments.engine.opening import UNSEEN, data_digest
 from kka.experiments.engine.tasks import classes, dataset
-from kka.experiments.engine.writers import ensure_language_model, language_folder, marks
 from kka.run.models import build_images, build_language
 from kka.settings import parsed
 from kka.task import Task
@@ -53,7 +54,7 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     sizes["per_round"] = known.per_round
     config = RunConfig(
         data=str(data / cell.dataset), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol],
-        lm=f"hf:{language_folder(cell, known, work)}", mode=cell.mode,  # type: ignore[arg-type]
+        lm=f"hf:{language_folder(cell, known, work)}", mode=cell.trained_with.mode,
         seed=cell.seed, seeds=1, **sizes,
     )  # fmt: skip
     if cell.scale == "cpu":
@@ -84,12 +85,14 @@ def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
     return tuple(stage for stage in BEFORE_POOL if all(stage in UNTOUCHED.get(name, ()) for name in names))
 
 
-def _key(cell: Cell, mode: str) -> str:
+def pool_name(cell: Cell) -> str:
+    """The folder of a cell's pool, among the pools."""
+    mode = cell.trained_with.mode
     parts = [cell.dataset, cell.normal.replace(":", "_"), str(cell.seed), mode]
     variant = re.sub(r"[^\w.=,+-]+", "_", cell.variant)[:80]  # a model's spec has slashes and colons, and may be long
     if variant != cell.variant:
         variant += "-" + hashlib.blake2b(cell.variant.encode(), digest_size=6).hexdigest()
-    return "-".join([*parts, *(mark for mark, holds in marks(cell) if holds), *filter(None, [variant])])
+    return "-".join([*parts, *(mark for mark, holds in name_suffixes(cell) if holds), *filter(None, [variant])])
 
 
 def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
@@ -100,7 +103,7 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         UserError: it is there, but made with other settings; a leak.
     """
     config = pool_config(cell, data, work)
-    out = work / "pools" / _key(cell, config.mode)
+    out = work / "pools" / pool_name(cell)
     made_from, own = data_digest(data / cell.dataset), _own_language(cell, config, work)
     _require_unchanged(out, config, made_from, own=own)
     if (out / "done").is_file():
@@ -116,7 +119,8 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         shared = _shared_stages(config, pool_config(usual, data, work))
         begun = RunFolder(out).begun
         first = ensure_pool(usual, task, data, work) if shared and not begun else None
-        with Store(out, config.as_dict(), resume=begun, complete=lambda old: _here(old, config, own=own)) as store:
+        updated = partial(_up_to_date, config=config, own=own)
+        with Store(out, config.as_dict(), resume=begun, complete=updated) as store:
             if first is not None:
                 store.fork(first, shared)
             write_atomically(out / DATA, made_from + "\n")
@@ -159,7 +163,7 @@ def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
 
 def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
     """A cell of each pool that the cells need and that is not there."""
-    found = {_key(cell, cell.mode): cell for cell in cells if cell.round is not None}
+    found = {pool_name(cell): cell for cell in cells if cell.round is not None}
     return [cell for key, cell in found.items() if not (work / "pools" / key / "done").is_file()]
 
 
@@ -177,22 +181,17 @@ def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: boo
             f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
             f"name another --work."
         )
-    if lines := differences(_here(read_config(out), config, own=own), config.as_dict()):
+    if lines := differences(_up_to_date(read_config(out), config, own=own), config.as_dict()):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
             f"that were trained with it), or name another --work."
         )
 
 
-def _here(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, Any]:
+def _up_to_date(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, Any]:
     """A stored configuration with the settings that there were none of then; where things lie is no setting.
 
     `own`: the language model is the one that is trained here; one that was named stays what it was.
     """
     lies = {"data": config.data} | ({"lm": config.lm} if own else {})
     return RunConfig.from_dict(stored | lies).as_dict()
-
-
-def generated_by(out: Path, number: int) -> int:
-    """Images made up to and in round `number`, whether they entered the pool or not."""
-    return sum(RunFolder(out).images_made(r) for r in range(number + 1))

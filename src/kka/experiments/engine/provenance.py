@@ -14,9 +14,9 @@ from typing import Any
 from kka.common.store import flat
 from kka.config import RunConfig
 from kka.errors import UserError
+from kka.experiments.engine.cell_task import data_digest, file_digest
 from kka.experiments.engine.cells import BACKBONED, Cell, Results
 from kka.experiments.engine.compute import Place, build
-from kka.experiments.engine.opening import data_digest, file_digest
 from kka.experiments.engine.pools import pool_config
 from kka.experiments.engine.tasks import dataset
 from kka.settings.deep_sad import DeepSADSettings

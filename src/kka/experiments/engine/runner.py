@@ -13,7 +13,7 @@ from kka.experiments.engine.pools import BusyError, missing_language_models, mis
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.engine.tasks import dataset
 
-Told = Callable[[Cell, Row | None, int, int, float | None], None]
+OnCell = Callable[[Cell, Row | None, int, int, float | None], None]
 """Called with (cell, its row once it is there, cells done, cells in all, estimated seconds left)."""
 
 FALLBACK_SECONDS = {
@@ -34,12 +34,12 @@ def pool_seconds(pools: Sequence[Cell]) -> float:
     seconds = 0.0
     for cell in pools:
         alone, beside = POOL_SECONDS.get(cell.dataset, (60.0, 40.0))
-        seconds += beside if cell.mode == "add" or cell.variant else alone
+        seconds += beside if cell.trained_with.mode == "add" or cell.variant else alone
     return seconds
 
 
 def run_cells(
-    cells: Sequence[Cell], place: Place, results: Results, told: Told | None = None, *, redo: bool = False
+    cells: Sequence[Cell], place: Place, results: Results, told: OnCell | None = None, *, redo: bool = False
 ) -> None:
     """Compute and store every cell that is not stored, in order; several processes may do so at once.
 

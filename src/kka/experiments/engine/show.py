@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from kka.experiments import EXPERIMENTS, experiment
 from kka.experiments.engine.cells import Row
 from kka.experiments.engine.plan import Plan
-from kka.experiments.engine.summary import belonging
+from kka.experiments.engine.summary import rows_of
 
 
 def tables(
@@ -14,11 +14,9 @@ def tables(
 ) -> Iterator[tuple[str, str, list[str]]]:
     """(experiment, data set, lines of its table), for the experiments called `names` and the plan's data sets."""
     for name in names:
-        module = experiment(name)
-        if not hasattr(module, "table"):
+        shown = experiment(name)
+        if shown.table is None:
             continue
-        for data in plan.datasets:
-            if data != getattr(module, "NAME", data):  # some are of one data set alone
-                continue
-            cells = module.cells(dataclasses.replace(plan, datasets=(data,)))
-            yield name, data, module.table(belonging(rows, cells), data)
+        for data in shown.datasets(plan.datasets):
+            cells = shown.cells(dataclasses.replace(plan, datasets=(data,)))
+            yield name, data, shown.table(rows_of(rows, cells), data)

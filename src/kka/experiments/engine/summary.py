@@ -15,7 +15,7 @@ Figure = tuple[float, float | None]
 _SAME = ("dataset", "normal", "detector", "arm", "protocol", "scale", "variant")
 
 
-def belonging(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
+def rows_of(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
     """The rows that are of these cells, with any seed: those of other tasks and variants stay out.
 
     Of the cells' backbone where there are any such rows, else of whichever there is.
@@ -28,7 +28,7 @@ def belonging(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
     return found
 
 
-def whole(rows: Sequence[Row]) -> list[Row]:
+def complete(rows: Sequence[Row]) -> list[Row]:
     """The rows of those tasks and seeds that have every arm that their detector has anywhere in `rows`.
 
     Means over unlike tasks side by side would be read as a difference between arms.
@@ -88,7 +88,7 @@ def mean_count(rows: Sequence[Row], name: str) -> str:
     return f"{sum(row[name] for row in rows) / len(rows):,.0f}" if rows else "–"
 
 
-def written(figure: Figure | None, *, signed: bool = False) -> str:
+def as_text(figure: Figure | None, *, signed: bool = False) -> str:
     """ "71.3 ± 2.0"; "–" where there is none."""
     if figure is None:
         return "–"
@@ -96,7 +96,7 @@ def written(figure: Figure | None, *, signed: bool = False) -> str:
     return (f"{mean:+.1f}" if signed else f"{mean:.1f}") + ("" if half is None else f" ± {half:.1f}")
 
 
-def counted(rows: Sequence[Row]) -> str:
+def tasks_and_seeds(rows: Sequence[Row]) -> str:
     """ "5 tasks × 3 seeds", or what there is of each."""
     seeds: dict[str, set[int]] = {}
     for row in rows:

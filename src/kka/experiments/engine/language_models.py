@@ -7,9 +7,9 @@ from pathlib import Path
 from kka.common.files import write_atomically
 from kka.data.metadata import captions_in
 from kka.errors import UserError
+from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell, claim
 from kka.experiments.engine.leaks import check_captions
-from kka.experiments.engine.opening import open_cell_task
 from kka.experiments.engine.tasks import DataSet, Protocol, dataset
 from kka.run.models import corpus, corpus_digest, train_corpus_model
 from kka.task import Knowledge, Task
@@ -18,7 +18,7 @@ MADE_FROM = ".made_from"
 """Beside a language model: the digest of what it was trained on and how."""
 
 
-def marks(cell: Cell) -> tuple[tuple[str, bool], ...]:
+def name_suffixes(cell: Cell) -> tuple[tuple[str, bool], ...]:
     """What makes a cell's models other than the usual ones."""
     return (("paper", cell.protocol == "paper"), (cell.scale, cell.scale != "cpu"))
 
@@ -34,7 +34,7 @@ def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
 
 def language_folder(cell: Cell, known: DataSet, work: Path) -> Path:
     name = _language_group(cell, known)[0]
-    extra = [mark for mark, holds in marks(cell) if holds]
+    extra = [mark for mark, holds in name_suffixes(cell) if holds]
     return work / "lm" / "-".join([name, *extra])
 
 
@@ -50,7 +50,7 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
     folder = language_folder(cell, known, work)
     steps = 5 if cell.scale == "smoke" else known.language_steps
     with claim(work / "claims", str(folder), wait=True):
-        task = _language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data)
+        task = language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data)
         digest, marker = corpus_digest(task, steps), folder.with_name(folder.name + MADE_FROM)
         if (folder / "config.json").is_file():
             if not marker.is_file() or marker.read_text().strip() != digest:
@@ -66,7 +66,7 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
 
 
 @lru_cache(maxsize=8)  # a model serves many pools of one process
-def _language_task(name: str, group: tuple[str, ...], protocol: Protocol, data: Path) -> Task:
+def language_task(name: str, group: tuple[str, ...], protocol: Protocol, data: Path) -> Task:
     """What the language model of a group of tasks may know, checked for leaks."""
     usual = Cell(dataset=name, normal=group[0], protocol=protocol, detector="sad", arm="none", seed=0)
     task = _common([open_cell_task(dataclasses.replace(usual, normal=normal), data) for normal in group])
