@@ -17,13 +17,13 @@ import sad_ablation
 import selection
 import simplenet_ablation
 
-from kka.experiments import EXPERIMENTS, experiment, table2
+from kka.experiments import EXPERIMENTS, experiment
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cells import Results, Row
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.runner import estimate
 from kka.experiments.engine.show import tables
-from kka.experiments.engine.summary import as_text, complete, gain, mean_over_tasks, rows_of, tasks_and_seeds
+from kka.experiments.engine.summary import as_text, complete, mean_over_tasks, rows_of, tasks_and_seeds
 from kka.experiments.engine.tasks import DATASETS
 from kka.experiments.table3 import cells as cells_of_table3
 
@@ -91,7 +91,7 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
             plan = dataclasses.replace(PLAN, datasets=(data,), seeds=range(3), chosen=())
             cells = module.cells(plan)
             left = [cell for cell in cells if tuple(getattr(cell, field) for field in same) not in done]
-            pools = {(c.normal, c.seed, c.mode, c.variant): c for c in left if c.round is not None}
+            pools = {(c.normal, c.seed, c.trained_with.mode, c.variant): c for c in left if c.round is not None}
             hours = (estimate(left, rows, list(pools.values())) or 0.0) / 3600
             command = f"kka experiment {name}" + ("" if module.dataset else f" --dataset {data}")
             lines.append(f"| `{command} --seeds 3` | {len(cells) - len(left)} | {len(left)} | {hours:.1f} h |")
@@ -162,45 +162,15 @@ def readme(rows: Sequence[Row]) -> list[str]:
         "|---|" + "---:|" * len(DATASETS),
     ]
     own = {name: _rows_of(rows, cells_of_table3, name) for name in DATASETS}
-    for arm in ("none", "noise", "rep-0", "rep-3", "add-3", "real"):
+    for arm in ("none", "noise", "add-3"):
         figures = [as_text(mean_over_tasks(own[name], "sad", arm)) for name in DATASETS]
         lines.append(f"| {Arm.named(arm).title} | " + " | ".join(figures) + " |")
-    gains = (
-        ("KKA (0) over no anomalies", "rep-0", "none"),
-        ("KKA (3), rep, over KKA (0)", "rep-3", "rep-0"),
-        ("KKA (3), add, over KKA (0)", "add-3", "rep-0"),
-    )
-    for title, arm, base in gains:
-        figures = [as_text(gain(own[name], "sad", arm, base), signed=True) for name in DATASETS]
-        lines.append(f"| *{title}, paired* | " + " | ".join(figures) + " |")
     counts = [tasks_and_seeds([row for row in own[name] if row["arm"] == "rep-3"]) for name in DATASETS]
-    lines += ["| *tasks × seeds* | " + " | ".join(counts) + " |", "", *_detectors(rows)]
-    return lines
+    return [*lines, "| *tasks × seeds* | " + " | ".join(counts) + " |"]
 
 
 def _rows_of(rows: Sequence[Row], cells, name: str) -> list[Row]:  # type: ignore[no-untyped-def]
     return complete(rows_of(rows, cells(dataclasses.replace(PLAN, datasets=(name,)))))
-
-
-def _detectors(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        "Each detector alone and with KKA (rep), MobileNetV2 where there is a backbone (`kka experiment table2`):",
-        "",
-        "| detector | data | alone | with KKA | gain | tasks × seeds |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for detector, title in table2.DETECTORS.items():
-        for name, data in DATASETS.items():
-            mine = _rows_of(rows, table2.cells, name)
-            arm = f"rep-{data.rounds}"
-            difference = gain(mine, detector, arm, "none")
-            if difference is None:
-                continue
-            number = tasks_and_seeds([row for row in mine if row["arm"] == arm and row["detector"] == detector])
-            alone, joined = (as_text(mean_over_tasks(mine, detector, a)) for a in ("none", arm))
-            cells = [title, data.title, alone, joined, as_text(difference, signed=True), number]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
 
 
 def main() -> None:
