@@ -19,7 +19,7 @@ import kka.deploy.export
 from kka.deploy.calibrate import Calibration
 from kka.deploy.export import export_onnx, relative_difference, session
 from kka.deploy.score import read_images
-from kka.deploy.train import annotate, open_kept
+from kka.deploy.train import annotate, open_detector
 from kka.detectors import DETECTORS, fit_detector
 from kka.detectors.graph import resized
 from kka.errors import UserError
@@ -60,7 +60,7 @@ def _there(name: str) -> bool:
 def test_every_detector_goes_to_the_edge(name: str, tmp_path: Path) -> None:
     """The scores of ONNX Runtime are the detector's, for any number of images; the verdict and the facts are there."""
     folder = kept_detector(name, tmp_path / "detector")
-    kept = open_kept(folder)
+    kept = open_detector(folder)
     facts = export_onnx(kept, tmp_path / "model.onnx")
     assert facts["largest_relative_difference"] <= 1e-4 and facts["images"] == 5
     assert json.loads((tmp_path / "model.json").read_text()) == facts
@@ -84,7 +84,7 @@ def test_a_file_by_the_recipe_in_the_metadata(sad: Path, tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (47, 90, 4), dtype=np.uint8), "RGBA")
     picture.save(tmp_path / "a.png")
-    kept = open_kept(sad)
+    kept = open_detector(sad)
     export_onnx(kept, tmp_path / "model.onnx")
     recipe = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map["from_file"]
     assert recipe.startswith("Pillow: ") and "ImageOps.fit(image, (32, 32), Image.Resampling.BICUBIC)" in recipe
@@ -96,7 +96,7 @@ def test_a_file_by_the_recipe_in_the_metadata(sad: Path, tmp_path: Path) -> None
 
 def test_without_a_threshold(sad: Path, tmp_path: Path) -> None:
     """A detector that a run kept: a score, and no verdict that means nothing."""
-    kept = open_kept(sad)
+    kept = open_detector(sad)
     object.__setattr__(kept, "calibration", None)
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
     facts = export_onnx(kept, tmp_path / "model.onnx", [tmp_path / "a.png"])
@@ -110,7 +110,7 @@ def test_a_graph_that_scores_otherwise_is_not_written(
     sad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that disagrees with the detector must not reach the edge, nor leave its half behind."""
-    kept = open_kept(sad)
+    kept = open_detector(sad)
     score = kept.detector.score
     monkeypatch.setattr(kept.detector, "score", lambda images: score(images) * np.float32(1.001))
     with pytest.raises(UserError, match=r"differ from PyTorch's by 0\.001"):
@@ -128,7 +128,7 @@ def test_missing_packages_name_the_extra(sad: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(kka.deploy.export, "import_module", missing)
     with pytest.raises(UserError, match=r"onnxruntime is missing; pip install 'kka\[onnx\]'"):
-        export_onnx(open_kept(sad), tmp_path / "model.onnx")
+        export_onnx(open_detector(sad), tmp_path / "model.onnx")
 
 
 def test_relative_difference_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The contract of an image model (Eq. 4), over every member of the wing."""
+"""The contract of an image model (Eq. 4), over every member of the family."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""The transformers wing of Eq. 3, on a tiny Llama with random weights."""
+"""Language models of transformers (Eq. 3), on a tiny Llama with random weights."""
 
 import random
 from pathlib import Path

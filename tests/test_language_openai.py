@@ -1,4 +1,4 @@
-"""The OpenAI-compatible wing against a real HTTP server on the loopback device."""
+"""The language model behind OpenAI's protocol against a real HTTP server on the loopback device."""
 
 import json
 import threading

@@ -15,7 +15,7 @@ from kka.detectors import load_detector
 from kka.detectors.contrastive.density import FeatureScore, Gaussians, fit_feature_score
 from kka.detectors.contrastive.network import EMBEDDING, Head, ImageNetwork, ResNet, Subsampled
 from kka.detectors.contrastive.ssd import SSD, SSDSettings
-from kka.detectors.contrastive.training import Stock, steps_of
+from kka.detectors.contrastive.training import TrainingImages, steps_of
 from kka.detectors.graph import in_batches
 from kka.errors import UserError
 from kka.protocols import Images
@@ -105,15 +105,15 @@ def test_batches_leave_no_image_alone() -> None:
 
 def test_negatives_are_as_many_as_asked_and_distinct() -> None:
     """200 anomalies beside 8 normals must not make every step 25 times as dear; 1 anomaly is enough."""
-    stock = Stock(pictures(8), pictures(20, seed=1), torch.device("cpu"), size=16)
+    stock = TrainingImages(pictures(8), pictures(20, seed=1), torch.device("cpu"), size=16)
     generator = torch.Generator().manual_seed(0)
     chosen = stock.negatives(6, generator)
     assert chosen is not None and len(chosen.unique(dim=0)) == 6
     again = stock.negatives(6, generator)
     assert again is not None and not torch.equal(chosen, again)
-    few = Stock(pictures(8), pictures(1, seed=1), torch.device("cpu"), size=16).negatives(6, generator)
+    few = TrainingImages(pictures(8), pictures(1, seed=1), torch.device("cpu"), size=16).negatives(6, generator)
     assert few is not None and len(few) == 1
-    assert Stock(pictures(8), None, torch.device("cpu"), size=16).negatives(6, generator) is None
+    assert TrainingImages(pictures(8), None, torch.device("cpu"), size=16).negatives(6, generator) is None
 
 
 @pytest.mark.parametrize("n", [1, 2])

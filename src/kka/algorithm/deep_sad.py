@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
 from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.common.progress import Progress
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
 from kka.settings.deep_sad import DeepSADSettings
@@ -28,8 +29,6 @@ DIMENSIONS = 128
 _EPSILON = 1e-6
 SCORE_BATCH = 256
 
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
 
 class LeNet(nn.Module):

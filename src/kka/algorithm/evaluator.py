@@ -4,7 +4,6 @@ By default it is cross-fitted: normals and anomalies are dealt into folds, and e
 not train on its fold. `folds=1` is the paper's: one network judges what it has trained on.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,11 @@ from jaxtyping import Float
 
 from kka.algorithm.deep_sad import DeepSAD, pretrain, train_deep_sad
 from kka.algorithm.hardness import fold_of, relative_distance
+from kka.common.progress import Progress
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.seeding import derive_seed
 from kka.settings.deep_sad import DeepSADSettings
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from kka.common.files import read_jsonl
 from kka.common.store import STAGE_FILE
 
 CONFIG, SUMMARY, LEDGER, REPORT, POOL = "config.yaml", "summary.json", "ledger.json", "report.html", "pool.parquet"
-"""At the top of the folder."""
+"""At the top of the folder; the pool of a round has the same name."""
 REPRESENTATIVES, CAPTIONS, IMAGES, SET_ASIDE = (
     "representatives.jsonl", "captions.jsonl", "images.parquet", "set_aside.jsonl",
 )  # fmt: skip

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from kka.algorithm.facts import RoundFacts
 from kka.algorithm.pool import AnomalyPool
-from kka.algorithm.stages import Progress, Stages
+from kka.algorithm.stages import Stages
 from kka.common.cache import ImageCache
+from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.errors import UserError
@@ -38,7 +39,7 @@ def rounds(
     config: RunConfig,
     store: Store,
     cache: ImageCache | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Iterator[Round]:
     """Yield round 0 and then `config.rounds` rounds of Algorithm 1. The numbers below are the paper's lines.
 

@@ -4,20 +4,19 @@ An `ImageModel` is asked in batches for the pictures that the cache does not hol
 of its pictures are nearest. Peak memory is one batch at the model's own size plus the small pictures returned.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from kka.common.cache import ImageCache, Picture, picture_key
+from kka.common.images import fitted
+from kka.common.progress import Progress
 from kka.errors import UserError
 from kka.protocols import DrawsInBatches, ImageLibrary, ImageModel, Images
-
-Progress = Callable[[int, int], object]
-"""Called with (pictures done, pictures wanted) after each picture."""
 
 BATCH = 64
 """Pictures asked for at a time from a model that has no `batch_size` of its own."""
@@ -185,7 +184,4 @@ def unusable(picture: Picture) -> str | None:
 def fit_picture(picture: Picture, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
     """`picture` cut to the aspect of `size` (height, width) around its centre and resized with antialiasing."""
     height, width = size
-    if picture.shape[:2] == (height, width):
-        return picture
-    fitted = ImageOps.fit(Image.fromarray(picture), (width, height), method=Image.Resampling.BICUBIC)
-    return np.asarray(fitted)
+    return np.asarray(fitted(Image.fromarray(picture), height, width))

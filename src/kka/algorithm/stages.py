@@ -38,6 +38,7 @@ from kka.algorithm.prompts import LIKE_HARD, build_prompt
 from kka.algorithm.representatives import representatives
 from kka.common.cache import ImageCache
 from kka.common.files import read_jsonl, write_jsonl
+from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.protocols import (
@@ -50,9 +51,6 @@ from kka.protocols import (
 )
 from kka.seeding import derive_seed
 from kka.task import Task
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 MAX_PAIRS = 600
 LEAST_LATER = 0.05
@@ -70,7 +68,7 @@ class Stages:
     config: RunConfig
     store: Store
     cache: ImageCache | None
-    tell: Progress
+    tell: StageProgress
 
     @property
     def folder(self) -> RunFolder:

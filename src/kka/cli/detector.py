@@ -15,7 +15,7 @@ from kka.errors import UserError
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
-    from kka.deploy.train import Kept
+    from kka.deploy.train import StoredDetector
     from kka.task import SetAside
 
 SHOWN = 40
@@ -107,7 +107,7 @@ def run_train(command: Train) -> int:
         console.task(task)
         side = task.normals.shape[1]
         anomalies = None if command.anomalies is None else read_anomalies(command.anomalies, side)
-        with _told():
+        with _plain_warnings():
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
             )
@@ -125,9 +125,9 @@ def run_score(command: Score) -> int:
     from kka.cli.progress import Console
     from kka.common.files import image_files
     from kka.deploy.score import score_files, write_csv
-    from kka.deploy.train import NO_THRESHOLD, open_kept
+    from kka.deploy.train import NO_THRESHOLD, open_detector
 
-    kept = open_kept(command.detector_dir)
+    kept = open_detector(command.detector_dir)
     files = _found(image_files(command.images), command.images)
     with Console() as console:
         scored = score_files(
@@ -148,9 +148,9 @@ def run_score(command: Score) -> int:
 def run_export(command: Export) -> int:
     """What `kka export` does; returns the exit status."""
     from kka.deploy.export import export_onnx
-    from kka.deploy.train import NO_THRESHOLD, open_kept
+    from kka.deploy.train import NO_THRESHOLD, open_detector
 
-    kept = open_kept(command.detector_dir)
+    kept = open_detector(command.detector_dir)
     check: Sequence[Path] = ()
     if command.check:
         from kka.common.files import image_files
@@ -183,7 +183,7 @@ def _say(text: str, style: str | None = None) -> None:
     Console(highlight=False, stderr=style is not None).print(text, style=style, markup=False, soft_wrap=True)
 
 
-class _told(warnings.catch_warnings):  # noqa: N801  # used as a function
+class _plain_warnings(warnings.catch_warnings):  # noqa: N801  # used as a function
     """kka's own warnings in words, without a line of source."""
 
     def __enter__(self) -> None:
@@ -219,7 +219,7 @@ def _print_training(name: str, side: int, facts: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _print_scores(scored: "Scored", kept: "Kept") -> None:
+def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -44,6 +44,13 @@ class ImageError(ValueError):
     """A picture that cannot be read. The text is the reason alone, without the picture's name."""
 
 
+def fitted(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest part around the centre that has the wanted aspect, resized with antialiasing."""
+    if picture.size == (width, height):
+        return picture
+    return ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """The pictures that could be read, in the order of their sources, and those that could not."""
@@ -162,7 +169,7 @@ def _decode(source: bytes | Path, size: int | None) -> tuple[np.ndarray, bool]:
     except Exception as error:  # decoders fail in many ways on damaged files: all mean that it cannot be read
         raise ImageError(_reason(error, source)) from error
     if size is not None and not fits:
-        rgb = ImageOps.fit(rgb, (size, size), method=Image.Resampling.BICUBIC)
+        rgb = fitted(rgb, size, size)
     return np.asarray(rgb), fits
 
 

@@ -6,7 +6,7 @@ samples stay in memory.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from PIL import Image
 from kka.common.cache import pixel_hash
 from kka.common.files import sha256
 from kka.common.images import ImageError, decode
+from kka.common.progress import Progress
 from kka.data.metadata import captions_in
 from kka.errors import UserError
 from kka.task import SetAside
@@ -25,7 +26,6 @@ SAMPLE_CLASSES, SAMPLES_EACH = 12, 6
 SAMPLE_SIDE = 128
 """Pixels: larger samples are reduced to this."""
 
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

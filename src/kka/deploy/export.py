@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kka.common.files import replacing, write_atomically
 from kka.deploy.calibrate import anomalous
 from kka.deploy.score import read_images
-from kka.deploy.train import Kept
+from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Exports, Images, Scores
 
@@ -51,7 +51,7 @@ class Deployed(nn.Module):
         return score if self.threshold is None else (score, score > self.threshold)
 
 
-def export_onnx(kept: Kept, out: Path, check: Sequence[Path] = ()) -> dict[str, Any]:
+def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> dict[str, Any]:
     """Write the model to `out` and what was measured to the same name with .json; returns that.
 
     Args:
@@ -95,7 +95,7 @@ def require_packages() -> None:
             raise UserError(f"export: the package {package} is missing; pip install 'kka[onnx]'") from error
 
 
-def _write(model: Deployed, path: Path, kept: Kept) -> None:
+def _write(model: Deployed, path: Path, kept: StoredDetector) -> None:
     """The graph by PyTorch's exporter, and the metadata."""
     import onnx
 

@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from kka.common.images import ImageError, decode
+from kka.common.progress import Progress
 from kka.deploy.calibrate import anomalous
-from kka.deploy.train import Kept
+from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Images, Localises
 from kka.task import SetAside
@@ -43,7 +44,7 @@ class Scored:
 
 
 def score_files(
-    kept: Kept, files: Sequence[Path], *, maps: Path | None = None, progress: Callable[[int, int], None] | None = None
+    kept: StoredDetector, files: Sequence[Path], *, maps: Path | None = None, progress: Progress | None = None
 ) -> Scored:
     """Score the files, in chunks; with `maps`, write overlays into that folder, named by position and file.
 
@@ -118,7 +119,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer.writerows([str(row.file), f"{row.score:.9g}", words[row.anomalous]] for row in rows)
 
 
-def _normal_heat(kept: Kept, heat: np.ndarray) -> np.ndarray:
+def _normal_heat(kept: StoredDetector, heat: np.ndarray) -> np.ndarray:
     """Maps of the normals that were kept beside the detector; without them, those at hand."""
     normals = read_images(kept.check, kept.size)
     return kept.detector.score_map(normals) if len(normals) else heat  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
 from kka.common.files import image_files, replacing
-from kka.common.images import decode_all
+from kka.common.images import decode_all, fitted
 from kka.common.metrics import evaluate
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.detectors import fit_detector, load_detector
@@ -75,7 +75,7 @@ def read_anomalies(source: Path, size: int) -> Anomalies:
         images = pool.images
         if len(pool) and images.shape[1:3] != (size, size):
             pictures = (Image.fromarray(image) for image in images)
-            images = np.stack([np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in pictures])
+            images = np.stack([np.asarray(fitted(picture, size, size)) for picture in pictures])
         found = Anomalies(images=images, hard=pool.hard if judged else None)
     else:
         files = image_files([source])
@@ -205,7 +205,7 @@ def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.n
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class StoredDetector:
     """A detector as it lies in a folder, with what its card says of pictures and threshold."""
 
     detector: Detector
@@ -221,7 +221,7 @@ class Kept:
         return image_files([self.folder / CHECK]) if (self.folder / CHECK).is_dir() else ()
 
 
-def open_kept(folder: Path) -> Kept:
+def open_detector(folder: Path) -> StoredDetector:
     """The detector that `kka train` or a run kept.
 
     Raises:
@@ -237,7 +237,7 @@ def open_kept(folder: Path) -> Kept:
             f"{card.get('image_size')}"
         )
     stored = card.get("calibration")
-    return Kept(
+    return StoredDetector(
         detector=load_detector(folder), name=card["detector"], size=height,
         calibration=None if stored is None else Calibration(**stored), folder=folder,
     )  # fmt: skip

@@ -12,11 +12,11 @@ from kka.algorithm.deep_sad import (
     LIMIT,
     SCORE_BATCH,
     DeepSAD,
-    Progress,
     pretrain,
     squared_distance,
     train_deep_sad,
 )
+from kka.common.progress import Progress
 from kka.detectors.graph import Preprocess, in_batches, resized
 from kka.detectors.inputs import checked
 from kka.detectors.saving import does_not_fit, read_card, settings_from, write_card

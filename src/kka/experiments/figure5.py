@@ -21,6 +21,7 @@ from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.tasks import dataset
 from kka.protocols import Embeds
+from kka.report.analysis import tsne
 from kka.task import Task
 
 MOST = 300
@@ -49,8 +50,6 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
 
 def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndarray, float]:
     """2-D points (n, 2) of a sample of the test images, whether each is an anomaly, and the AUROC over all."""
-    from sklearn.manifold import TSNE
-
     assert task.test is not None
     anomalies, detector = prepared(cell, task, place)
     announce(f"figure 5: training {cell.id}")
@@ -60,7 +59,8 @@ def _embedded(cell: Cell, task: Task, place: Place) -> tuple[np.ndarray, np.ndar
     chosen = np.sort(np.concatenate([rng.permutation(side)[:MOST] for side in sides]))
     assert isinstance(detector, Embeds)
     features = detector.embed(task.test.images[chosen])
-    points = TSNE(perplexity=min(30, (len(chosen) - 1) / 3), random_state=0, init="pca").fit_transform(features)
+    points = tsne(features)
+    assert points is not None, "embeddings that differ"
     scores = detector.score(task.test.images)
     return points, task.test.is_anomaly[chosen], auroc(scores, task.test.is_anomaly)
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kka.common.cache import Picture
+from kka.common.images import fitted
 from kka.common.openai import RefusedError, Server
 from kka.errors import UserError
 from kka.protocols import Images
@@ -100,4 +101,4 @@ class OpenAIImageModel:
             raise UserError(
                 f"{self.server.url}: expected a picture in base64 (data[0].b64_json); got {got}"
             ) from error
-        return np.asarray(rgb if rgb.size == (width, height) else rgb.resize((width, height)))
+        return np.asarray(fitted(rgb, height, width))

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from kka.algorithm.hardness import is_hard
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.metrics import mean_ci95
 from kka.common.store import flat
@@ -200,7 +201,8 @@ def _galleries(run: Run) -> list[dict[str, Any]]:
     per_side = max(4, min(PER_SIDE, ALL_PICTURES // (2 * len(run.rounds))))
     galleries = []
     for r in run.rounds:
-        hard = [p for p in r.pictures if p.relative is not None and p.relative < 1]
+        judged = [p for p in r.pictures if p.relative is not None]
+        hard = [p for p, near in zip(judged, is_hard(np.array([p.relative for p in judged])), strict=True) if near]
         easy = [p for p in r.pictures if p.relative is not None and p.relative >= 1]
         unjudged = [p for p in r.pictures if p.relative is None]
         sides = [("Hard", "hard", hard), ("Easy", "easy", easy), ("Not judged", "unjudged", unjudged)]

@@ -16,6 +16,7 @@ import numpy as np
 from kka.algorithm.controls import noise_images, real_images
 from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, arm_name, arm_stage
 from kka.common.metrics import evaluate, mean_ci95
+from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.deploy.train import annotate
 from kka.detectors import fit_detector
@@ -23,7 +24,6 @@ from kka.protocols import Detector, Embeds, Images, Pretrains
 from kka.seeding import derive_seed
 from kka.task import Task
 
-Progress = Callable[[str, int, int], None]
 Build = Callable[[int], Detector]
 """From a seed to an untrained detector."""
 FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
@@ -48,7 +48,7 @@ def compare(
     seeds: int,
     seed: int,
     store: Store,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 

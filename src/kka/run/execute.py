@@ -17,6 +17,7 @@ from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFo
 from kka.algorithm.loop import rounds
 from kka.common.cache import ImageCache
 from kka.common.files import replacing
+from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
@@ -26,15 +27,13 @@ from kka.run.comparison import compare
 from kka.run.models import build_images, build_language, check_weights, resolve, run_detector, working_size
 from kka.task import Task
 
-Progress = Callable[[str, int, int], None]
-
 
 def run(
     config: RunConfig,
     out: Path,
     *,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     on_task: Callable[[Task], None] | None = None,
 ) -> dict[str, Any]:
     """Run Algorithm 1 and the comparison into the folder `out`; returns what summary.json holds.
@@ -83,7 +82,7 @@ def run(
 
 
 def _prepare(
-    config: RunConfig, progress: Progress | None, on_task: Callable[[Task], None] | None
+    config: RunConfig, progress: StageProgress | None, on_task: Callable[[Task], None] | None
 ) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
     """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
     detector = run_detector(config, config.seed)
@@ -158,7 +157,7 @@ def _save_sources(task: Task, store: Store) -> None:
     store.stage(TASK, compute)
 
 
-def _report(out: Path, progress: Progress | None) -> None:
+def _report(out: Path, progress: StageProgress | None) -> None:
     from kka.report import write_report
 
     if progress is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.prompts import build_prompt
 from kka.common.cache import cache_folder, pixel_hash
+from kka.common.progress import StageProgress
 from kka.config import DetectorOptions, RunConfig
 from kka.data import is_photos
 from kka.detectors import build_detector
@@ -25,7 +26,6 @@ LM_STEPS = 800
 LM_VERSION = 2
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
 
-Progress = Callable[[str, int, int], None]
 
 
 def resolve(config: RunConfig, task: Task) -> tuple[str, str]:
@@ -42,7 +42,7 @@ def resolve(config: RunConfig, task: Task) -> tuple[str, str]:
     )
 
 
-def build_language(spec: str, config: RunConfig, task: Task, progress: Progress | None = None) -> LanguageModel:
+def build_language(spec: str, config: RunConfig, task: Task, progress: StageProgress | None = None) -> LanguageModel:
     """The language model of a run; "corpus" trains one, or takes it from the cache."""
     if spec == "corpus":
         spec = f"hf:{corpus_model(task, progress)}"
@@ -95,7 +95,7 @@ def working_size(data: str, size: int | None, detector: Detector) -> int | None:
     return min(max(MIN_SIZE, useful), MAX_SIZE)
 
 
-def corpus_model(task: Task, progress: Progress | None = None) -> Path:
+def corpus_model(task: Task, progress: StageProgress | None = None) -> Path:
     """A small language model trained on the captions of the task's known classes, from the cache if it is there."""
     folder = cache_folder() / "lm" / corpus_digest(task, LM_STEPS)
     if not (folder / "config.json").is_file():

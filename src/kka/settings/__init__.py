@@ -37,7 +37,7 @@ def settings(name: str = "") -> Any:
             try:
                 checked(self, **values)
             except ValidationError as error:
-                raise _told(error, made, name) from None
+                raise _in_words(error, made, name) from None
 
         made.__init__ = check
         return made
@@ -45,7 +45,7 @@ def settings(name: str = "") -> Any:
     return decorate
 
 
-def _told(error: ValidationError, cls: Any, name: str) -> UserError:
+def _in_words(error: ValidationError, cls: Any, name: str) -> UserError:
     """The first fault in words: the field, what was expected, what was got."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")

@@ -6,17 +6,15 @@
 """
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kka.common.progress import StageProgress
 from kka.data.prepare.options import HUB, PrepareOptions
 from kka.errors import UserError, unknown
 
 NAMES = ("cifar100", "oxford102", "ucm_caption")
 
-Progress = Callable[[str, int, int], None]
-"""(what is being done, done, of how many)."""
 
 
 def preparers() -> dict[str, Any]:
@@ -29,7 +27,7 @@ def preparers() -> dict[str, Any]:
 
 
 def prepare(
-    name: str, out: Path, options: PrepareOptions | None = None, progress: Progress | None = None
+    name: str, out: Path, options: PrepareOptions | None = None, progress: StageProgress | None = None
 ) -> dict[str, Any]:
     """Bring the data set `name` into `out`; returns what dataset.json holds.
 
@@ -87,7 +85,7 @@ def _refuse_to_overwrite(out: Path, overwrite: bool) -> None:
         raise UserError(f"out: {out} holds {' and '.join(there)} already; choose another folder, or add --overwrite")
 
 
-def _find(dataset: Any, work: Path, options: PrepareOptions, progress: Progress | None) -> Any:
+def _find(dataset: Any, work: Path, options: PrepareOptions, progress: StageProgress | None) -> Any:
     if options.source is not None and options.source.startswith(HUB):
         from kka.data.prepare import hub
 

@@ -5,10 +5,10 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kka.common.progress import Progress
 from kka.errors import UserError
 
 BLOCK = 1 << 18
@@ -16,8 +16,6 @@ TIMEOUT = 60
 """Seconds without a byte after which an attempt is given up."""
 ATTEMPTS = 5
 
-Progress = Callable[[int, int], None]
-"""(bytes so far, bytes in all)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps
+from PIL import Image
 
 from kka.common.files import sha256, write_atomically
-from kka.common.images import ImageError, decode, refuse_if_many_are_bad
+from kka.common.images import ImageError, decode, fitted, refuse_if_many_are_bad
+from kka.common.progress import Progress
 from kka.data.prepare.records import Content, DataSet, Record
 from kka.errors import UserError
 from kka.language.captioner import Captioner
@@ -30,7 +31,6 @@ ROWS = 500
 CARD = "dataset.json"
 ENDINGS = {"webp": ".webp", "jpeg": ".jpg"}
 
-Progress = Callable[[int, int], None]
 
 
 def schema(dataset: DataSet) -> pa.Schema:
@@ -157,6 +157,4 @@ class Writer:
 def _square(content: Content, size: int) -> np.ndarray:
     if not isinstance(content, np.ndarray):
         return decode(content, size)
-    if content.shape[:2] == (size, size):
-        return content
-    return np.asarray(ImageOps.fit(Image.fromarray(content), (size, size), method=Image.Resampling.BICUBIC))
+    return np.asarray(fitted(Image.fromarray(content), size, size))

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import Progress
 from kka.common.device import choose_device, seeded
+from kka.common.progress import Progress
 from kka.common.texts import embed_texts
 from kka.detectors.contrastive.density import fit_feature_score, load_fitted, save_fitted
 from kka.detectors.contrastive.loss import affinity, generated, nt_xent
 from kka.detectors.contrastive.network import EMBEDDING, Head, ImageNetwork
 from kka.detectors.contrastive.settings import CMDASettings
-from kka.detectors.contrastive.training import Stock, counted, steps_of, train_contrastive
+from kka.detectors.contrastive.training import TrainingImages, counted, steps_of, train_contrastive
 from kka.detectors.graph import in_batches
 from kka.detectors.inputs import checked
 from kka.errors import UserError
@@ -77,7 +77,7 @@ class CMDA:
         s, device = self.settings, choose_device(self.settings.device)
         network = seeded(lambda: ImageNetwork(s.depth, s.width), device, seed=derive_seed(self.seed, "network"))
         texts = None if captions is None else self._texts(captions, device)
-        self.losses_ = self._train(network, texts, Stock(normals, anomalies, device, size=s.size))
+        self.losses_ = self._train(network, texts, TrainingImages(normals, anomalies, device, size=s.size))
         self.noise_draws_ = 0 if texts is None else s.generation_epochs * len(normals)
         self.model_ = fit_feature_score(
             network.encoder, normals, anomalies if s.outlier_score else None, shape=_shape(s), device=device,
@@ -92,7 +92,7 @@ class CMDA:
             lambda: _Texts(torch.from_numpy(vectors), width), device, seed=derive_seed(self.seed, "text network")
         )
 
-    def _train(self, network: ImageNetwork, texts: "_Texts | None", stock: Stock) -> list[float]:
+    def _train(self, network: ImageNetwork, texts: "_Texts | None", stock: TrainingImages) -> list[float]:
         s = self.settings
 
         def step_1(first: Tensor, second: Tensor, negatives: Tensor | None, index: Tensor) -> Tensor:

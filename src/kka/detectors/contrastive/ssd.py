@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import Progress
 from kka.common.device import choose_device, seeded
+from kka.common.progress import Progress
 from kka.detectors.contrastive.density import fit_feature_score, load_fitted, save_fitted
 from kka.detectors.contrastive.loss import nt_xent
 from kka.detectors.contrastive.network import ImageNetwork
 from kka.detectors.contrastive.settings import SSDSettings
-from kka.detectors.contrastive.training import Stock, counted, steps_of, train_contrastive
+from kka.detectors.contrastive.training import TrainingImages, counted, steps_of, train_contrastive
 from kka.detectors.graph import in_batches
 from kka.detectors.inputs import checked
 from kka.protocols import Images, Scores
@@ -58,7 +58,7 @@ class SSD:
             return nt_xent(first, second, negatives, temperature=s.temperature)
 
         self.losses_ = train_contrastive(
-            network, loss, Stock(normals, anomalies, device, size=s.size), s, epochs=s.epochs,
+            network, loss, TrainingImages(normals, anomalies, device, size=s.size), s, epochs=s.epochs,
             seed=derive_seed(self.seed, "train"),
             progress=counted(self.progress, s.epochs * steps_of(len(normals), s)),
         )  # fmt: skip

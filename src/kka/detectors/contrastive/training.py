@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import Progress
 from kka.common.augment import augment
 from kka.common.device import autocast_dtype, resident
+from kka.common.progress import Progress
 from kka.detectors.contrastive.network import ImageNetwork
 from kka.protocols import Images
 
@@ -44,7 +44,7 @@ class Recipe(Protocol):
     def precision(self) -> str: ...
 
 
-class Stock:
+class TrainingImages:
     """The training images on the device, at no more than twice the network's input: crops then hardly alias."""
 
     def __init__(self, normals: Images, anomalies: Images | None, device: torch.device, *, size: int) -> None:
@@ -67,7 +67,7 @@ def steps_of(n: int, recipe: Recipe) -> int:
 def train_contrastive(
     network: ImageNetwork,
     loss: Loss,
-    stock: Stock,
+    stock: TrainingImages,
     recipe: Recipe,
     *,
     epochs: int,
@@ -113,7 +113,7 @@ def train_contrastive(
 
 
 def _vectors(
-    network: ImageNetwork, stock: Stock, index: Int[Tensor, "n"], size: int, generator: torch.Generator
+    network: ImageNetwork, stock: TrainingImages, index: Int[Tensor, "n"], size: int, generator: torch.Generator
 ) -> tuple[Vectors, Vectors, Float[Tensor, "_k d"] | None]:
     """The network's vectors of two views of the normals and of anomalies, in one pass: they share the BatchNorm."""
     pixels, n = stock.normals[index], len(index)

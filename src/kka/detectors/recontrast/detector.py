@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import Progress
 from kka.common.device import choose_device, seeded
+from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
 from kka.detectors.graph import Preprocess, in_batches
 from kka.detectors.heatmaps import smooth_maps

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kka.algorithm.deep_sad import Progress
 from kka.common.device import resident
+from kka.common.progress import Progress
 from kka.detectors.graph import Preprocess
 from kka.detectors.recontrast.loss import alpha_at, cross_reconstruction, discrepancy, margin_loss
 from kka.detectors.recontrast.network import ReContrastNet

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kka.common.device import choose_device
+from kka.common.progress import Progress
 from kka.detectors.backbones import Backbone, load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import Preprocess, in_batches
@@ -25,7 +26,7 @@ from kka.detectors.saving import load_into, read_card, read_tensors, settings_fr
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.patches import PatchFeatures
 from kka.detectors.simplenet.settings import SimpleNetSettings
-from kka.detectors.simplenet.training import Progress, train_heads
+from kka.detectors.simplenet.training import train_heads
 from kka.protocols import Images, Scores
 from kka.settings.backbone import BackboneSettings
 

@@ -1,19 +1,17 @@
 """The loop that trains SimpleNet's heads on cached features."""
 
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from kka.common.device import seeded
+from kka.common.progress import Progress
 from kka.detectors.features import Features
 from kka.detectors.simplenet.loss import anomaly_hinge, normal_hinge, top_hinge
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.seeding import derive_seed
-
-Progress = Callable[[int, int], None]
 
 
 def train_heads(

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kka.common.labels import ARM_LABELS
 from kka.errors import UserError
 
 Mode = Literal["rep", "add"]
-CONTROLS = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
+CONTROLS = ARM_LABELS
 """Arms that need no pool -> as people read them. Noise and real images are as many as the first generation."""
 OF_A_POOL: dict[str, Mode] = {"rep": "rep", "add": "add", "first": "rep", "any": "add", "real": "add"}
 """Arms with a number -> the mode of the pool that they need."""
