@@ -224,7 +224,7 @@ def test_test_images_are_no_anomalies(tmp_path: Path) -> None:
         facts = train_detector(
             detector, task, Anomalies(images=images), tmp_path / "d", held_out=0.5, fpr=0.2, seed=0
         )
-    assert facts["anomalies"] == 2 and 0 <= facts["figures"]["auroc"] <= 1
+    assert facts.anomalies == 2 and 0 <= facts.figures["auroc"] <= 1
 
 
 def test_held_out_normals_are_no_anomalies(tmp_path: Path) -> None:
@@ -238,6 +238,6 @@ def test_held_out_normals_are_no_anomalies(tmp_path: Path) -> None:
             detector, task, Anomalies(images=images), tmp_path / "d", held_out=0.5, fpr=0.2, seed=0
         )
     messages = [str(warning.message) for warning in told]
-    held = facts["held_out"]
+    held = facts.held_out
     assert any(f"{held} of {n + 2} anomalies are copies of held-out normals" in message for message in messages)
     assert any(f"{n - held} of {n + 2 - held} anomalies are copies of normals" in message for message in messages)

@@ -564,7 +564,8 @@ def test_controls_are_those_of_a_run(place: Place, seed: int) -> None:
     """Noise and real images of one seed differed between a run and an experiment: two figures of one name."""
     task = open_cell_task(cell(), place.data)
     count = DATASETS["tiny"].initial
-    own = arms(task, [np.zeros((count, *task.normals.shape[1:]), np.uint8)], seed=seed)
+    made = arms(task, [np.zeros((count, *task.normals.shape[1:]), np.uint8)], seed=seed)
+    own = {arm: made[arm]() for arm in ("noise", "real")}
     for arm in ("noise", "real"):
         found = anomalies_of(cell(arm=arm, seed=seed), task, place).images
         assert found is not None and np.array_equal(found, own[arm])

@@ -1,6 +1,7 @@
 """A kept detector as one ONNX graph, and the resize that is the same in PyTorch and there."""
 
 import builtins
+import dataclasses
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,9 +63,9 @@ def test_every_detector_goes_to_the_edge(name: str, tmp_path: Path) -> None:
     folder = kept_detector(name, tmp_path / "detector")
     kept = open_detector(folder)
     facts = export_onnx(kept, tmp_path / "model.onnx")
-    assert facts["largest_relative_difference"] <= 1e-4 and facts["images"] == 5
-    assert json.loads((tmp_path / "model.json").read_text()) == facts
-    assert facts["bytes"] == (tmp_path / "model.onnx").stat().st_size and facts["latency_ms"] > 0
+    assert facts.largest_relative_difference <= 1e-4 and facts.images == 5
+    assert json.loads((tmp_path / "model.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(facts)))
+    assert facts.bytes == (tmp_path / "model.onnx").stat().st_size and facts.latency_ms > 0
     runtime = session(tmp_path / "model.onnx")
     (given,) = runtime.get_inputs()
     assert (given.name, given.type, given.shape[1:]) == ("pixels", "tensor(uint8)", [32, 32, 3])
@@ -100,7 +101,7 @@ def test_without_a_threshold(sad: Path, tmp_path: Path) -> None:
     object.__setattr__(kept, "calibration", None)
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
     facts = export_onnx(kept, tmp_path / "model.onnx", [tmp_path / "a.png"])
-    assert facts["threshold"] is None and facts["images"] == 1 and facts["checked_on"] == "the images named"
+    assert facts.threshold is None and facts.images == 1 and facts.checked_on == "the images named"
     runtime = session(tmp_path / "model.onnx")
     assert [output.name for output in runtime.get_outputs()] == ["score"]
     assert "threshold" not in runtime.get_modelmeta().custom_metadata_map

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fakes import FAST, BlackPainter, FakeLanguageModel, Painter, TunableFake, caption_of, run_fake, small_task
+from kka.algorithm.facts import Tuning
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.loop import rounds
 from kka.algorithm.pool import AnomalyPool
@@ -143,14 +144,15 @@ def test_a_model_that_tuning_has_narrowed(tmp_path: Path) -> None:
             return [[again[k % 2] for k in range(n)] for _ in answers] if self.tuned else answers
 
     last = last_pool(replace(QUICK, quantile=0.5), tmp_path / "run", language_model=Narrow())[-1]
-    assert (last.facts.dpo or {})["tuned"] and (last.facts.captions, last.facts.captions_asked) == (2, 8)
+    assert last.facts.dpo is not None and last.facts.dpo.tuned
+    assert (last.facts.captions, last.facts.captions_asked) == (2, 8)
     assert len(last.pool) == 12
 
 
 def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:
     """A remote model: the round says that nothing was tuned, and samples on."""
     last = last_pool(QUICK, tmp_path / "run", language_model=FakeLanguageModel())[-1]
-    assert last.facts.dpo == {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
+    assert last.facts.dpo == Tuning(tuned=False, why="this language model cannot be tuned; it samples on as it is")
     assert last.facts.generated == 8
     assert (tmp_path / "run/rounds/1/dpo/pairs.jsonl").is_file()
 
@@ -165,7 +167,7 @@ def test_steering_by_examples(tmp_path: Path) -> None:
     assert not prompts & {entry.prompt for entry in first.pool.entries}
     named = [caption for caption in judged if any(caption in prompt for prompt in prompts)]
     assert 1 <= len(named) <= len(prompts) and all(judged[caption] <= dearest[len(dearest) // 2] for caption in named)
-    assert second.facts.dpo == {"tuned": False, "why": "steer is examples"}
+    assert second.facts.dpo == Tuning(tuned=False, why="steer is examples")
     assert not (tmp_path / "run/rounds/1/dpo/adapter").exists()
 
 
@@ -180,7 +182,8 @@ def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.Monkey
         kka.algorithm.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2)
     )
     last = last_pool(replace(QUICK, rounds=2, min_preferred=0.0), tmp_path / "run")[-1]
-    assert (last.facts.dpo or {})["tuned"] is False and "both hard and easy" in (last.facts.dpo or {})["why"]
+    assert last.facts.dpo is not None and not last.facts.dpo.tuned
+    assert "both hard and easy" in str(last.facts.dpo.why)
     assert last.facts.entered == 0 and last.facts.hard_share_fresh == (0 if factor == 10 else 1)
     assert not (tmp_path / "run/rounds/2/dpo/adapter").exists()
     assert len(last.pool) == 12
@@ -281,12 +284,13 @@ def test_controls_are_as_many_as_the_first_pool() -> None:
     """An arm with more anomalies would win by number. Fewer known pictures than that: all of them."""
     task = small_task()
     pools = [np.zeros((20, 16, 16, 3), np.uint8), np.zeros((26, 16, 16, 3), np.uint8)]
-    made = arms(task, pools, seed=0)
+    made = {name: get() for name, get in arms(task, pools, seed=0).items()}
     assert {k: None if v is None else len(v) for k, v in made.items()} == {
         "none": None, "noise": 20, "kka-0": 20, "kka-1": 26, "real": 20,
     }  # fmt: skip
-    assert made["noise"].std() > 60 and len(np.unique(made["real"], axis=0)) == 20
-    assert len(arms(task, [np.zeros((99, 16, 16, 3), np.uint8)], seed=0)["real"]) == 30
+    assert made["noise"] is not None and made["noise"].std() > 60 and len(np.unique(made["real"], axis=0)) == 20
+    many = arms(task, [np.zeros((99, 16, 16, 3), np.uint8)], seed=0)["real"]()
+    assert many is not None and len(many) == 30
     assert "real" not in arms(small_task(knowledge=False), pools, seed=0)
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.cli.progress import percent
+from kka.common.metrics import Estimate
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 from kka.report import analysis, write_report
@@ -214,7 +215,7 @@ def test_arms_table_shows_the_summary(full: Path, page: Page) -> None:
     rows = page.table("trained with")
     assert rows[0][1:] == ["AUROC", "known kinds", "withheld kinds", "AUPR", "FPR at 95 % TPR"]
     names = ("auroc", "seen", "unseen", "aupr", "fpr95")
-    assert [row[1:] for row in rows[1:]] == [[percent(a[n]) for n in names] for a in arms.values()]
+    assert [row[1:] for row in rows[1:]] == [[percent(Estimate(**a[n])) for n in names] for a in arms.values()]
     assert [row[0] for row in rows[1:]] == [
         "no anomalies", "noise", "KKA (0)", "KKA (1)", "KKA (2)", "random real images",
     ]  # fmt: skip
@@ -225,8 +226,8 @@ def test_headline_is_none_to_last_round_paired_by_seed(full: Path) -> None:
     """The first figures people read: arm none, the last round (not the first, nor real), and their difference."""
     shown = headline(read_run(full))
     assert shown is not None
-    assert shown["before"]["mean"] == pytest.approx(0.505)
-    assert shown["after"]["mean"] == pytest.approx(0.505 + 4 * 0.0617)
+    assert shown["before"].mean == pytest.approx(0.505)
+    assert shown["after"].mean == pytest.approx(0.505 + 4 * 0.0617)
     assert shown["round"] == 2
     assert shown["gain"] == "+24.7"  # both seeds gain 4 * 6.17 points
     assert shown["gain_ci95"] == pytest.approx(0)

@@ -1,6 +1,8 @@
 """The SSD detector, its encoder and its score."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +221,16 @@ def test_the_shortcut_is_a_strided_convolution(channels: int) -> None:
     gradient = torch.einsum("bohw,bihw->oi", 2 * expected, kept)
     assert shortcut.weight.grad is not None
     torch.testing.assert_close(shortcut.weight.grad[:, :, 0, 0], gradient, rtol=1e-3, atol=1e-2)
+
+
+def test_a_narrow_network_trains_in_a_process_of_its_own() -> None:
+    """oneDNN's backward of a strided 1x1 convolution in channels-last with fewer than 8 channels ends the process on
+    some processors: a signal, and no error that a test of this process could catch."""
+    code = (
+        "import numpy as np; from kka.detectors import build_detector\n"
+        "x = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)\n"
+        "d = build_detector('ssd', preset='cpu', overrides=('epochs=1', 'width=4', 'size=16')).fit(x)\n"
+        "print(np.isfinite(d.score(x)).all())\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr

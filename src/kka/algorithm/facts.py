@@ -6,6 +6,31 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What Eq. 7 did in a round, or why it did nothing. The figures are those of `kka.protocols.DPOReport`; None
+    where there were no validation pairs."""
+
+    tuned: bool
+    why: str | None = None
+    steps: int | None = None
+    train_pairs: int | None = None
+    validation_pairs: int | None = None
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    margin: float | None = None
+    accuracy: float | None = None
+    kl_to_base: float | None = None
+    step: float | None = 1.0
+    """Share of the way that was kept; runs from before it could be cut kept all of it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored: figures or the reason."""
+        figures = dataclasses.asdict(self)
+        why = figures.pop("why")
+        return figures if self.tuned else {"tuned": False, "why": why}
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundFacts:
     """The figures of one round. Shares are None where nothing judged the pictures."""
 
@@ -26,13 +51,24 @@ class RoundFacts:
     """Of the pool at the end of the round, each picture by its last judgement."""
     entered: int | None = None
     """Pictures of this round in the pool at its end; round 0 has no count."""
-    dpo: dict[str, Any] | None = None
+    dpo: Tuning | None = None
     """What the tuning did, or why there was none; round 0 has no tuning."""
 
     def as_dict(self) -> dict[str, Any]:
         """As summary.json holds it: round 0 without what it cannot have."""
         facts = dataclasses.asdict(self)
+        if self.dpo is not None:
+            facts["dpo"] = self.dpo.as_dict()
         if self.round == 0:
             for name in ("hard_share_before", "entered", "dpo"):
                 del facts[name]
         return facts
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "RoundFacts":
+        """Read an entry of summary.json, which has the round's AUROC besides."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        facts = {name: value for name, value in stored.items() if name in names}
+        if facts.get("dpo") is not None:
+            facts["dpo"] = Tuning(**facts["dpo"])
+        return cls(**facts)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from kka.algorithm.facts import RoundFacts
+from kka.algorithm.facts import RoundFacts, Tuning
 from kka.algorithm.hardness import is_hard
 from kka.algorithm.pool import AnomalyPool, read_lineage
 from kka.common.files import read_jsonl
@@ -141,7 +141,7 @@ class RunFolder:
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
             entered=sum(entry.round == number for entry in lineage),
-            dpo=json.loads(self.file(number, "dpo", TUNING).read_text(encoding="utf-8")),
+            dpo=Tuning(**json.loads(self.file(number, "dpo", TUNING).read_text(encoding="utf-8"))),
         )  # fmt: skip
 
     def detector(self, arm: str, k: int = 0) -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
 from kka.algorithm.deep_sad import embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
+from kka.algorithm.facts import Tuning
 from kka.algorithm.folder import (
     ADAPTER,
     CAPTIONS,
@@ -244,8 +245,8 @@ class Stages:
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
             write_jsonl(folder / PAIRS, rows)
             report = self._tuned(number, train, validation, folder)
-            (folder / TUNING).write_text(json.dumps(report, indent=1))
-            return {"pairs": len(train), "dpo_steps": report.get("steps", 0)}
+            (folder / TUNING).write_text(json.dumps(report.as_dict(), indent=1))
+            return {"pairs": len(train), "dpo_steps": report.steps or 0}
 
         tuned_now = not self.store.done(stage_name(number, "dpo"))
         folder = self.store.stage(stage_name(number, "dpo"), compute)
@@ -254,19 +255,19 @@ class Stages:
 
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
-    ) -> dict[str, Any]:
+    ) -> Tuning:
         if self.config.steer != "dpo":
-            return {"tuned": False, "why": f"steer is {self.config.steer}"}
+            return Tuning(tuned=False, why=f"steer is {self.config.steer}")
         if not isinstance(self.language_model, TunableLanguageModel):
-            return {"tuned": False, "why": "this language model cannot be tuned; it samples on as it is"}
+            return Tuning(tuned=False, why="this language model cannot be tuned; it samples on as it is")
         if not train:
-            return {"tuned": False, "why": "no prompt has both hard and easy anomalies to compare"}
+            return Tuning(tuned=False, why="no prompt has both hard and easy anomalies to compare")
         self.tell("dpo", 0, self.config.language.dpo_steps)
         report = self.language_model.tune(train, validation, seed=self.seed("dpo", number))
         self.language_model.save(folder / ADAPTER)
         # JSON knows no NaN, which stands where there were no validation pairs.
         figures = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in vars(report).items()}
-        return {"tuned": True, **figures}
+        return Tuning(tuned=True, **figures)
 
     def judge(self, number: int, evaluator: ConfusionEvaluator, fresh: AnomalyPool) -> AnomalyPool:
         """Eq. 6 on images that the evaluator has never seen."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -15,7 +15,7 @@ from kka.errors import UserError
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
-    from kka.deploy.train import StoredDetector
+    from kka.deploy.train import StoredDetector, TrainingFacts
     from kka.task import SetAside
 
 SHOWN = 40
@@ -162,11 +162,11 @@ def run_export(command: Export) -> int:
         facts = export_onnx(kept, out, check)
     if kept.calibration is None:
         _say(f"{NO_THRESHOLD}. The model gives a score and no verdict.", "yellow")
-    verdict = "" if facts["threshold"] is None else f", anomalous above {facts['threshold']:.6g}"
-    _say(f"{out}: {facts['bytes'] / 2**20:.1f} MB, {facts['latency_ms']:.1f} ms an image on one CPU thread{verdict}")
+    verdict = "" if facts.threshold is None else f", anomalous above {facts.threshold:.6g}"
+    _say(f"{out}: {facts.bytes / 2**20:.1f} MB, {facts.latency_ms:.1f} ms an image on one CPU thread{verdict}")
     _say(
-        f"ONNX Runtime against PyTorch on {facts['images']} images ({facts['checked_on']}): largest relative "
-        f"difference {facts['largest_relative_difference']:.1e}"
+        f"ONNX Runtime against PyTorch on {facts.images} images ({facts.checked_on}): largest relative "
+        f"difference {facts.largest_relative_difference:.1e}"
     )
     return 0
 
@@ -196,24 +196,24 @@ def _name_set_aside(items: "Sequence[SetAside]") -> None:
         _say(f"  set aside: {item.path}: {item.reason}", "yellow")
 
 
-def _print_training(name: str, side: int, facts: dict[str, Any]) -> None:
+def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{name}, {side} pixels a side", show_header=False)
     rows = [
-        ("normals trained with", f"{facts['normals']:,}"),
-        ("anomalies trained with", f"{facts['anomalies']:,}"),
-        ("normals held out", f"{facts['held_out']:,}"),
-        ("seconds", f"{facts['seconds']:.1f}"),
+        ("normals trained with", f"{facts.normals:,}"),
+        ("anomalies trained with", f"{facts.anomalies:,}"),
+        ("normals held out", f"{facts.held_out:,}"),
+        ("seconds", f"{facts.seconds:.1f}"),
     ]
-    if (found := facts["calibration"]) is not None:
+    if (found := facts.calibration) is not None:
         rows.append((f"threshold ({100 * found.fpr:g} % false positives)", f"{found.threshold:.6g}"))
     else:
         rows.append(("threshold", "none: no normals were held out"))
     for key, title in (("auroc", "AUROC, %"), ("aupr", "AUPR, %")):
-        if key in facts["figures"]:
-            rows.append((title, f"{100 * facts['figures'][key]:.1f}"))
+        if key in facts.figures:
+            rows.append((title, f"{100 * facts.figures[key]:.1f}"))
     for row in rows:
         table.add_row(*row)
     Console().print(table)

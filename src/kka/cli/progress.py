@@ -7,8 +7,10 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import REPORT, RunFolder, arm_name
 from kka.common.labels import STAGES, arm_label, percent
+from kka.common.metrics import Estimate, read_estimates
 from kka.task import Task
 
 
@@ -58,16 +60,16 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     console = RichConsole()
     seeds = len(summary["seeds"])
     if summary["arms"]:
-        console.print(_arms_table(summary["arms"], seeds))
-    console.print(_rounds_table(summary["rounds"]))
+        console.print(_arms_table({arm: read_estimates(found) for arm, found in summary["arms"].items()}, seeds))
+    rounds = [RoundFacts.from_dict(facts) for facts in summary["rounds"]]
+    console.print(_rounds_table(rounds))
     console.print(_seconds_table(summary["seconds"]))
-    for facts in summary["rounds"]:
-        dpo = facts.get("dpo") or {"tuned": True}
-        if not dpo["tuned"]:
-            console.print(f"Round {facts['round']}: the language model was not tuned: {dpo['why']}.", markup=False)
-        if facts["captions"] < facts["captions_asked"]:
+    for facts in rounds:
+        if facts.dpo is not None and not facts.dpo.tuned:
+            console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.", markup=False)
+        if facts.captions < facts.captions_asked:
             console.print(
-                f"Round {facts['round']}: {facts['captions']} of {facts['captions_asked']} captions; the language "
+                f"Round {facts.round}: {facts.captions} of {facts.captions_asked} captions; the language "
                 f"model wrote no more that were new.", markup=False,
             )  # fmt: skip
     console.print(f"Detector: {RunFolder(out).detector(last_arm(summary))}", markup=False, soft_wrap=True)
@@ -79,7 +81,7 @@ def last_arm(summary: dict[str, Any]) -> str:
     return arm_name(summary["rounds"][-1]["round"])
 
 
-def _arms_table(arms: dict[str, Any], seeds: int) -> Table:
+def _arms_table(arms: dict[str, dict[str, Estimate]], seeds: int) -> Table:
     split = any("unseen" in figures for figures in arms.values())
     names = ["auroc", *(["seen", "unseen"] if split else []), "aupr", "fpr95"]
     titles = {"auroc": "AUROC", "seen": "seen", "unseen": "unseen", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
@@ -92,7 +94,7 @@ def _arms_table(arms: dict[str, Any], seeds: int) -> Table:
     return table
 
 
-def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
+def _rounds_table(rounds: list[RoundFacts]) -> Table:
     table = Table(title="Rounds")
     for title in ("round", "captions", "images", "pool", "hard: fresh", "hard: pool"):
         table.add_column(title, justify="right")
@@ -102,8 +104,8 @@ def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
 
     for facts in rounds:
         table.add_row(
-            str(facts["round"]), str(facts["captions"]), str(facts["generated"]), str(facts["pool_size"]),
-            share(facts["hard_share_fresh"]), share(facts["hard_share_pool"]),
+            str(facts.round), str(facts.captions), str(facts.generated), str(facts.pool_size),
+            share(facts.hard_share_fresh), share(facts.hard_share_pool),
         )  # fmt: skip
     return table
 

@@ -1,6 +1,6 @@
 """Names and figures as people read them: stages, arms, percentages."""
 
-from typing import Any
+from kka.common.metrics import Estimate
 
 STAGES = {
     "representatives": "Typical normals (Eq. 1-2)",
@@ -21,9 +21,9 @@ def arm_label(arm: str) -> str:
     return ARM_LABELS.get(arm) or f"KKA ({arm.removeprefix('kka-')})"
 
 
-def percent(figure: dict[str, Any] | None) -> str:
+def percent(figure: Estimate | None) -> str:
     """A figure's mean and 95 % interval, in percent."""
     if figure is None:
         return "-"
-    interval = "" if figure["ci95"] is None else f" ± {100 * figure['ci95']:.1f}"
-    return f"{100 * figure['mean']:.1f}{interval}"
+    interval = "" if figure.ci95 is None else f" ± {100 * figure.ci95:.1f}"
+    return f"{100 * figure.mean:.1f}{interval}"

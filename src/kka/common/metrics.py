@@ -1,6 +1,8 @@
 """Figures: the only place that test labels reach. Scores: higher = more anomalous."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -58,3 +60,24 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float | None]:
         return float(x.mean()), None
     half = t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean()), float(half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure over seeds, as summary.json holds it."""
+
+    mean: float
+    ci95: float | None
+    """Half-width of the 95 % interval; None with one seed."""
+    per_seed: Sequence[float]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        """Over the seeds' figures."""
+        mean, ci95 = mean_ci95(values)
+        return cls(mean=mean, ci95=ci95, per_seed=list(values))
+
+
+def read_estimates(stored: dict[str, dict[str, Any]]) -> dict[str, Estimate]:
+    """Figure -> estimate, of an arm in summary.json."""
+    return {name: Estimate(**values) for name, values in stored.items()}

@@ -5,10 +5,12 @@ higher = more anomalous, and with a threshold "anomalous", bool (n,). Name, thre
 stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores.
 """
 
+import dataclasses
 import json
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,29 @@ class Deployed(nn.Module):
         return score if self.threshold is None else (score, score > self.threshold)
 
 
-def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class ExportFacts:
+    """What an exported model is, and how it compares with the detector."""
+
+    detector: str
+    image_size: tuple[int, int]
+    threshold: float | None
+    fpr: float | None
+    opset: int
+    images: int
+    """On how many images its scores were compared."""
+    largest_relative_difference: float
+    from_file: str
+    """How to read a file into its pixels."""
+    checked_on: str
+    bytes: int
+    latency_ms: float
+    """Median of one image on one CPU thread."""
+    torch: str
+    onnxruntime: str
+
+
+def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> ExportFacts:
     """Write the model to `out` and what was measured to the same name with .json; returns that.
 
     Args:
@@ -73,16 +97,17 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as work:
         _write(model, work, kept)
-        found = _compared(work, images, expected, threshold)
-        facts = {
-            "detector": kept.name, "image_size": [kept.size, kept.size], "threshold": threshold,
-            "fpr": None if kept.calibration is None else kept.calibration.fpr, "opset": OPSET, **found,
-            "from_file": FROM_FILE.format(size=kept.size),
-            "checked_on": "the images named" if check else "normals kept with the detector",
-            "bytes": work.stat().st_size, "latency_ms": latency(work, images), "torch": torch.__version__,
-            "onnxruntime": import_module("onnxruntime").__version__,
-        }  # fmt: skip
-    write_atomically(out.with_suffix(".json"), json.dumps(facts, indent=1))
+        difference = _compared(work, images, expected, threshold)
+        facts = ExportFacts(
+            detector=kept.name, image_size=(kept.size, kept.size), threshold=threshold,
+            fpr=None if kept.calibration is None else kept.calibration.fpr, opset=OPSET,
+            images=len(images), largest_relative_difference=difference,
+            from_file=FROM_FILE.format(size=kept.size),
+            checked_on="the images named" if check else "normals kept with the detector",
+            bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
+            onnxruntime=import_module("onnxruntime").__version__,
+        )  # fmt: skip
+    write_atomically(out.with_suffix(".json"), json.dumps(dataclasses.asdict(facts), indent=1))
     return facts
 
 
@@ -138,8 +163,9 @@ def relative_difference(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) ->
     return float((np.abs(a - b) / scale).max())
 
 
-def _compared(path: Path, images: Images, expected: Scores, threshold: float | None) -> dict[str, Any]:
-    """The file's scores beside the detector's own; raises UserError where they or the verdicts differ."""
+def _compared(path: Path, images: Images, expected: Scores, threshold: float | None) -> float:
+    """The largest relative difference of the file's scores from the detector's own;
+    raises UserError where they or the verdicts differ."""
     runtime = session(path)
     batches = [images[i : i + CHECK_BATCH] for i in range(0, len(images), CHECK_BATCH)]
     outputs = [runtime.run(None, {"pixels": batch}) for batch in batches]
@@ -154,7 +180,7 @@ def _compared(path: Path, images: Images, expected: Scores, threshold: float | N
         verdicts = np.concatenate([output[1] for output in outputs])
         if (verdicts != anomalous(scores, threshold)).any():
             raise UserError("export: the graph's verdicts do not follow from its scores; no model was written")
-    return {"images": len(images), "largest_relative_difference": difference}
+    return difference
 
 
 def latency(path: Path, images: Images) -> float:

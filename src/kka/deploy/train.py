@@ -149,6 +149,20 @@ def require_free(out: Path) -> None:
         raise UserError(f"{out} holds {what} already, which is not overwritten. Choose another --out, or remove it.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What a training was done with, and what came of it."""
+
+    normals: int
+    held_out: int
+    """Normals that set the threshold."""
+    anomalies: int
+    seconds: float
+    calibration: Calibration | None
+    figures: dict[str, float]
+    """Of the test set: see `kka.common.metrics.evaluate`. Empty without one."""
+
+
 def train_detector(
     detector: Detector,
     task: Task,
@@ -158,11 +172,10 @@ def train_detector(
     held_out: float,
     fpr: float,
     seed: int,
-) -> dict[str, Any]:
+) -> TrainingFacts:
     """Fit on a share of the normals, set the threshold on the rest, and keep the detector in the folder `out`.
 
-    Returns what the table shows: counts, seconds, the calibration or None, and the figures of the test set if there
-    is one. The folder is there whole or not at all.
+    The folder is there whole or not at all.
     """
     require_free(out)
     check_rate(fpr)
@@ -184,7 +197,7 @@ def train_detector(
     figures = {}
     if task.test is not None:
         figures = evaluate(detector.score(task.test.images), task.test.is_anomaly, task.test.seen)
-    return {**counts, "seconds": seconds, "calibration": calibration, "figures": figures}
+    return TrainingFacts(**counts, seconds=seconds, calibration=calibration, figures=figures)
 
 
 def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.ndarray | None]:

@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from kka.common.metrics import Estimate
+
 INK, SOFT, GRID, GROUND = "#22272e", "#68707a", "#e3e5e8", "#fefefe"
 NORMAL, ANOMALY, KKA, KKA_FIRST, CONTROL = "#2f6db3", "#cf5a34", "#0b7f70", "#6db8ab", "#8b929b"
 VARIABLES = {
@@ -40,25 +42,25 @@ SETTINGS: dict[Any, Any] = {
 
 
 def auroc_by_round(
-    rounds: Sequence[int], figures: Sequence[dict[str, Any]], controls: dict[str, dict[str, Any]]
+    rounds: Sequence[int], figures: Sequence[Estimate], controls: dict[str, Estimate]
 ) -> Markup:
     """KKA's rounds as points with 95 % intervals; each control (arm -> figure) as a line with a band."""
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _panel()
         for arm, value in controls.items():
-            mean, half = 100 * value["mean"], 100 * (value["ci95"] or 0)
+            mean, half = 100 * value.mean, 100 * (value.ci95 or 0)
             axes.axhline(mean, color=CONTROL, linestyle=STYLES.get(arm, "-."), linewidth=1.2)
             if half:
                 axes.axhspan(mean - half, mean + half, color=CONTROL, alpha=0.13, linewidth=0)
         _line(axes, rounds, figures, color=KKA)
         _round_axis(axes, rounds)
         _inside(axes)
-        labels = [(NAMES.get(arm, arm), 100 * value["mean"], SOFT) for arm, value in controls.items()]
-        _label_ends(axes, [*labels, ("KKA", 100 * figures[-1]["mean"], KKA)])
+        labels = [(NAMES.get(arm, arm), 100 * value.mean, SOFT) for arm, value in controls.items()]
+        _label_ends(axes, [*labels, ("KKA", 100 * figures[-1].mean, KKA)])
         return _svg(figure, "AUROC by round, with the controls")
 
 
-def split_by_round(rounds: Sequence[int], parts: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> Markup:
+def split_by_round(rounds: Sequence[int], parts: Sequence[tuple[str, Sequence[Estimate]]]) -> Markup:
     """KKA's AUROC by round, for known and withheld kinds apart: the first part filled and full, the others hollow."""
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _panel()
@@ -66,7 +68,7 @@ def split_by_round(rounds: Sequence[int], parts: Sequence[tuple[str, Sequence[di
             _line(axes, rounds, figures, color=KKA, hollow=number > 0)
         _round_axis(axes, rounds)
         _inside(axes)
-        _label_ends(axes, [(label, 100 * figures[-1]["mean"], KKA) for label, figures in parts])
+        _label_ends(axes, [(label, 100 * figures[-1].mean, KKA) for label, figures in parts])
         return _svg(figure, "AUROC by round for known and withheld kinds")
 
 
@@ -171,10 +173,10 @@ def _strokes(color: str, *, hollow: bool) -> dict[str, Any]:
 
 
 def _line(
-    axes: Axes, rounds: Sequence[int], figures: Sequence[dict[str, Any]], *, color: str, hollow: bool = False
+    axes: Axes, rounds: Sequence[int], figures: Sequence[Estimate], *, color: str, hollow: bool = False
 ) -> None:
-    means = [100 * f["mean"] for f in figures]
-    halves = [100 * (f["ci95"] or 0) for f in figures]
+    means = [100 * f.mean for f in figures]
+    halves = [100 * (f.ci95 or 0) for f in figures]
     axes.plot(rounds, means, **_strokes(color, hollow=hollow))
     for x, mean, half in zip(rounds, means, halves, strict=True):
         if half:

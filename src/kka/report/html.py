@@ -12,7 +12,7 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.labels import STAGES, arm_label, percent
-from kka.common.metrics import mean_ci95
+from kka.common.metrics import Estimate, mean_ci95
 from kka.common.store import flat
 from kka.config import RunConfig
 from kka.report import analysis, figures
@@ -79,7 +79,7 @@ def headline(run: Run) -> dict[str, Any] | None:
     if "none" not in run.arms or last not in run.arms:
         return None
     before, after = run.arms["none"].figures["auroc"], run.arms[last].figures["auroc"]
-    gains = [b - a for a, b in zip(before["per_seed"], after["per_seed"], strict=True)]
+    gains = [b - a for a, b in zip(before.per_seed, after.per_seed, strict=True)]
     mean, ci95 = mean_ci95(gains)
     gain = f"{100 * mean:+.1f}".replace("-", "−")
     return {"before": before, "after": after, "gain": gain, "gain_ci95": ci95, "round": run.rounds[-1].number}
@@ -90,17 +90,17 @@ def round_notes(run: Run) -> list[str]:
     notes = []
     limit = run.config["max_hard_share"]
     for r in run.rounds:
-        if r.facts.get("entered") == 0:
-            size, share = r.facts["pool_size"], r.facts["hard_share_before"]
+        if r.facts.entered == 0:
+            size, share = r.facts.pool_size, r.facts.hard_share_before or 0.0
             why = ""
             if share * size + 1 > limit * size:
                 why = f": {_share(share)} of it were hard already, and the limit is {_share(limit)} (max_hard_share)"
-            elif not r.facts["hard_share_fresh"]:
+            elif not r.facts.hard_share_fresh:
                 why = ": none was hard"
             notes.append(f"Round {r.number}: no new picture entered the pool{why}.")
-        if r.facts["captions"] < r.facts["captions_asked"]:
+        if r.facts.captions < r.facts.captions_asked:
             notes.append(
-                f"Round {r.number}: {r.facts['captions']} of {r.facts['captions_asked']} captions; the language model "
+                f"Round {r.number}: {r.facts.captions} of {r.facts.captions_asked} captions; the language model "
                 f"wrote no more that were new."
             )
     return notes
@@ -110,7 +110,7 @@ def tuning_notes(run: Run) -> list[str]:
     """Rounds whose tuning did not carry over to the validation pairs: there the loss without tuning is log 2."""
     notes = []
     for r in run.rounds:
-        loss = r.facts.get("dpo", {}).get("validation_loss")
+        loss = None if r.facts.dpo is None else r.facts.dpo.validation_loss
         if loss is not None and loss >= np.log(2):
             notes.append(
                 f"Round {r.number}: the validation loss is no lower than without tuning (0.693): little of what the "
@@ -157,7 +157,7 @@ def _last_arm(run: Run) -> str:
     return f"kka-{run.rounds[-1].number}"
 
 
-def _kka(run: Run) -> list[tuple[int, dict[str, Any]]]:
+def _kka(run: Run) -> list[tuple[int, dict[str, Estimate]]]:
     return [(r.number, run.arms[f"kka-{r.number}"].figures) for r in run.rounds if f"kka-{r.number}" in run.arms]
 
 
@@ -181,7 +181,7 @@ def _round_charts(run: Run) -> dict[str, Any]:
         if all("seen" in f and "unseen" in f for _, f in kka):
             parts = [("known", [f["seen"] for _, f in kka]), ("withheld", [f["unseen"] for _, f in kka])]
             charts["split"] = figures.split_by_round(numbers, parts)
-    shares = [(r.facts["hard_share_fresh"], r.facts["hard_share_pool"]) for r in run.rounds]
+    shares = [(r.facts.hard_share_fresh, r.facts.hard_share_pool) for r in run.rounds]
     if any(share is not None for pair in shares for share in pair):
         fresh, pool = zip(*shares, strict=True)
         charts["hard"] = figures.hard_share([r.number for r in run.rounds], fresh, pool, run.config["max_hard_share"])
@@ -256,7 +256,7 @@ def _words(run: Run) -> dict[str, Any] | None:
         return None
     gained, lost = analysis.compare_words(run.rounds[0].captions, later)
     largest = max((abs(w.z) for w in [*gained, *lost]), default=1.0)
-    tuned = any(r.facts["dpo"]["tuned"] for r in run.rounds[1:])
+    tuned = any(r.facts.dpo is not None and r.facts.dpo.tuned for r in run.rounds[1:])
     return {"sides": [("Gained", gained), ("Lost", lost)], "largest": largest, "tuned": tuned}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import (
     ARM_SCORES,
     CONFIG,
@@ -22,6 +23,7 @@ from kka.algorithm.folder import (
     RunFolder,
     arm_stage,
 )
+from kka.common.metrics import Estimate, read_estimates
 from kka.errors import UserError
 from kka.protocols import Images
 
@@ -43,7 +45,7 @@ class RoundRecord:
     """What one round made."""
 
     number: int
-    facts: dict[str, Any]
+    facts: RoundFacts
     """The round's entry in summary.json."""
     captions: tuple[str, ...]
     pictures: tuple[Picture, ...]
@@ -66,7 +68,7 @@ class ArmRecord:
     """One arm of the comparison."""
 
     name: str
-    figures: dict[str, Any]
+    figures: dict[str, Estimate]
     """The arm's entry in summary.json."""
     scores: tuple[np.ndarray, ...]
     """Of each seed: (n,) test scores, higher = more anomalous."""
@@ -134,7 +136,7 @@ def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
     table = pq.read_table(images_file, columns=["id", "caption"])
     return RoundRecord(
         number=number,
-        facts=facts,
+        facts=RoundFacts.from_dict(facts),
         captions=tuple(row["caption"] for row in run.captions(number)),
         pictures=tuple(
             Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]))
@@ -150,7 +152,7 @@ def _arm(folder: Path, name: str, figures: dict[str, Any]) -> ArmRecord:
     latent = seeds[0] / LATENT
     return ArmRecord(
         name=name,
-        figures=figures,
+        figures=read_estimates(figures),
         scores=tuple(np.load(seed / ARM_SCORES, allow_pickle=False) for seed in seeds),
         latent=np.load(latent, allow_pickle=False).astype(np.float32) if latent.is_file() else None,
     )

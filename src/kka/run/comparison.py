@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images
-from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, arm_name, arm_stage
-from kka.common.metrics import evaluate, mean_ci95
+from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, RunFolder, arm_name, arm_stage
+from kka.common.metrics import Estimate, evaluate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.deploy.train import annotate
@@ -29,14 +29,35 @@ Build = Callable[[int], Detector]
 FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 
 
-def arms(task: Task, pools: Sequence[Images], *, seed: int) -> dict[str, Images | None]:
-    """Name -> the anomalies an arm trains with, controls first. Noise and real ones are as many as the first pool."""
-    count = len(pools[0])
-    chosen: dict[str, Images | None] = {"none": None, "noise": noise_images(task, count, seed=seed)}
-    chosen |= {arm_name(number): images for number, images in enumerate(pools)}
-    if task.knowledge is not None and len(task.knowledge.images):
-        chosen["real"] = real_images(task.knowledge, count, seed=seed)
+def arms(task: Task, pools: Sequence[Images], *, seed: int) -> dict[str, Callable[[], Images | None]]:
+    """Name -> how to get the anomalies that an arm trains with, controls first: one arm is in memory at a time.
+
+    Noise and real ones are as many as the first pool.
+    """
+    count, knowledge = len(pools[0]), task.knowledge
+    chosen: dict[str, Callable[[], Images | None]] = {
+        "none": lambda: None,
+        "noise": lambda: noise_images(task, count, seed=seed),
+    }
+    chosen |= {arm_name(number): partial(pools.__getitem__, number) for number in range(len(pools))}
+    if knowledge is not None and len(knowledge.images):
+        chosen["real"] = lambda: real_images(knowledge, count, seed=seed)
     return chosen
+
+
+class StoredPools(Sequence[Images]):
+    """The pools of a run's rounds, each read when it is asked for."""
+
+    def __init__(self, made: RunFolder, number: int) -> None:
+        self.made, self.number = made, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, number: int) -> Images:  # type: ignore[override]  # there are no slices
+        if not 0 <= number < self.number:
+            raise IndexError(number)
+        return self.made.pool(number).images
 
 
 def compare(
@@ -49,7 +70,7 @@ def compare(
     seed: int,
     store: Store,
     progress: StageProgress | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Estimate]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
     `hard`: for each pool, which of its anomalies are hard (Eq. 6); None where none was judged. Of the controls it is
@@ -62,14 +83,14 @@ def compare(
         trained = {last: trained[last]}
     starts: dict[int, Any] = {}
     total, done, figures = len(trained) * seeds, 0, {}
-    for name, anomalies in trained.items():
+    for name, get in trained.items():
         runs = []
         for k in range(seeds):
             if progress is not None:
                 progress("detectors", done, total)
             keep = name == last and k == 0
             folder = _train_arm(
-                task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
+                task, name, get, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
                 hard=known.get(name), keep=keep,
             )  # fmt: skip
             runs.append(json.loads((folder / METRICS).read_text()))
@@ -84,7 +105,7 @@ def compare(
 def _train_arm(
     task: Task,
     name: str,
-    anomalies: Images | None,
+    get: Callable[[], Images | None],
     k: int,
     build: Callable[[], Detector],
     starts: dict[int, Any],
@@ -96,7 +117,7 @@ def _train_arm(
     """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        model = build()
+        model, anomalies = build(), get()
         # One pretraining serves all arms of a seed, which start from the same weights.
         if isinstance(model, Pretrains):
             if k not in starts:
@@ -125,11 +146,6 @@ def _save_latent(model: Detector, task: Task, folder: Path) -> None:
         np.save(folder / LATENT, model.embed(task.test.images).astype(np.float16))
 
 
-def _summarise(runs: list[dict[str, float]]) -> dict[str, Any]:
-    summary: dict[str, Any] = {}
-    for figure in FIGURES:
-        values = [run[figure] for run in runs if figure in run]
-        if values:
-            mean, ci95 = mean_ci95(values)
-            summary[figure] = {"mean": mean, "ci95": ci95, "per_seed": values}
-    return summary
+def _summarise(runs: list[dict[str, float]]) -> dict[str, Estimate]:
+    found = {figure: [run[figure] for run in runs if figure in run] for figure in FIGURES}
+    return {figure: Estimate.of(values) for figure, values in found.items() if values}

@@ -17,13 +17,14 @@ from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFo
 from kka.algorithm.loop import rounds
 from kka.common.cache import ImageCache
 from kka.common.files import replacing
+from kka.common.metrics import Estimate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
 from kka.errors import UserError
 from kka.protocols import ImageModel, LanguageModel
-from kka.run.comparison import compare
+from kka.run.comparison import StoredPools, compare
 from kka.run.models import build_images, build_language, check_weights, resolve, run_detector, working_size
 from kka.task import Task
 
@@ -62,7 +63,7 @@ def run(
         made = RunFolder(out)
         arms = compare(
             task,
-            [made.pool(number).images for number in range(config.rounds + 1)],
+            StoredPools(made, config.rounds + 1),
             build=partial(run_detector, config),
             hard=[made.hard(number) for number in range(config.rounds + 1)],
             seeds=config.seeds,
@@ -107,15 +108,16 @@ def summarise(
     task: Task,
     config: RunConfig,
     made: RunFolder,
-    arms: dict[str, Any],
+    arms: dict[str, dict[str, Estimate]],
     ledger: dict[str, Any],
     specs: tuple[str, str],
 ) -> dict[str, Any]:
     """What summary.json holds: everything but the times is a function of the configuration and the data."""
     facts = []
     for number in range(config.rounds + 1):
-        auroc = arms.get(arm_name(number), {}).get("auroc", {})
-        facts.append({**made.facts(number).as_dict(), "auroc": auroc.get("mean"), "ci95": auroc.get("ci95")})
+        auroc = arms.get(arm_name(number), {}).get("auroc")
+        mean, ci95 = (None, None) if auroc is None else (auroc.mean, auroc.ci95)
+        facts.append({**made.facts(number).as_dict(), "auroc": mean, "ci95": ci95})
     return {
         "task": {
             "name": task.name,
@@ -132,7 +134,7 @@ def summarise(
         "seed": config.seed,
         "seeds": list(range(config.seeds)),
         "mode": config.mode,
-        "arms": arms,
+        "arms": {arm: {n: dataclasses.asdict(value) for n, value in found.items()} for arm, found in arms.items()},
         "rounds": facts,
         "seconds": {stage: entry["seconds"] for stage, entry in ledger["stages"].items()},
         "peak_mb": ledger["totals"].get("peak_mb"),
