@@ -28,6 +28,10 @@ class SAD:
     """Deep SAD with LeNet at 32 x 32. Score: squared distance to the centre, higher = more anomalous.
 
     `fit` sets `model_`, `graph_` and `losses_` (the mean of each epoch).
+
+    Example:
+        >>> detector = build_detector("sad", preset="cpu").fit(normals, anomalies)
+        >>> detector.score(images)  # (n,), higher = more anomalous
     """
 
     SETTINGS = DeepSADSettings

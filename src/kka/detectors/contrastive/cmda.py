@@ -38,6 +38,10 @@ class CMDA:
 
     `fit` sets `model_`, `losses_` (the mean of each epoch, step 1's before step 2's) and `noise_draws_`: how many
     images step 2 generated, as vectors.
+
+    Example:
+        >>> detector = build_detector("cmda", preset="cpu").fit(normals, anomalies, captions=captions)
+        >>> detector.score(images)  # (n,), higher = more anomalous
     """
 
     SETTINGS = CMDASettings

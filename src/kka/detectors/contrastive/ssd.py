@@ -28,6 +28,10 @@ class SSD:
     anomalies also join each step of NT-Xent as negatives, which are not drawn to their own other view.
 
     `fit` sets `model_` and `losses_` (the mean of each epoch).
+
+    Example:
+        >>> detector = build_detector("ssd", preset="cpu").fit(normals, anomalies)
+        >>> detector.score(images)  # (n,), higher = more anomalous
     """
 
     SETTINGS = SSDSettings

@@ -35,6 +35,11 @@ class ReContrast:
 
     With random weights ("no pre-training") the encoders' BatchNorm statistics are first taken from the normals: those
     of an untrained network (0 and 1) describe nothing. `fit` sets `graph_` and `losses_` (of each iteration's normals).
+
+    Example:
+        >>> detector = build_detector("recontrast", preset="cpu", backbone=BackboneSettings(name="mobilenetv2_100"))
+        >>> detector.fit(normals, anomalies)
+        >>> detector.score(images)  # (n,), higher = more anomalous
     """
 
     SETTINGS = ReContrastSettings

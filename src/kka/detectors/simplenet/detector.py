@@ -39,6 +39,11 @@ class SimpleNet:
 
     `fit` sets `graph_`, `losses_` (the mean of each epoch) and `noise_draws_`: how many normals had noise added to
     their features, each pass anew.
+
+    Example:
+        >>> detector = build_detector("simplenet", preset="cpu", backbone=BackboneSettings(name="mobilenetv2_100"))
+        >>> detector.fit(normals, anomalies)
+        >>> detector.score(images)  # (n,), higher = more anomalous
     """
 
     SETTINGS = SimpleNetSettings
