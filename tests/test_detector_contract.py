@@ -25,12 +25,17 @@ QUICK = {
 """Settings on top of the `cpu` preset, for a fit within seconds."""
 LONG = {
     "sad": ("epochs=15", "milestones=", "precision=fp32", "learning_rate=0.001"),
-    "ssd": ("epochs=60", "precision=fp32", "learning_rate=0.03"),
+    "ssd": ("epochs=10", "precision=fp32"),
     "cmda": ("image_epochs=12", "generation_epochs=6", "precision=fp32"),
     "simplenet": ("epochs=12", "size=64", "crop=64", "noise_weight=0.1", "score_top=0.5"),
-    "recontrast": ("iterations=60", "size=64", "margin=2", "anomaly_weight=4"),
+    "recontrast": ("iterations=20", "size=64", "margin=2", "anomaly_weight=4"),
 }
 """Settings on top of the `cpu` preset, for a fit that learns something."""
+LONGER = LONG | {
+    "ssd": ("epochs=60", "precision=fp32", "learning_rate=0.03"),
+    "recontrast": ("iterations=60", "size=64"),
+}
+"""For a loss that falls by more than chance."""
 MARGIN = 0.7
 """In standard deviations of the scores."""
 FALL = {"sad": 0.5, "simplenet": 0.6, "recontrast": 0.92, "cmda": 0.95, "ssd": 0.96}
@@ -89,19 +94,19 @@ def test_fit_returns_itself(name: str) -> None:
 def test_training_lowers_the_loss_and_higher_is_more_anomalous(name: str) -> None:
     """Normals alone, all of one kind: what is far from them must score higher, on the mean, than more of them. A
     detector that never trained passes every other test of its scores."""
-    margins, falls = [], []
+    margins = []
     for seed in (0, 1, 2):
         detector = fit_detector(build(name, seed, overrides=LONG[name]), _smooth(16, 0), captions=captions(16))
         near, far = detector.score(_smooth(16, 1)), detector.score(pictures(16, seed=3))
         margins.append((far.mean() - near.mean()) / np.concatenate([near, far]).std())
         assert near.std() > 0, "scores vary among normals as well"
-        detector = fit_detector(build(name, seed, overrides=LONG[name]), _blobs(16), captions=captions(16))
-        assert isinstance(detector, Trained)
-        part = max(1, len(detector.losses_) // 4)
-        falls.append(np.mean(detector.losses_[-part:]) / np.mean(detector.losses_[:part]))
     # the medians of three seeds lie beyond twice what is asked for
     assert np.median(margins) > MARGIN, (name, margins)
-    assert np.median(falls) < FALL[name], (name, falls)
+    detector = fit_detector(build(name, overrides=LONGER[name]), _blobs(16), captions=captions(16))
+    assert isinstance(detector, Trained)
+    part = max(1, len(detector.losses_) // 4)
+    fall = np.mean(detector.losses_[-part:]) / np.mean(detector.losses_[:part])
+    assert fall < FALL[name], (name, fall)
 
 
 def _blobs(n: int) -> Images:
