@@ -64,10 +64,12 @@ def test_no_two_files_import_each_other() -> None:
         for module, file in MODULES.items()
         if module != "kka"
     }
+    circle: list[str] = []
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        raise AssertionError(f"a circle of imports: {' -> '.join(error.args[1])}") from None
+        circle = error.args[1]
+    assert circle == []
 
 
 def test_the_algorithm_knows_protocols_alone() -> None:

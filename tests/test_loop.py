@@ -144,7 +144,7 @@ def test_a_model_that_tuning_has_narrowed(tmp_path: Path) -> None:
             return [[again[k % 2] for k in range(n)] for _ in answers] if self.tuned else answers
 
     last = last_pool(replace(QUICK, quantile=0.5), tmp_path / "run", language_model=Narrow())[-1]
-    assert last.facts.dpo is not None and last.facts.dpo.tuned
+    assert last.facts.dpo is not None and last.facts.dpo.report is not None
     assert (last.facts.captions, last.facts.captions_asked) == (2, 8)
     assert len(last.pool) == 12
 
@@ -152,7 +152,7 @@ def test_a_model_that_tuning_has_narrowed(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_tuned(tmp_path: Path) -> None:
     """A remote model: the round says that nothing was tuned, and samples on."""
     last = last_pool(QUICK, tmp_path / "run", language_model=FakeLanguageModel())[-1]
-    assert last.facts.dpo == Tuning(tuned=False, why="this language model cannot be tuned; it samples on as it is")
+    assert last.facts.dpo == Tuning(why="this language model cannot be tuned; it samples on as it is")
     assert last.facts.generated == 8
     assert (tmp_path / "run/rounds/1/dpo/pairs.jsonl").is_file()
 
@@ -167,7 +167,7 @@ def test_steering_by_examples(tmp_path: Path) -> None:
     assert not prompts & {entry.prompt for entry in first.pool.entries}
     named = [caption for caption in judged if any(caption in prompt for prompt in prompts)]
     assert 1 <= len(named) <= len(prompts) and all(judged[caption] <= dearest[len(dearest) // 2] for caption in named)
-    assert second.facts.dpo == Tuning(tuned=False, why="steer is examples")
+    assert second.facts.dpo == Tuning(why="steer is examples")
     assert not (tmp_path / "run/rounds/1/dpo/adapter").exists()
 
 
@@ -182,7 +182,7 @@ def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.Monkey
         kka.algorithm.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2)
     )
     last = last_pool(replace(QUICK, rounds=2, min_preferred=0.0), tmp_path / "run")[-1]
-    assert last.facts.dpo is not None and not last.facts.dpo.tuned
+    assert last.facts.dpo is not None and last.facts.dpo.report is None
     assert "both hard and easy" in str(last.facts.dpo.why)
     assert last.facts.entered == 0 and last.facts.hard_share_fresh == (0 if factor == 10 else 1)
     assert not (tmp_path / "run/rounds/2/dpo/adapter").exists()

@@ -30,7 +30,6 @@ _EPSILON = 1e-6
 SCORE_BATCH = 256
 
 
-
 class LeNet(nn.Module):
     """phi: (b, 3, 32, 32) -> (b, 128). No biases and no affine BatchNorm: either would let phi collapse onto c."""
 

@@ -1,33 +1,37 @@
 """What a round made, in figures: an entry of summary.json."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from kka.protocols import DPOReport
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What Eq. 7 did in a round, or why it did nothing. The figures are those of `kka.protocols.DPOReport`; None
-    where there were no validation pairs."""
+    """What Eq. 7 did in a round, or why it did nothing."""
 
-    tuned: bool
+    report: DPOReport | None = None
     why: str | None = None
-    steps: int | None = None
-    train_pairs: int | None = None
-    validation_pairs: int | None = None
-    train_loss: float | None = None
-    validation_loss: float | None = None
-    margin: float | None = None
-    accuracy: float | None = None
-    kl_to_base: float | None = None
-    step: float | None = 1.0
-    """Share of the way that was kept; runs from before it could be cut kept all of it."""
+    """Where there is no report."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is stored: figures or the reason."""
-        figures = dataclasses.asdict(self)
-        why = figures.pop("why")
-        return figures if self.tuned else {"tuned": False, "why": why}
+        """As it is stored. JSON knows no NaN, which stands where there were no validation pairs: None."""
+        if self.report is None:
+            return {"tuned": False, "why": self.why}
+        figures = dataclasses.asdict(self.report)
+        return {"tuned": True, **{k: None if math.isnan(value) else value for k, value in figures.items()}}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Tuning":
+        """Read what `as_dict` gave."""
+        if not stored["tuned"]:
+            return cls(why=stored["why"])
+        figures: dict[str, Any] = {
+            name: math.nan if value is None else value for name, value in stored.items() if name != "tuned"
+        }
+        return cls(report=DPOReport(**figures))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,5 +74,5 @@ class RoundFacts:
         names = {field.name for field in dataclasses.fields(cls)}
         facts = {name: value for name, value in stored.items() if name in names}
         if facts.get("dpo") is not None:
-            facts["dpo"] = Tuning(**facts["dpo"])
+            facts["dpo"] = Tuning.from_dict(facts["dpo"])
         return cls(**facts)

@@ -141,7 +141,7 @@ class RunFolder:
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
             entered=sum(entry.round == number for entry in lineage),
-            dpo=Tuning(**json.loads(self.file(number, "dpo", TUNING).read_text(encoding="utf-8"))),
+            dpo=Tuning.from_dict(json.loads(self.file(number, "dpo", TUNING).read_text(encoding="utf-8"))),
         )  # fmt: skip
 
     def detector(self, arm: str, k: int = 0) -> Path:

@@ -244,9 +244,9 @@ class Stages:
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
             write_jsonl(folder / PAIRS, rows)
-            report = self._tuned(number, train, validation, folder)
-            (folder / TUNING).write_text(json.dumps(report.as_dict(), indent=1))
-            return {"pairs": len(train), "dpo_steps": report.steps or 0}
+            tuning = self._tuned(number, train, validation, folder)
+            (folder / TUNING).write_text(json.dumps(tuning.as_dict(), indent=1))
+            return {"pairs": len(train), "dpo_steps": tuning.report.steps if tuning.report else 0}
 
         tuned_now = not self.store.done(stage_name(number, "dpo"))
         folder = self.store.stage(stage_name(number, "dpo"), compute)
@@ -257,17 +257,15 @@ class Stages:
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
     ) -> Tuning:
         if self.config.steer != "dpo":
-            return Tuning(tuned=False, why=f"steer is {self.config.steer}")
+            return Tuning(why=f"steer is {self.config.steer}")
         if not isinstance(self.language_model, TunableLanguageModel):
-            return Tuning(tuned=False, why="this language model cannot be tuned; it samples on as it is")
+            return Tuning(why="this language model cannot be tuned; it samples on as it is")
         if not train:
-            return Tuning(tuned=False, why="no prompt has both hard and easy anomalies to compare")
+            return Tuning(why="no prompt has both hard and easy anomalies to compare")
         self.tell("dpo", 0, self.config.language.dpo_steps)
         report = self.language_model.tune(train, validation, seed=self.seed("dpo", number))
         self.language_model.save(folder / ADAPTER)
-        # JSON knows no NaN, which stands where there were no validation pairs.
-        figures = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in vars(report).items()}
-        return Tuning(tuned=True, **figures)
+        return Tuning(report=report)
 
     def judge(self, number: int, evaluator: ConfusionEvaluator, fresh: AnomalyPool) -> AnomalyPool:
         """Eq. 6 on images that the evaluator has never seen."""

@@ -17,7 +17,7 @@ import tyro
 
 from kka.cli.data import Data, run_data
 from kka.cli.detector import Export, Score, Train, run_export, run_score, run_train
-from kka.cli.experiment import Experiment, run_experiment
+from kka.cli.experiment import Experiments, run_experiment
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 
@@ -94,7 +94,7 @@ def parse(arguments: list[str]) -> Any:
     ]
     kinds: dict[str, type] = {
         "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data,
-        "experiment": Experiment,
+        "experiment": Experiments,
     }  # fmt: skip
     commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
     for name, kind in kinds.items():
@@ -207,6 +207,5 @@ _COMMANDS: dict[type, Callable[[Any], int]] = {
     Export: _quietly(run_export),
     LM: _lm,
     Data: run_data,
-    Experiment: _quietly(lambda command: run_experiment(command.action)),
+    Experiments: _quietly(lambda command: run_experiment(command.action)),
 }
-

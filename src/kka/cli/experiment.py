@@ -17,7 +17,7 @@ from kka.settings.backbone import RANDOM, BackboneSettings
 if TYPE_CHECKING:
     from kka.experiments.engine.cells import Cell, Results, Row
     from kka.experiments.engine.compute import Place
-    from kka.experiments.engine.experiment import Experiment as ExperimentKind
+    from kka.experiments.engine.experiment import Experiment
     from kka.experiments.engine.plan import Plan
 
 
@@ -96,7 +96,7 @@ Action = ListExperiments | ShowTables | PlotFigures | Compute
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiments:
     """The paper's experiments, each one command: `kka experiment list` names them."""
 
     action: tyro.conf.OmitSubcommandPrefixes[_actions()]
@@ -197,7 +197,7 @@ def _plot(command: Asked, names: Sequence[str], results: "Results") -> int:
     return 0
 
 
-def _cells(command: Compute, chosen: "ExperimentKind") -> "list[Cell]":
+def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
     cells = chosen.cells(plan_of(command))
     if command.tasks and len(command.dataset) > 1 and chosen.dataset is None:
         raise UserError("--tasks: expected one --dataset with them; got several")

@@ -65,7 +65,7 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     console.print(_rounds_table(rounds))
     console.print(_seconds_table(summary["seconds"]))
     for facts in rounds:
-        if facts.dpo is not None and not facts.dpo.tuned:
+        if facts.dpo is not None and facts.dpo.report is None:
             console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.", markup=False)
         if facts.captions < facts.captions_asked:
             console.print(

@@ -48,16 +48,12 @@ def write_atomically(path: Path, text: str) -> None:
 def sync_tree(path: Path) -> None:
     """Have the disk hold a file, or a folder with all that is in it."""
     for inner in path.rglob("*") if path.is_dir() else ():
-        _sync(inner)
-    _sync(path)
+        sync(inner)
+    sync(path)
 
 
-def sync_entry(path: Path) -> None:
-    """Have the disk hold that `path` is in its folder."""
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or which files a folder has."""
     if os.name == "nt" and path.is_dir():  # Windows opens no folder
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

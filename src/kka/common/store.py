@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from kka.common.files import sync_entry, sync_tree, write_atomically
+from kka.common.files import sync, sync_tree, write_atomically
 from kka.errors import UserError
 
 STAGE_FILE = "stage.json"
@@ -117,7 +117,7 @@ class Store:
             sync_tree(work)
             shutil.rmtree(final, ignore_errors=True)  # a folder without its marker was never committed
             work.rename(final)
-            sync_entry(final)
+            sync(final.parent)
         return final
 
     def fork(self, source: Path, names: Sequence[str]) -> None:
@@ -136,7 +136,7 @@ class Store:
                 sync_tree(work)
                 shutil.rmtree(final, ignore_errors=True)
                 work.rename(final)
-                sync_entry(final)
+                sync(final.parent)
 
     def entry(self, name: str) -> dict[str, Any]:
         """The ledger entry of a committed stage."""

@@ -27,7 +27,6 @@ SAMPLE_SIDE = 128
 """Pixels: larger samples are reduced to this."""
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One picture to show."""

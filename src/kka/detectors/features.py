@@ -165,7 +165,7 @@ def _verified(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
 def _prune(folder: Path, *, keep: Path) -> None:
     """Remove what was unused for longest until the rest fits `LIMIT`. A reader that has a file open keeps it."""
     with suppress(OSError):  # another process prunes too
-        files = sorted(((s.st_mtime, s.st_size, p) for p in folder.glob("*.npy") if (s := p.stat())), reverse=True)
+        files = sorted(((s.st_mtime, s.st_size, p) for p in folder.glob("[!.]*.npy") if (s := p.stat())), reverse=True)
         total = 0
         for _, size, path in files:
             total += size

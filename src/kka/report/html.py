@@ -110,8 +110,8 @@ def tuning_notes(run: Run) -> list[str]:
     """Rounds whose tuning did not carry over to the validation pairs: there the loss without tuning is log 2."""
     notes = []
     for r in run.rounds:
-        loss = None if r.facts.dpo is None else r.facts.dpo.validation_loss
-        if loss is not None and loss >= np.log(2):
+        report = r.facts.dpo.report if r.facts.dpo else None
+        if report is not None and report.validation_loss >= np.log(2):  # not NaN: there are pairs
             notes.append(
                 f"Round {r.number}: the validation loss is no lower than without tuning (0.693): little of what the "
                 f"model learned carries over to other pairs."
@@ -256,7 +256,7 @@ def _words(run: Run) -> dict[str, Any] | None:
         return None
     gained, lost = analysis.compare_words(run.rounds[0].captions, later)
     largest = max((abs(w.z) for w in [*gained, *lost]), default=1.0)
-    tuned = any(r.facts.dpo is not None and r.facts.dpo.tuned for r in run.rounds[1:])
+    tuned = any(r.facts.dpo is not None and r.facts.dpo.report is not None for r in run.rounds[1:])
     return {"sides": [("Gained", gained), ("Lost", lost)], "largest": largest, "tuned": tuned}
 
 

@@ -7,7 +7,7 @@ test labels reach `kka.common.metrics` and nothing else.
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,13 @@ def compare(
     starts: dict[int, Any] = {}
     total, done, figures = len(trained) * seeds, 0, {}
     for name, get in trained.items():
-        runs = []
+        runs, anomalies = [], cache(get)  # read once, if any seed is left to train
         for k in range(seeds):
             if progress is not None:
                 progress("detectors", done, total)
             keep = name == last and k == 0
             folder = _train_arm(
-                task, name, get, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
+                task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
                 hard=known.get(name), keep=keep,
             )  # fmt: skip
             runs.append(json.loads((folder / METRICS).read_text()))

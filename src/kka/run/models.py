@@ -27,7 +27,6 @@ LM_VERSION = 2
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
 
 
-
 def resolve(config: RunConfig, task: Task) -> tuple[str, str]:
     """The specs that `config.lm` and `config.images` mean for this task; "corpus" = train on the known captions."""
     if task.source == "garden":

@@ -16,7 +16,6 @@ from kka.errors import UserError, unknown
 NAMES = ("cifar100", "oxford102", "ucm_caption")
 
 
-
 def preparers() -> dict[str, Any]:
     """Name -> its `DataSet`."""
     from kka.data.prepare.cifar100 import CIFAR100

@@ -17,7 +17,6 @@ TIMEOUT = 60
 ATTEMPTS = 5
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Download:
     """One file of an official distribution."""

@@ -32,7 +32,6 @@ CARD = "dataset.json"
 ENDINGS = {"webp": ".webp", "jpeg": ".jpg"}
 
 
-
 def schema(dataset: DataSet) -> pa.Schema:
     """The columns, with the superclasses where the data set has some."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -17,7 +17,6 @@ _BLOCKS: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
 }
-DEPTHS = tuple(_BLOCKS)
 
 
 class ResNet(nn.Module):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -12,36 +11,13 @@ from kka.common.augment import augment
 from kka.common.device import autocast_dtype, resident
 from kka.common.progress import Progress
 from kka.detectors.contrastive.network import ImageNetwork
+from kka.detectors.contrastive.settings import ContrastiveSettings
 from kka.protocols import Images
 
 Vectors = Float[Tensor, "n d"]
 Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor]
 """Of the vectors (n, d) of both views of a batch of normals, of those (k, d) of all views of its anomalies (None if
 there are none), and of the normals' places (n,) among all."""
-
-
-@runtime_checkable
-class Recipe(Protocol):
-    """What training reads of a detector's settings."""
-
-    @property
-    def depth(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def precision(self) -> str: ...
 
 
 class TrainingImages:
@@ -59,16 +35,16 @@ class TrainingImages:
         return self.anomalies[chosen.to(self.anomalies.device)]
 
 
-def steps_of(n: int, recipe: Recipe) -> int:
+def steps_of(n: int, settings: ContrastiveSettings) -> int:
     """Steps in a pass over `n` normals: batches of near-equal size, so that none is left with a single image."""
-    return max(1, round(n / recipe.batch_size))
+    return max(1, round(n / settings.batch_size))
 
 
 def train_contrastive(
     network: ImageNetwork,
     loss: Loss,
     stock: TrainingImages,
-    recipe: Recipe,
+    settings: ContrastiveSettings,
     *,
     epochs: int,
     seed: int,
@@ -86,20 +62,20 @@ def train_contrastive(
     trained = nn.ModuleList([network] if beside is None else [network, beside])
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(
-        trained.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        trained.parameters(), lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    dtype = autocast_dtype(recipe.precision, device)
-    each = steps_of(len(stock.normals), recipe)
+    dtype = autocast_dtype(settings.precision, device)
+    each = steps_of(len(stock.normals), settings)
     total, done, losses = each * epochs, 0, []
     trained.train()
     for _ in range(epochs):
         summed = torch.zeros((), device=device)
         for index in torch.randperm(len(stock.normals), generator=generator).tensor_split(each):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * done / total)) / 2
+                group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done / total)) / 2
             index = index.to(device)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                first, second, negatives = _vectors(network, stock, index, recipe.size, generator)
+                first, second, negatives = _vectors(network, stock, index, settings.size, generator)
                 value = loss(first, second, negatives, index)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
