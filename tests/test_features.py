@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kka.common.files import replacing
 from kka.detectors import features
 from kka.detectors.features import Features, cached_features, fingerprint
 from kka.errors import UserError
@@ -137,6 +138,17 @@ def test_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with stored(sets[2], tmp_path, extract), stored(sets[0], tmp_path, extract):
         pass
     assert not new.exists() and len(list(tmp_path.glob("*.npy"))) == 2 and sum(extract.calls) == 6
+
+
+def test_what_another_process_is_writing_is_not_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file would be gone when it comes to be put in its place, and the other process would fail."""
+    monkeypatch.setattr(features, "LIMIT", 1)
+    with replacing(tmp_path / "other.npy") as part:
+        part.write_bytes(b"half")
+        os.utime(part, (0, 0))
+        with stored(pictures(3), tmp_path, Counting()):
+            pass
+        assert part.exists()
 
 
 def test_large_numbers_stay_finite(tmp_path: Path) -> None:
