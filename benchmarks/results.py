@@ -84,7 +84,7 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
         "| command | cells stored | left | time for the rest |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     same = ("dataset", "normal", "detector", "arm", "seed", "protocol", "scale", "variant")  # whatever the backbone
-    done = {tuple(row[field] for field in same) for row in rows}
+    done = {tuple(getattr(row, field) for field in same) for row in rows}
     for name in HOW:
         module = experiment(name)
         for data in module.datasets(tuple(DATASETS)):
@@ -99,7 +99,7 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
 
 
 def _tasks(rows: Sequence[Row], name: str, data: str) -> str:
-    found = list(dict.fromkeys(row["normal"] for row in _rows_of(rows, experiment(name).cells, data)))
+    found = list(dict.fromkeys(row.normal for row in _rows_of(rows, experiment(name).cells, data)))
     return f"Normal: {', '.join(found) or 'nothing run yet'}. `kka experiment {name} --dataset {data}`"
 
 
@@ -165,7 +165,7 @@ def readme(rows: Sequence[Row]) -> list[str]:
     for arm in ("none", "noise", "add-3"):
         figures = [as_text(mean_over_tasks(own[name], "sad", arm)) for name in DATASETS]
         lines.append(f"| {Arm.named(arm).title} | " + " | ".join(figures) + " |")
-    counts = [tasks_and_seeds([row for row in own[name] if row["arm"] == "rep-3"]) for name in DATASETS]
+    counts = [tasks_and_seeds([row for row in own[name] if row.arm == "rep-3"]) for name in DATASETS]
     return [*lines, "| *tasks × seeds* | " + " | ".join(counts) + " |"]
 
 

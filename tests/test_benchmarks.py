@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kka.experiments.engine.cells import Results
+from kka.experiments.engine.cells import Results, Row
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_pages_are_what_the_stored_files_give(monkeypatch: pytest.MonkeyPatc
     import results
 
     rows = Results(results.RESULTS / "experiments.jsonl").rows()
-    assert {row["made_with"] for row in rows} <= Results(results.RESULTS / "experiments.jsonl").settings().keys()
+    assert {row.made_with for row in rows} <= Results(results.RESULTS / "experiments.jsonl").settings().keys()
     again = "python benchmarks/results.py writes it anew"
     assert (root / "docs/results.md").read_text() == "\n".join(results.page(rows)).rstrip() + "\n", again
     shown = (root / "README.md").read_text().partition("<!-- results -->\n")[2].partition("<!-- /results -->")[0]
@@ -91,12 +91,12 @@ def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     import results
 
-    common = {"dataset": "oxford102", "detector": "sad", "seed": 0, "protocol": "withheld"}
+    common: dict[str, Any] = {"dataset": "oxford102", "detector": "sad", "seed": 0, "protocol": "withheld"}
     common |= {"scale": "cpu", "variant": ""}
-    figures = {"seen": 0.5, "unseen": 0.5, "anomalies": 200, "hard": 20, "generated": 200, "noise_draws": 0}
-    figures |= {"fit_seconds": 9.0, "score_seconds": 1.0}
+    figures: dict[str, Any] = {"seen": 0.5, "unseen": 0.5, "anomalies": 200, "hard": 20, "generated": 200}
+    figures |= {"noise_draws": 0, "fit_seconds": 9.0, "score_seconds": 1.0}
     rows = [
-        {**common, **figures, "normal": normal, "arm": arm, "auroc": auroc}
+        Row(**common, **figures, normal=normal, arm=arm, auroc=auroc)
         for normal in ("26", "10")
         for arm, auroc in (("none", 0.6), ("rep-0", 0.9), ("rep-3", 0.925))
     ]

@@ -13,7 +13,7 @@ from kka.cli.experiment import Compute, ListExperiments, PlotFigures, ShowTables
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS
 from kka.experiments.engine import cell_task
-from kka.experiments.engine.cells import Cell, Results
+from kka.experiments.engine.cells import Results, Row
 from kka.experiments.table3 import ARMS
 from kka.settings.backbone import BackboneSettings
 
@@ -31,9 +31,9 @@ def command(tmp_path: Path, name: str, **given: Any) -> Any:
 def store(path: Path, **figures: float) -> None:
     """A row of Table III for each arm."""
     for arm, auroc in figures.items():
-        cell = Cell(dataset="ucm_caption", normal="3+16", detector="sad", arm=arm.replace("_", "-"), seed=0)
+        cell: dict[str, Any] = {"dataset": "ucm_caption", "normal": "3+16", "detector": "sad", "seed": 0}
         facts = {"auroc": auroc, "seen": auroc, "unseen": auroc, "anomalies": 200, "hard": 20, "generated": 200}
-        Results(path).append(cell, facts | {"noise_draws": 0, "fit_seconds": 8.0, "score_seconds": 2.0})
+        Results(path).append(Row(**cell, arm=arm.replace("_", "-"), **facts, fit_seconds=8.0, score_seconds=2.0))
 
 
 def test_list_names_every_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,10 +123,9 @@ def test_show_takes_the_backbone_asked_for(tmp_path: Path, capsys: pytest.Captur
     """Where there is but one, that one; two side by side are not averaged."""
     for backbone, auroc in (("a", 0.5), ("b", 0.75)):
         for arm in ("none", "noise", "rep-2", "add-2"):
-            given: dict[str, Any] = {"detector": "simplenet", "seed": 0, "arm": arm}
-            cell = Cell(dataset="ucm_caption", normal="3+16", backbone=backbone, **given)
-            facts = {"auroc": auroc, "seen": auroc, "unseen": auroc, "anomalies": 200, "generated": 200}
-            Results(tmp_path / "results.jsonl").append(cell, facts | {"noise_draws": 0})
+            given: dict[str, Any] = {"detector": "simplenet", "seed": 0, "arm": arm, "backbone": backbone}
+            given |= {"auroc": auroc, "seen": auroc, "unseen": auroc, "anomalies": 200, "generated": 200}
+            Results(tmp_path / "results.jsonl").append(Row(dataset="ucm_caption", normal="3+16", **given))
         asked = command(tmp_path, "show", dataset=("ucm_caption",))
         shown = dataclasses.replace(asked, backbone=BackboneSettings(name=backbone))
         run_experiment(shown)
@@ -139,8 +138,8 @@ def test_what_cannot_be_drawn_does_not_stop_the_rest(tmp_path: Path, capsys: pyt
     """No data here: figures 3, 5 and 6 need it, figure 4 is drawn from what is stored."""
     points = [(f"first-{n}", "initial=800,rounds=0") for n in (50, 100, 200, 400, 800)]
     for arm, variant in points + [(f"rep-{n}", "") for n in range(4)] + [("add-3", "")]:
-        cell = Cell(dataset="oxford102", normal="26", detector="sad", arm=arm, seed=0, variant=variant)
-        Results(tmp_path / "results.jsonl").append(cell, {"auroc": 0.9, "anomalies": 200})
+        given: dict[str, Any] = {"detector": "sad", "arm": arm, "seed": 0, "variant": variant, "auroc": 0.9}
+        Results(tmp_path / "results.jsonl").append(Row(dataset="oxford102", normal="26", anomalies=200, **given))
     with pytest.raises(UserError, match=r"(?s)not drawn: figure3: .*kka data prepare.*figure5.*figure6"):
         run_experiment(command(tmp_path, "plot", dataset=("oxford102",)))
     assert "figure4.png" in capsys.readouterr().out and (tmp_path / "figures/figure4.png").is_file()

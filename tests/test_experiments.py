@@ -23,7 +23,7 @@ from kka.experiments import EXPERIMENTS, experiment, table2
 from kka.experiments.engine import language_models, pools, runner
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cell_task import check_tasks, open_cell_task
-from kka.experiments.engine.cells import Cell, Results, claim
+from kka.experiments.engine.cells import Cell, Results, Row, claim
 from kka.experiments.engine.compute import Place, anomalies_of, build, compute
 from kka.experiments.engine.language_models import ensure_language_model
 from kka.experiments.engine.leaks import check_captions, check_images
@@ -85,9 +85,9 @@ def cell(**given: Any) -> Cell:
     return Cell(**usual | given)
 
 
-def row(**given: Any) -> dict[str, Any]:
-    return {"detector": "sad", "arm": "none", "normal": "1", "seed": 0, "auroc": 0.5, "dataset": "tiny", "scale": "cpu",
-            "fit_seconds": 1.0, "score_seconds": 1.0} | given  # fmt: skip
+def row(**given: Any) -> Row:
+    usual = {"detector": "sad", "arm": "none", "normal": "1", "seed": 0, "auroc": 0.5, "dataset": "tiny"}
+    return Row(**usual | {"scale": "cpu", "fit_seconds": 1.0, "score_seconds": 1.0} | given)
 
 
 def test_cells_say_what_they_are() -> None:
@@ -109,15 +109,15 @@ def test_results_survive_a_killed_process(tmp_path: Path) -> None:
     """Half a line at the end of the file must cost that line alone, and be told."""
     results = Results(tmp_path / "r.jsonl")
     assert results.rows() == []
-    results.append(cell(), {"auroc": 0.5})
-    results.append(cell(), {"auroc": 0.6})
-    assert [r["auroc"] for r in results.rows()] == [0.6]
+    results.append(row(auroc=0.5))
+    results.append(row(auroc=0.6))
+    assert [r.auroc for r in results.rows()] == [0.6]
     with results.path.open("a") as file:
         file.write('{"id": "ha')
-    results.append(cell(seed=1), {"auroc": 0.7})
+    results.append(row(seed=1, auroc=0.7))
     assert json.loads(results.path.read_text().splitlines()[-1])["auroc"] == 0.7
     with pytest.warns(UserWarning, match="line 3: no result"):
-        assert [r["auroc"] for r in results.rows()] == [0.6, 0.7]
+        assert [r.auroc for r in results.rows()] == [0.6, 0.7]
     with results.path.open("ab") as file:
         file.write(b'{"id": "x"}\n{"id": "\xc3')  # no figure; and cut within a letter
     with pytest.warns(UserWarning) as told:
@@ -157,15 +157,15 @@ def test_the_whole_of_a_table(place: Place, tmp_path: Path) -> None:
     cells = [c for c in experiment("table3").cells(plan) if c.arm in ("none", "noise", "rep-0", "rep-1", "real")]
     told: list[Any] = []
     runner.run_cells(cells, place, results, lambda *said: told.append(said))
-    rows = {r["arm"]: r for r in results.rows()}
+    rows = {r.arm: r for r in results.rows()}
     assert rows.keys() == {"none", "noise", "rep-0", "rep-1", "real"} and len(told) == 10
-    assert rows["none"]["anomalies"] == rows["none"]["generated"] == 0 and rows["none"]["hard"] is None
-    first = rows["rep-0"]["anomalies"]
-    assert 12 <= first == rows["rep-0"]["generated"] <= 24  # a barely trained language model may write fewer
-    assert rows["rep-1"]["anomalies"] == first and first + 8 <= rows["rep-1"]["generated"] <= first + 16
-    assert all(0 <= r["auroc"] <= 1 and {"seen", "unseen"} <= r.keys() for r in rows.values())
-    assert rows["none"]["normals"] == 18
-    assert (rows["none"]["test_normals"], rows["none"]["test_anomalies"]) == (5, 45)
+    assert rows["none"].anomalies == rows["none"].generated == 0 and rows["none"].hard is None
+    first = rows["rep-0"].anomalies
+    assert 12 <= first == rows["rep-0"].generated <= 24  # a barely trained language model may write fewer
+    assert rows["rep-1"].anomalies == first and first + 8 <= rows["rep-1"].generated <= first + 16
+    assert all(0 <= r.auroc <= 1 and None not in (r.seen, r.unseen) for r in rows.values())
+    assert rows["none"].normals == 18
+    assert (rows["none"].test_normals, rows["none"].test_anomalies) == (5, 45)
     before = results.path.read_text()
     assert before.count("\n") == 5
     with mock.patch.object(runner, "compute", side_effect=AssertionError):
@@ -461,7 +461,7 @@ def test_what_is_set_aside_is_named(place: Place, tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "tiny/test.parquet")
     with pytest.warns(UserWarning, match=r"tiny 3: 1 picture set aside: .*1-0.png"):
         figures = compute(cell(), Place(data=tmp_path, work=place.work, backbone=BACKBONE))
-    assert figures["test_normals"] + figures["test_anomalies"] == 49
+    assert (figures.test_normals or 0) + (figures.test_anomalies or 0) == 49
 
 
 def test_missing_data_says_what_to_do(tmp_path: Path, place: Place) -> None:

@@ -13,14 +13,15 @@ from kka.cli import experiment as cli_experiment
 from kka.cli.experiment import Compute, run_experiment
 from kka.errors import UserError
 from kka.experiments.engine import cell_task, pools, runner
-from kka.experiments.engine.cells import Cell, Results
+from kka.experiments.engine.cells import Cell, Results, Row
 from kka.experiments.engine.compute import Place
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.engine.tasks import DATASETS
 from kka.settings.backbone import BackboneSettings
 
-ROW = {"auroc": 0.5, "seen": 0.5, "unseen": 0.5, "anomalies": 0, "hard": None, "generated": 0, "noise_draws": 0,
-       "fit_seconds": 1.0, "score_seconds": 1.0}  # fmt: skip
+
+def row(of: Cell, auroc: float = 0.5) -> Row:
+    return Row(**dataclasses.asdict(of), auroc=auroc, fit_seconds=1.0, score_seconds=1.0)
 
 
 def cell(**given: Any) -> Cell:
@@ -72,12 +73,12 @@ def test_changed_settings_are_found_and_named(place: Place, tmp_path: Path) -> N
     """And only those: an unknown setting, a row without any, a cell that is not stored are no change."""
     results = Results(tmp_path / "r.jsonl")
     now = {arm: settings_of(cell(arm=arm), place) for arm in ("none", "noise", "real")}
-    results.append(cell(), ROW, now["none"] | {"detector.epochs": 40})
-    results.append(cell(arm="noise"), ROW, now["noise"] | {"gone": 1})
-    results.append(cell(arm="real"), ROW)
+    results.append(row(cell()), now["none"] | {"detector.epochs": 40})
+    results.append(row(cell(arm="noise")), now["noise"] | {"gone": 1})
+    results.append(row(cell(arm="real")))
     cells = [cell(arm=arm) for arm in ("none", "noise", "real", "rep-0")]
     assert changed_settings(cells, place, results) == {
-        cell().id: (results.rows()[0]["made_with"], "  detector.epochs: made with 40, now 7")
+        cell().id: (results.rows()[0].made_with, "  detector.epochs: made with 40, now 7")
     }
     with pytest.raises(UserError, match=r"(?s)1 of its figures.*sad/none.*epochs: made with 40, now 7.*--redo"):
         check_settings(cells, place, results)
@@ -91,7 +92,7 @@ def test_other_data_are_another_setting(place: Place, tmp_path: Path) -> None:
         (tmp_path / name / "ucm_caption").mkdir(parents=True)
         (tmp_path / name / "ucm_caption/train.parquet").write_text(name)
     here, there = (dataclasses.replace(place, data=tmp_path / name) for name in ("a", "b"))
-    results.append(cell(), ROW, settings_of(cell(), here))
+    results.append(row(cell()), settings_of(cell(), here))
     check_settings([cell()], here, results)
     with pytest.raises(UserError, match="data: made with"):
         check_settings([cell()], there, results)
@@ -100,10 +101,10 @@ def test_other_data_are_another_setting(place: Place, tmp_path: Path) -> None:
 def test_settings_are_stored_once(place: Place, tmp_path: Path) -> None:
     results = Results(tmp_path / "r.jsonl")
     for seed in range(3):
-        results.append(cell(seed=seed), ROW, settings_of(cell(seed=seed), place))
+        results.append(row(cell(seed=seed)), settings_of(cell(seed=seed), place))
     lines = (tmp_path / "r.settings.jsonl").read_text().splitlines()
     (only,) = map(json.loads, lines)
-    assert {row["made_with"] for row in results.rows()} == {only["id"]}
+    assert {row.made_with for row in results.rows()} == {only["id"]}
 
 
 def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, capsys: Any) -> None:
@@ -111,13 +112,13 @@ def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, c
     results = Results(tmp_path / "r.jsonl")
     cells = [cell(seed=seed) for seed in range(3)]
     settings = settings_of(cells[0], place)
-    results.append(cells[0], ROW, settings | {"detector.epochs": 9})
-    results.append(cells[1], ROW, settings)
+    results.append(row(cells[0]), settings | {"detector.epochs": 9})
+    results.append(row(cells[1]), settings)
     computed: list[str] = []
 
-    def compute(cell: Cell, place: Place) -> dict[str, Any]:
+    def compute(cell: Cell, place: Place) -> Row:
         computed.append(cell.id)
-        return ROW | {"auroc": 0.9}
+        return row(cell, 0.9)
 
     with mock.patch.object(runner, "compute", compute):
         with pytest.raises(UserError, match="--redo"):
@@ -133,29 +134,29 @@ def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, c
         assert "sad/none/0" in capsys.readouterr().out.partition("epochs")[2]
         runner.run_cells(cells, place, results, redo=True)
     assert computed == [cells[0].id, cells[2].id]
-    assert {row["seed"]: row["auroc"] for row in results.rows()} == {0: 0.9, 1: 0.5, 2: 0.9}
+    assert {row.seed: row.auroc for row in results.rows()} == {0: 0.9, 1: 0.5, 2: 0.9}
     check_settings(cells, place, results)
 
 
 def test_a_cell_that_another_process_made_anew_is_done(place: Place, tmp_path: Path) -> None:
     """Whenever its row comes: else two processes with --redo would go on for ever."""
     results, settings = Results(tmp_path / "r.jsonl"), settings_of(cell(), place)
-    results.append(cell(), ROW, settings | {"detector.epochs": 9})
+    results.append(row(cell()), settings | {"detector.epochs": 9})
     found = runner.changed_settings
 
     def meanwhile(*given: Any) -> Any:
         changed = found(*given)
-        results.append(cell(), ROW | {"auroc": 0.8}, settings)  # by the other
+        results.append(row(cell(), 0.8), settings)  # by the other
         return changed
 
     with mock.patch.object(runner, "changed_settings", meanwhile), mock.patch.object(runner, "compute") as computed:
         runner.run_cells([cell()], place, results, redo=True)
-    assert not computed.called and [row["auroc"] for row in results.rows()] == [0.8]
+    assert not computed.called and [row.auroc for row in results.rows()] == [0.8]
 
 
 def test_several_processes_are_not_started_for_old_figures(place: Place, tmp_path: Path) -> None:
     results = Results(tmp_path / "r.jsonl")
-    results.append(cell(), ROW, settings_of(cell(), place) | {"detector.epochs": 9})
+    results.append(row(cell()), settings_of(cell(), place) | {"detector.epochs": 9})
     command = Compute(
         name="table3", dataset=("ucm_caption",), tasks=("3+16",), jobs=2, data=place.data, work=place.work,
         results=results.path,

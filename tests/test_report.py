@@ -17,6 +17,7 @@ import yaml
 
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.cli.progress import percent
+from kka.common.ledger import NOTHING, Ledger
 from kka.common.metrics import Estimate
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
@@ -138,7 +139,8 @@ def make_round(folder: Path, number: int, rounds: int, rng: np.random.Generator)
     word = "soft" if number else "hard"
     captions = [f"{word} flower {i}" for i in range(12)]
     captions[4] = NASTY
-    write_rows(folder / f"{number}/captions/captions.jsonl", [{"caption": c} for c in captions])
+    written = [{"caption": c, "prompt": "", "seed": 0} for c in captions]
+    write_rows(folder / f"{number}/captions/captions.jsonl", written)
     texts = ("prompt", "language_model", "image_model", "key")
     entries = tuple(
         Lineage(id=f"r{number}-{i}", round=number, caption=c, seed=i, **dict.fromkeys(texts, ""))
@@ -151,7 +153,9 @@ def make_round(folder: Path, number: int, rounds: int, rng: np.random.Generator)
     write_rows(folder / f"{number}/images/set_aside.jsonl", aside)
     if rounds:
         judged = folder / ("1/evaluator" if number == 0 else f"{number}/scores") / "scores.jsonl"
-        write_rows(judged, [{"id": e.id, "relative_distance": 0.66638 + 0.11117 * i} for i, e in enumerate(entries)])
+        relative = [0.66638 + 0.11117 * i for i in range(len(entries))]
+        rows = [{"id": e.id, "relative_distance": r, "hard": r < 1} for e, r in zip(entries, relative, strict=True)]
+        write_rows(judged, rows)
     facts: dict[str, Any] = dict(round=number, generated=12, pool_size=12, captions=12, captions_asked=14, set_aside=0)
     facts |= (
         dict(hard_share_fresh=0.25, hard_share_pool=0.5)
@@ -273,7 +277,7 @@ def test_cost_and_files_set_aside(full: Path, page: Page) -> None:
         ["file", "bad <i>.png", "cut short"],
         ["picture of round 1", "all black", "black: refused"],
     ]
-    assert cost_rows({"rounds/9/new": dict(seconds=1, peak_mb=2, images=3)})[0]["label"] == "new"
+    assert cost_rows(Ledger({"rounds/9/new": NOTHING}))[0].label == "new"
 
 
 def test_charts_take_the_pages_colours(full: Path) -> None:

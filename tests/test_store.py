@@ -43,7 +43,7 @@ def test_a_stage_is_computed_once(tmp_path: Path) -> None:
         folder = store.stage("rounds/0/captions", fill(images=3))
         assert store.done("rounds/0/captions") and store.stage("rounds/0/captions", never) == folder
         assert (folder / "sub" / "result.txt").read_text() == "done"
-        assert store.entry("rounds/0/captions")["images"] == 3
+        assert store.entry("rounds/0/captions").counts["images"] == 3
     with Store(tmp_path / "run", CONFIG, resume=True) as store:
         assert store.stage("rounds/0/captions", never) == folder
 
@@ -60,7 +60,7 @@ def test_a_failed_stage_leaves_nothing(tmp_path: Path, error: BaseException) -> 
         with pytest.raises(type(error)):
             store.stage("rounds/1/dpo", fails)
         assert not store.done("rounds/1/dpo") and not (store.root / "rounds/1/dpo").exists()
-        assert store.ledger()["stages"] == {}
+        assert store.ledger().stages == {}
         folder = store.stage("rounds/1/dpo", fill())
         assert sorted(p.name for p in folder.iterdir()) == ["stage.json", "sub"]
         assert [p.name for p in folder.parent.iterdir()] == ["dpo"]
@@ -97,7 +97,7 @@ def test_ledger_sums(tmp_path: Path) -> None:
         store.stage("rounds/0/b", fill(images=4, flag=True, peak_mb=7.5))
         (store.root / ".c.part").mkdir()
         (store.root / ".c.part" / "stage.json").write_text('{"images": 99}')
-        ledger = store.ledger()
+        ledger = store.ledger().as_dict()
     assert sorted(ledger["stages"]) == ["a", "rounds/0/b"]
     assert ledger["totals"]["images"] == 7 and ledger["totals"]["peak_mb"] == 10.0
     assert "tokens" not in ledger["totals"] and "flag" not in ledger["totals"]
@@ -111,7 +111,7 @@ def test_ledger_below_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plac
     monkeypatch.chdir(tmp_path / "here")
     with Store(Path(place), CONFIG) as store:
         store.stage("a", fill(images=3))
-        assert store.ledger()["totals"]["images"] == 3
+        assert store.ledger().totals.counts["images"] == 3
 
 
 def test_peak_memory_sees_a_short_peak() -> None:
@@ -303,7 +303,7 @@ def test_fork_takes_whole_stages_alone(tmp_path: Path) -> None:
         assert fork.done("round-0/captions") and not fork.done("round-1/captions") and not fork.done("round-1/images")
         assert (tmp_path / "b" / "round-0" / "captions" / "f").read_text() == "round-0/captions"
         assert (tmp_path / "b" / "round-0" / "images" / "f").read_text() == "own"
-        assert fork.entry("round-0/captions")["n"] == 3
+        assert fork.entry("round-0/captions").counts["n"] == 3
         fork.fork(tmp_path / "nowhere", ("round-2/images",))
         assert not fork.done("round-2/images")
     assert sorted(path.name for path in (tmp_path / "b" / "round-0").iterdir()) == ["captions", "images"]

@@ -15,8 +15,9 @@ from jaxtyping import Bool
 from kka.algorithm.facts import RoundFacts, Tuning
 from kka.algorithm.hardness import is_hard
 from kka.algorithm.pool import AnomalyPool, read_lineage
-from kka.common.files import read_jsonl
-from kka.common.store import STAGE_FILE
+from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
+from kka.common.files import read_records
+from kka.common.store import STAGE_FILE, read_entry
 
 CONFIG, SUMMARY, LEDGER, REPORT, POOL = "config.yaml", "summary.json", "ledger.json", "report.html", "pool.parquet"
 """At the top of the folder; the pool of a round has the same name."""
@@ -76,21 +77,21 @@ class RunFolder:
         """A file of a stage of round `number`."""
         return self.root / stage_name(number, stage) / name
 
-    def representatives(self) -> list[dict[str, Any]]:
-        """The normals whose captions are in the prompts (Eq. 2): `normal` (index), `caption`, `prompt`."""
-        return read_jsonl(self.file(0, "representatives", REPRESENTATIVES))
+    def representatives(self) -> list[Representative]:
+        """The normals whose captions are in the prompts (Eq. 2)."""
+        return read_records(self.file(0, "representatives", REPRESENTATIVES), Representative)
 
-    def captions(self, number: int) -> list[dict[str, Any]]:
-        """What round `number` wrote: `caption`, `prompt`, `seed`."""
-        return read_jsonl(self.file(number, "captions", CAPTIONS))
+    def captions(self, number: int) -> list[WrittenCaption]:
+        """What round `number` wrote."""
+        return read_records(self.file(number, "captions", CAPTIONS), WrittenCaption)
 
-    def set_aside(self, number: int) -> list[dict[str, Any]]:
-        """The pictures of round `number` that cannot be used: `caption`, `reason`."""
-        return read_jsonl(self.file(number, "images", SET_ASIDE))
+    def set_aside(self, number: int) -> list[UnusablePicture]:
+        """The pictures of round `number` that cannot be used."""
+        return read_records(self.file(number, "images", SET_ASIDE), UnusablePicture)
 
     def images_made(self, number: int) -> int:
         """How many usable pictures round `number` made, whether they entered the pool or not."""
-        return int(self._entry(number, "images")["images"])
+        return self._count(number, "images", "images")
 
     def generated(self, last: int) -> int:
         """Images made up to and in round `last`, whether they entered the pool or not."""
@@ -108,7 +109,7 @@ class RunFolder:
         file = self.file(1, "evaluator", SCORES) if number == 0 else self.file(number, "scores", SCORES)
         if not file.is_file():
             return None
-        return {row["id"]: row["relative_distance"] for row in read_jsonl(file)}
+        return {row.id: row.relative_distance for row in read_records(file, Judgement)}
 
     def fresh_hard(self, number: int) -> Bool[np.ndarray, "n"] | None:
         """Which of `fresh(number)` are hard (Eq. 6); None where nothing judged them."""
@@ -127,16 +128,16 @@ class RunFolder:
 
     def facts(self, number: int) -> RoundFacts:
         """The figures of round `number`, from what is stored by now: round 0 is judged in round 1."""
-        captions = self._entry(number, "captions")
         lineage = read_lineage(self.file(number, "images", IMAGES) if number == 0 else self.file(number, "pool", POOL))
         fresh = _share_hard((self.judgements(number) or {}).values())
-        counts = {
-            "captions": captions["captions"], "captions_asked": captions["asked"], "pool_size": len(lineage),
-            "generated": self.images_made(number), "set_aside": self._entry(number, "images")["set_aside"],
+        counts: dict[str, Any] = {
+            "captions": self._count(number, "captions", "captions"), "pool_size": len(lineage),
+            "captions_asked": self._count(number, "captions", "asked"),
+            "generated": self.images_made(number), "set_aside": self._count(number, "images", "set_aside"),
         }  # fmt: skip
         if number == 0:
             return RoundFacts(round=0, **counts, hard_share_fresh=fresh, hard_share_pool=fresh)
-        before = [row["relative_distance"] for row in read_jsonl(self.file(number, "evaluator", SCORES))]
+        before = [row.relative_distance for row in read_records(self.file(number, "evaluator", SCORES), Judgement)]
         return RoundFacts(
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
@@ -148,10 +149,9 @@ class RunFolder:
         """Where the detector that a run keeps lies."""
         return self.root / arm_stage(arm, k) / DETECTOR
 
-    def _entry(self, number: int, stage: str) -> dict[str, Any]:
-        """What the ledger says of a stage of round `number`."""
-        entry: dict[str, Any] = json.loads(self.file(number, stage, STAGE_FILE).read_text(encoding="utf-8"))
-        return entry
+    def _count(self, number: int, stage: str, name: str) -> int:
+        """A count in the ledger's entry of a stage of round `number`."""
+        return int(read_entry(self.root, stage_name(number, stage)).counts[name] or 0)
 
     def _done(self, number: int, stage: str) -> bool:
         return self.file(number, stage, STAGE_FILE).is_file()

@@ -7,10 +7,9 @@ was not.
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,9 +35,11 @@ from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.algorithm.preferences import make_pairs
 from kka.algorithm.prompts import LIKE_HARD, build_prompt
+from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import representatives
 from kka.common.cache import ImageCache
-from kka.common.files import read_jsonl, write_jsonl
+from kka.common.files import read_records, write_jsonl, write_records
+from kka.common.ledger import Counts
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
@@ -87,27 +88,25 @@ class Stages:
     def prompts(self) -> list[str]:
         """Eq. 1-2: the prompts made from the captions of the most typical normals, without repetition."""
 
-        def compute(folder: Path) -> dict[str, Any]:
+        def compute(folder: Path) -> Counts:
             self.tell("representatives", 0, 1)
             settings = dataclasses.replace(self.config.sad, pretrain_epochs=self.config.autoencoder_epochs)
             start = pretrain(self.task.normals, settings=settings, seed=self.seed("representatives"))
             chosen = representatives(
                 embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
             )
+            shown = [self.task.captions[index] for index in chosen]
+            prompts = [build_prompt(text, domain=self.task.domain, template=self.template) for text in shown]
             rows = [
-                {
-                    "normal": index,
-                    "caption": self.task.captions[index],
-                    "prompt": build_prompt(self.task.captions[index], domain=self.task.domain, template=self.template),
-                }
-                for index in chosen
+                Representative(normal=index, caption=caption, prompt=prompt)
+                for index, caption, prompt in zip(chosen, shown, prompts, strict=True)
             ]
-            write_jsonl(folder / REPRESENTATIVES, rows)
+            write_records(folder / REPRESENTATIVES, rows)
             self.tell("representatives", 1, 1)
             return {"representatives": len(rows)}
 
-        folder = self.store.stage(stage_name(0, "representatives"), compute)
-        return list(dict.fromkeys(row["prompt"] for row in read_jsonl(folder / REPRESENTATIVES)))
+        self.store.stage(stage_name(0, "representatives"), compute)
+        return list(dict.fromkeys(row.prompt for row in self.folder.representatives()))
 
     def steered(self, number: int, pool: AnomalyPool, prompts: list[str]) -> list[str]:
         """As many prompts that show captions of hard anomalies in the place of normals'; none hard: `prompts`."""
@@ -118,10 +117,10 @@ class Stages:
         shown = [build_prompt(str(caption), domain=self.task.domain, template=template) for caption in chosen]
         return shown or prompts
 
-    def write(self, number: int, prompts: list[str], count: int, *, known: list[str]) -> list[dict[str, Any]]:
+    def write(self, number: int, prompts: list[str], count: int, *, known: list[str]) -> list[WrittenCaption]:
         """Eq. 3 (round 0) and Eq. 8: new captions, unlike each other, unlike earlier ones and unlike the normals'."""
 
-        def compute(folder: Path) -> dict[str, Any]:
+        def compute(folder: Path) -> Counts:
             self.tell("captions", 0, count)
             batch: CaptionBatch = write_captions(
                 self.language_model,
@@ -134,10 +133,10 @@ class Stages:
                 at_least=0.5 if number == 0 else LEAST_LATER,
             )
             rows = [
-                {"caption": caption, "prompt": prompt, "seed": self.seed("image", number, index)}
+                WrittenCaption(caption=caption, prompt=prompt, seed=self.seed("image", number, index))
                 for index, (caption, prompt) in enumerate(zip(batch.captions, batch.prompts, strict=True))
             ]
-            write_jsonl(folder / CAPTIONS, rows)
+            write_records(folder / CAPTIONS, rows)
             self.tell("captions", count, count)
             return {
                 "captions": len(rows),
@@ -149,7 +148,8 @@ class Stages:
                 "tokens": batch.tokens,
             }
 
-        return read_jsonl(self.store.stage(stage_name(number, "captions"), compute) / CAPTIONS)
+        self.store.stage(stage_name(number, "captions"), compute)
+        return self.folder.captions(number)
 
     def repeats(self) -> Callable[[str], int]:
         """How many pictures a caption may have: as many as is set, or by how many captions its kind has."""
@@ -163,15 +163,15 @@ class Stages:
         allowed = repeats_by_kind(by_kind, wanted)
         return lambda text: allowed.get(text, 1)
 
-    def draw(self, number: int, captions: list[dict[str, Any]], *, taken: Any) -> AnomalyPool:
+    def draw(self, number: int, captions: list[WrittenCaption], *, taken: Iterable[str]) -> AnomalyPool:
         """Eq. 4: the pictures of the captions, with their lineage."""
 
-        def compute(folder: Path) -> dict[str, Any]:
+        def compute(folder: Path) -> Counts:
             ignored_before = self.image_model.ignored_words if isinstance(self.image_model, IgnoresWords) else 0
             drawn = draw_pictures(
                 self.image_model,
-                [row["caption"] for row in captions],
-                seeds=[row["seed"] for row in captions],
+                [written.caption for written in captions],
+                seeds=[written.seed for written in captions],
                 taken=frozenset(taken),
                 cache=self.cache,
                 size=self.task.normals.shape[1:3],
@@ -189,13 +189,13 @@ class Stages:
                     language_model=language,
                     image_model=self.image_model.identity,
                     key=key,
-                    **captions[index],
+                    **dataclasses.asdict(captions[index]),
                 )
                 for index, key in zip(drawn.kept, drawn.keys, strict=True)
             )
             AnomalyPool(entries, drawn.images).save(folder / IMAGES)
-            aside = [{"caption": captions[i]["caption"], "reason": reason} for i, reason in drawn.set_aside]
-            write_jsonl(folder / SET_ASIDE, aside)
+            aside = [UnusablePicture(caption=captions[i].caption, reason=reason) for i, reason in drawn.set_aside]
+            write_records(folder / SET_ASIDE, aside)
             return {
                 "images": len(entries),
                 "drawn": drawn.drawn,
@@ -209,7 +209,7 @@ class Stages:
     def evaluate(self, number: int, pool: AnomalyPool) -> tuple[ConfusionEvaluator, AnomalyPool]:
         """Eq. 5-6: train the evaluator on normals and pool, and judge the pool by it."""
 
-        def compute(folder: Path) -> dict[str, Any]:
+        def compute(folder: Path) -> Counts:
             evaluator, relative = train_evaluator(
                 self.task.normals,
                 pool.images,
@@ -221,18 +221,18 @@ class Stages:
                 progress=lambda done, total: self.tell("evaluator", done, total),
             )
             evaluator.save(folder)
-            write_jsonl(folder / SCORES, _score_rows(pool, relative))
+            write_records(folder / SCORES, _judgements(pool, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(pool)}
 
         folder = self.store.stage(stage_name(number, "evaluator"), compute)
-        relative = [row["relative_distance"] for row in read_jsonl(folder / SCORES)]
+        relative = [row.relative_distance for row in read_records(folder / SCORES, Judgement)]
         evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
         return evaluator, pool.judged(number, relative)
 
     def tune(self, number: int, pool: AnomalyPool) -> None:
         """Eq. 7: prefer the captions of hard images to those of easy ones. Says so where there is nothing to tune."""
 
-        def compute(folder: Path) -> dict[str, Any]:
+        def compute(folder: Path) -> Counts:
             prompts, captions, relative = _by_text(pool)
             train, validation = make_pairs(
                 captions,
@@ -270,21 +270,22 @@ class Stages:
     def judge(self, number: int, evaluator: ConfusionEvaluator, fresh: AnomalyPool) -> AnomalyPool:
         """Eq. 6 on images that the evaluator has never seen."""
 
-        def compute(folder: Path) -> dict[str, Any]:
+        def compute(folder: Path) -> Counts:
             relative = evaluator.judge(fresh.images)
-            write_jsonl(folder / SCORES, _score_rows(fresh, relative))
+            write_records(folder / SCORES, _judgements(fresh, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(fresh)}
 
         folder = self.store.stage(stage_name(number, "scores"), compute)
-        return fresh.judged(number, [row["relative_distance"] for row in read_jsonl(folder / SCORES)])
+        return fresh.judged(number, [row.relative_distance for row in read_records(folder / SCORES, Judgement)])
 
     def update(self, number: int, pool: AnomalyPool, fresh: AnomalyPool) -> AnomalyPool:
         """Eq. 8: add or replace."""
 
-        def compute(folder: Path) -> None:
+        def compute(folder: Path) -> Counts:
             change = pool.with_added if self.config.mode == "add" else pool.with_replaced
             share, seed = self.config.max_hard_share, self.seed("pool", number)
             change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / POOL)
+            return {}
 
         return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute) / POOL)
 
@@ -298,8 +299,8 @@ def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
     return prompts, captions, np.exp([np.mean(values) for values in logs.values()])
 
 
-def _score_rows(pool: AnomalyPool, relative: np.ndarray) -> list[dict[str, Any]]:
+def _judgements(pool: AnomalyPool, relative: np.ndarray) -> list[Judgement]:
     return [
-        {"id": entry.id, "relative_distance": float(r), "hard": bool(hard)}
+        Judgement(id=entry.id, relative_distance=float(r), hard=bool(hard))
         for entry, r, hard in zip(pool.entries, relative, is_hard(relative), strict=True)
     ]

@@ -231,7 +231,7 @@ def _dry_run(command: Compute, cells: "list[Cell]", results: "Results") -> int:
         print("No cells: its few detectors are trained when it is drawn (about five minutes at scale cpu on one core).")
         return 0
     rows = results.rows()
-    done = {row["id"] for row in rows}
+    done = {row.id for row in rows}
     changed = changed_settings(cells, _place(command), results)
     left = [cell for cell in cells if cell.id not in done or (command.redo and cell.id in changed)]
     pools = missing_pools(left, command.work)
@@ -288,7 +288,7 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool)
             estimate = "" if left is None else f", about {_time(left)} left"
             console.print(f"[{done}/{total}{estimate}] {cell.id} …", markup=False, highlight=False)
         else:
-            figures = f"AUROC {100 * row['auroc']:.1f}, {row['fit_seconds']:.0f} s"
+            figures = f"AUROC {100 * row.auroc:.1f}, {row.fit_seconds:.0f} s"
             console.print(f"[{done}/{total}] {cell.id}: {figures}", markup=False, highlight=False)
 
     run_cells(cells, place, results, told, redo=redo)

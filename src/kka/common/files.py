@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kka.common.images import SUFFIXES
 from kka.errors import UserError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -81,6 +84,26 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     # Not splitlines(): a caption may hold characters, such as U+2028 and U+0085, at which that would cut.
     text = path.read_bytes().decode("utf-8")
     return [json.loads(line) for line in text.split("\n") if line]
+
+
+def write_records(path: Path, records: Sequence[Any]) -> None:
+    """Each record, a dataclass of plain values, on a line of JSON."""
+    write_jsonl(path, [asdict(record) for record in records])
+
+
+def read_records(path: Path, kind: Callable[..., T]) -> list[T]:
+    """The records of `kind` that `write_records` wrote; none where there is no file.
+
+    Raises:
+        UserError: a line that is none of them; it says which.
+    """
+    found = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            found.append(kind(**row))
+        except TypeError as error:
+            raise UserError(f"{path}, line {number}: expected the fields of a {kind.__name__}; {error}") from error
+    return found
 
 
 def image_files(named: Sequence[Path]) -> list[Path]:

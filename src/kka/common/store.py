@@ -19,6 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from kka.common.files import sync, sync_tree, write_atomically
+from kka.common.ledger import Counts, Entry, Ledger
 from kka.errors import UserError
 
 STAGE_FILE = "stage.json"
@@ -97,7 +98,7 @@ class Store:
         """Whether the stage was committed."""
         return (self.root / name / STAGE_FILE).is_file()
 
-    def stage(self, name: str, compute: Callable[[Path], dict[str, Any] | None]) -> Path:
+    def stage(self, name: str, compute: Callable[[Path], Counts]) -> Path:
         """The folder of the stage `name`; `compute` fills it, unless that was done before.
 
         `compute` gets an empty folder and returns counts for the ledger ("images", "tokens", …).
@@ -111,9 +112,9 @@ class Store:
             work.mkdir(parents=True)
             started = time.perf_counter()
             with PeakMemory() as memory:
-                counts = compute(work) or {}
-            entry = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": memory.peak_mb, **counts}
-            write_atomically(work / STAGE_FILE, json.dumps(entry, indent=1))
+                counts = compute(work)
+            entry = Entry(seconds=round(time.perf_counter() - started, 3), peak_mb=memory.peak_mb, counts=counts)
+            write_atomically(work / STAGE_FILE, json.dumps(entry.as_dict(), indent=1))
             sync_tree(work)
             shutil.rmtree(final, ignore_errors=True)  # a folder without its marker was never committed
             work.rename(final)
@@ -138,23 +139,15 @@ class Store:
                 work.rename(final)
                 sync(final.parent)
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """The ledger entry of a committed stage."""
-        loaded: dict[str, Any] = json.loads((self.root / name / STAGE_FILE).read_text())
-        return loaded
+    def entry(self, name: str) -> Entry:
+        """What a committed stage cost."""
+        return read_entry(self.root, name)
 
-    def ledger(self) -> dict[str, Any]:
-        """Every stage's entry, and the sums over all stages."""
+    def ledger(self) -> Ledger:
+        """What every stage cost."""
         found = sorted(p.relative_to(self.root) for p in self.root.rglob(STAGE_FILE))
-        files = [p for p in found if not any(part.startswith(".") for part in p.parts)]
-        stages = {str(p.parent): json.loads((self.root / p).read_text()) for p in files}
-        totals: dict[str, float] = {}
-        for entry in stages.values():
-            for name, value in entry.items():
-                if not isinstance(value, int | float) or isinstance(value, bool):
-                    continue
-                totals[name] = max(totals.get(name, 0), value) if name == "peak_mb" else totals.get(name, 0) + value
-        return {"totals": {k: round(v, 3) for k, v in totals.items()}, "stages": stages}
+        names = [str(p.parent) for p in found if not any(part.startswith(".") for part in p.parts)]
+        return Ledger({name: self.entry(name) for name in names})
 
     def write(self, name: str, text: str) -> Path:
         """One file at the top of the run directory, atomically."""
@@ -207,6 +200,11 @@ def _is_full(error: Exception) -> bool:
 
 def _nothing_to_resume(root: Path) -> UserError:
     return UserError(f"nothing to resume: expected a run's config.yaml in {root}; got none. Leave out --resume.")
+
+
+def read_entry(root: Path, name: str) -> Entry:
+    """What the stage `name` of the run in `root` cost."""
+    return Entry.from_dict(json.loads((root / name / STAGE_FILE).read_text(encoding="utf-8")))
 
 
 def read_config(root: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 Scale `cpu`: about two minutes a task, seed and variant on one core. Settings are chosen by such tables alone.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from kka.experiments.engine.cells import Cell, Row
@@ -53,13 +54,13 @@ def _beside(rows: Sequence[Row], mine: Sequence[Row], base: str, *, same: bool) 
     """The AUROC of the loop as it stands on the tasks and seeds that `mine` has, and the gain of `mine` over it."""
     if same or not mine:
         return "", ""
-    pairs = {(row["normal"], row["seed"]) for row in mine}
+    pairs = {(row.normal, row.seed) for row in mine}
     there = [
-        row | {"arm": "base"} for row in rows
-        if (row["arm"], row["variant"]) == (base, "") and (row["normal"], row["seed"]) in pairs
+        dataclasses.replace(row, arm="none") for row in rows
+        if (row.arm, row.variant) == (base, "") and (row.normal, row.seed) in pairs
     ]  # fmt: skip
-    difference = gain([*there, *mine], "sad", mine[0]["arm"], "base")
-    return as_text(mean_over_tasks(there, "sad", "base")), as_text(difference, signed=True)
+    difference = gain([*there, *mine], "sad", mine[0].arm, "none")
+    return as_text(mean_over_tasks(there, "sad", "none")), as_text(difference, signed=True)
 
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
@@ -68,8 +69,8 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
             "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for title, arm, variant in _rows():
-        mine = [row for row in rows if row["arm"] == arm and row["variant"] == variant]
-        share = [row["hard"] / row["anomalies"] for row in mine if row["hard"] is not None]
+        mine = [row for row in rows if row.arm == arm and row.variant == variant]
+        share = [row.hard / row.anomalies for row in mine if row.hard is not None]
         cells = [
             title,
             as_text(mean_over_tasks(mine, "sad", arm)),

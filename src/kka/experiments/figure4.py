@@ -39,7 +39,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 
 def _whole(rows: Sequence[Row]) -> list[Row]:
-    return complete([row for row in rows if row["dataset"] == NAME and row["detector"] == "sad"])
+    return complete([row for row in rows if row.dataset == NAME and row.detector == "sad"])
 
 
 def table(rows: Sequence[Row], name: str = NAME) -> list[str]:
@@ -47,8 +47,8 @@ def table(rows: Sequence[Row], name: str = NAME) -> list[str]:
     mine = _whole(rows)
     lines = ["| anomalies | number | AUROC | tasks × seeds |", "|---|---:|---:|---:|"]
     for arm in (*(f"first-{size}" for size in SIZES), *ROUNDS):
-        here = [row for row in mine if row["arm"] == arm]
-        number = sum(row["anomalies"] for row in here) / len(here) if here else 0
+        here = [row for row in mine if row.arm == arm]
+        number = sum(row.anomalies for row in here) / len(here) if here else 0
         figures = f"{number:,.0f} | {as_text(mean_over_tasks(mine, 'sad', arm))} | {tasks_and_seeds(here)}"
         lines.append(f"| {Arm.named(arm).title} | {figures} |")
     return lines
@@ -69,14 +69,14 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
             points = []
             for arm in arms:
                 found = mean_over_tasks(mine, "sad", arm)
-                numbers = [row["anomalies"] for row in mine if row["arm"] == arm]
+                numbers = [row.anomalies for row in mine if row.arm == arm]
                 if found is not None:
                     points.append((sum(numbers) / len(numbers), found[0], str(Arm.named(arm).number)))
             axis.plot(*zip(*(point[:2] for point in points), strict=True), marker, color=colour, label=label)
             for k, (x, y, number) in enumerate(points if marker != "o-" else []):  # to either side in turn
                 aside = (8 - 16 * (k % 2), 0)
                 axis.annotate(number, (x, y), aside, textcoords="offset points", va="center", ha="center")
-        title = f"Oxford-102, {tasks_and_seeds([row for row in mine if row['arm'] == ROUNDS[0]])}"
+        title = f"Oxford-102, {tasks_and_seeds([row for row in mine if row.arm == ROUNDS[0]])}"
         axis.set(xlabel="anomalies in training", ylabel="AUROC, %", xscale="log", title=title)
         axis.set_xticks(SIZES, [str(size) for size in SIZES])
         axis.set_xticks([], minor=True)

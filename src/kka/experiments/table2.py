@@ -41,13 +41,13 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the counts."""
-    mine = complete([row for row in rows if row["dataset"] == name and row["detector"] in DETECTORS])
+    mine = complete([row for row in rows if row.dataset == name and row.detector in DETECTORS])
     head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "anomaly images",
             "images generated", "feature-noise draws", "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for detector, title in DETECTORS.items():
         for arm in arms(name):
-            here = [row for row in mine if row["detector"] == detector and row["arm"] == arm]
+            here = [row for row in mine if row.detector == detector and row.arm == arm]
             published = paper.TABLE2[name].get(f"{detector}/{Arm.named(arm).kind}")
             if not here and published is None:
                 continue

@@ -31,7 +31,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the gain of each round over the first generation."""
-    return rounds_table(complete([row for row in rows if row["dataset"] == name]), paper.TABLE3[name])
+    return rounds_table(complete([row for row in rows if row.dataset == name]), paper.TABLE3[name])
 
 
 def rounds_table(mine: Sequence[Row], published: dict[str, paper.Figure]) -> list[str]:
@@ -40,7 +40,7 @@ def rounds_table(mine: Sequence[Row], published: dict[str, paper.Figure]) -> lis
             "tasks × seeds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for arm in ARMS:
-        here = [row for row in mine if row["detector"] == "sad" and row["arm"] == arm]
+        here = [row for row in mine if row.detector == "sad" and row.arm == arm]
         cells = [
             Arm.named(arm).title, mean_count(here, "anomalies"), as_text(published.get(arm)),
             *(as_text(mean_over_tasks(mine, "sad", arm, figure)) for figure in ("auroc", "seen", "unseen")),

@@ -3,6 +3,8 @@
 import base64
 import io
 import shlex
+from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.labels import STAGES, arm_label, percent
+from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
 from kka.common.store import flat
 from kka.config import RunConfig
@@ -30,7 +33,6 @@ STAGES = {
     "pool": "Renewing the pool (Eq. 8)",
     "task": "Keeping pictures for this report",
 }
-COUNTS = ("captions", "tokens", "images")
 
 
 def render(run: Run) -> str:
@@ -66,7 +68,7 @@ def render(run: Run) -> str:
         latent=_latent(run),
         words=_words(run),
         examples=[(r.number, _examples(r)) for r in run.rounds],
-        cost=cost_rows(run.ledger["stages"]),
+        cost=cost_rows(run.ledger),
         set_aside=_set_aside(run),
         commands=commands(run),
         pixelated=max(run.normals.shape[1:3]) <= TINY,
@@ -136,21 +138,27 @@ def commands(run: Run) -> dict[str, str]:
     }
 
 
-def cost_rows(stages: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ledger by kind of stage, in the order of the loop: times run, seconds, peak memory, counts."""
-    rows: dict[str, dict[str, Any]] = {}
-    for stage, entry in stages.items():
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """A kind of stage in the table of costs."""
+
+    label: str
+    times: int
+    sum: Entry
+    """Over the stages of this kind."""
+
+
+def cost_rows(ledger: Ledger) -> list[Cost]:
+    """The ledger by kind of stage, in the order of the loop."""
+    entries: dict[str, list[Entry]] = {}
+    for stage, entry in ledger.stages.items():
         kind = "detectors" if stage.startswith("arms/") else stage.rsplit("/", 1)[-1]
-        empty = {"label": STAGES.get(kind, kind), "times": 0, "seconds": 0.0, "peak_mb": 0.0, **dict.fromkeys(COUNTS)}
-        row = rows.setdefault(kind, empty)
-        row["times"] += 1
-        row["seconds"] += entry["seconds"]
-        row["peak_mb"] = max(row["peak_mb"], entry["peak_mb"])
-        for name in COUNTS:
-            if isinstance(entry.get(name), int | float):
-                row[name] = (row[name] or 0) + entry[name]
+        entries.setdefault(kind, []).append(entry)
     order = ["representatives", "captions", "images", "evaluator", "dpo", "scores", "pool", "detectors"]
-    return [rows[kind] for kind in sorted(rows, key=lambda k: order.index(k) if k in order else len(order))]
+    return [
+        Cost(label=STAGES.get(kind, kind), times=len(entries[kind]), sum=reduce(Entry.plus, entries[kind], NOTHING))
+        for kind in sorted(entries, key=lambda k: order.index(k) if k in order else len(order))
+    ]
 
 
 def _last_arm(run: Run) -> str:
@@ -191,8 +199,8 @@ def _round_charts(run: Run) -> dict[str, Any]:
 def _representatives(run: Run) -> list[dict[str, Any]]:
     images = run.representative_images
     return [
-        {**row, "image": None if images is None else data_uri(Image.fromarray(images[i]))}
-        for i, row in enumerate(run.representatives)
+        {**asdict(shown), "image": None if images is None else data_uri(Image.fromarray(images[i]))}
+        for i, shown in enumerate(run.representatives)
     ]
 
 
@@ -266,7 +274,7 @@ def _examples(r: RoundRecord) -> list[Picture]:
 
 def _set_aside(run: Run) -> list[tuple[str, str, str]]:
     files = [("file", item["path"], item["reason"]) for item in run.summary["task"]["set_aside"]]
-    drawn = [(f"picture of round {r.number}", row["caption"], row["reason"]) for r in run.rounds for row in r.set_aside]
+    drawn = [(f"picture of round {r.number}", row.caption, row.reason) for r in run.rounds for row in r.set_aside]
     return files + drawn
 
 

@@ -23,6 +23,8 @@ from kka.algorithm.folder import (
     RunFolder,
     arm_stage,
 )
+from kka.algorithm.records import Representative, UnusablePicture
+from kka.common.ledger import Ledger
 from kka.common.metrics import Estimate, read_estimates
 from kka.errors import UserError
 from kka.protocols import Images
@@ -49,8 +51,7 @@ class RoundRecord:
     """The round's entry in summary.json."""
     captions: tuple[str, ...]
     pictures: tuple[Picture, ...]
-    set_aside: tuple[dict[str, str], ...]
-    """Pictures that could not be used: caption and reason."""
+    set_aside: tuple[UnusablePicture, ...]
     images_file: Path
 
     def images(self, pictures: list[Picture]) -> list[Image.Image]:
@@ -84,11 +85,10 @@ class Run:
     summary: dict[str, Any]
     config: dict[str, Any]
     config_text: str
-    ledger: dict[str, Any]
+    ledger: Ledger
     normals: Images
     """A few of the training normals."""
-    representatives: tuple[dict[str, Any], ...]
-    """The normals whose captions are in the prompt (Eq. 2): `normal` (index), `caption`, `prompt`."""
+    representatives: tuple[Representative, ...]
     representative_images: Images | None
     """Their pictures, where the run stored them."""
     rounds: tuple[RoundRecord, ...]
@@ -116,7 +116,7 @@ def read_run(folder: Path) -> Run:
         summary=summary,
         config=yaml.safe_load(config_text),
         config_text=config_text,
-        ledger=_json(folder / LEDGER),
+        ledger=Ledger.from_dict(_json(folder / LEDGER)),
         normals=task["normals"],
         representatives=tuple(RunFolder(folder).representatives()),
         representative_images=task.get("representatives"),
@@ -137,7 +137,7 @@ def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
     return RoundRecord(
         number=number,
         facts=RoundFacts.from_dict(facts),
-        captions=tuple(row["caption"] for row in run.captions(number)),
+        captions=tuple(row.caption for row in run.captions(number)),
         pictures=tuple(
             Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]))
             for i, entry in enumerate(table.to_pylist())

@@ -15,6 +15,7 @@ import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images
 from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, RunFolder, arm_name, arm_stage
+from kka.common.ledger import Counts
 from kka.common.metrics import Estimate, evaluate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
@@ -116,7 +117,7 @@ def _train_arm(
 ) -> Path:
     """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
 
-    def compute(folder: Path) -> dict[str, Any]:
+    def compute(folder: Path) -> Counts:
         model, anomalies = build(), get()
         # One pretraining serves all arms of a seed, which start from the same weights.
         if isinstance(model, Pretrains):

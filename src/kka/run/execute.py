@@ -17,6 +17,7 @@ from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFo
 from kka.algorithm.loop import rounds
 from kka.common.cache import ImageCache
 from kka.common.files import replacing
+from kka.common.ledger import Counts, Ledger
 from kka.common.metrics import Estimate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
@@ -73,7 +74,7 @@ def run(
         )
         _save_sources(task, store)
         ledger = store.ledger()
-        store.write(LEDGER, json.dumps(ledger, indent=1))
+        store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
         summary = summarise(task, config, made, arms, ledger, specs)
         summary["wall_seconds"] = round(time.perf_counter() - started, 1)
         store.write(SUMMARY, json.dumps(summary, indent=1))
@@ -109,7 +110,7 @@ def summarise(
     config: RunConfig,
     made: RunFolder,
     arms: dict[str, dict[str, Estimate]],
-    ledger: dict[str, Any],
+    ledger: Ledger,
     specs: tuple[str, str],
 ) -> dict[str, Any]:
     """What summary.json holds: everything but the times is a function of the configuration and the data."""
@@ -136,8 +137,8 @@ def summarise(
         "mode": config.mode,
         "arms": {arm: {n: dataclasses.asdict(value) for n, value in found.items()} for arm, found in arms.items()},
         "rounds": facts,
-        "seconds": {stage: entry["seconds"] for stage, entry in ledger["stages"].items()},
-        "peak_mb": ledger["totals"].get("peak_mb"),
+        "seconds": {stage: entry.seconds for stage, entry in ledger.stages.items()},
+        "peak_mb": ledger.totals.peak_mb,
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "kka": __version__},
     }
 
@@ -145,9 +146,9 @@ def summarise(
 def _save_sources(task: Task, store: Store) -> None:
     """What the report needs of the task, so that it reads the run directory alone: labels, and a few pictures."""
 
-    def compute(folder: Path) -> dict[str, Any]:
+    def compute(folder: Path) -> Counts:
         shown = np.linspace(0, len(task.normals) - 1, min(24, len(task.normals))).round().astype(int)
-        rows = [row["normal"] for row in RunFolder(store.root).representatives()]
+        rows = [row.normal for row in RunFolder(store.root).representatives()]
         arrays: dict[str, np.ndarray] = {"normals": task.normals[shown], "representatives": task.normals[rows]}
         if task.test is not None:
             arrays |= {"is_anomaly": task.test.is_anomaly, "kinds": np.array(task.test.kinds)}

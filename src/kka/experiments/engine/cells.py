@@ -9,10 +9,10 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -20,7 +20,7 @@ from kka.errors import UserError
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.tasks import Protocol, Scale
 
-Row = dict[str, Any]
+T = TypeVar("T")
 
 BACKBONED = ("simplenet", "recontrast", "recontrast-random")
 
@@ -63,8 +63,57 @@ class Cell:
         Arm.named(self.arm)
 
 
-FIELDS = ("id", *(f.name for f in fields(Cell)), "auroc")
-"""What a row has at least."""
+@dataclass(frozen=True, kw_only=True)
+class Row(Cell):
+    """A cell with its figures, as they are stored. AUROC, AUPR and FPR95 are shares, times are seconds."""
+
+    auroc: float
+    aupr: float | None = None
+    fpr95: float | None = None
+    seen: float | None = None
+    """AUROC against the kinds of anomaly that the language model and the image bank knew; None: no such split."""
+    unseen: float | None = None
+    """AUROC against the withheld ones."""
+    normals: int = 0
+    test_normals: int | None = None
+    """None: of a version that did not store it."""
+    test_anomalies: int | None = None
+    anomalies: int = 0
+    """Images that the detector trained with as anomalies."""
+    hard: int | None = None
+    """Of those; None where nothing judged them."""
+    generated: int = 0
+    """Images generated to get them."""
+    noise_draws: int = 0
+    """Of noise on features, by detectors that add it."""
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+    machine: str = ""
+    version: str = ""
+    made_with: str | None = None
+    """The name of the settings that it was made with; None: of a version that did not say."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """A line of the file of results: without what was not measured, but for `hard`."""
+        return {"id": self.id, **{k: v for k, v in asdict(self).items() if v is not None or k == "hard"}}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Row":
+        """Read what `as_dict` gave. Fields that this version does not know are passed over.
+
+        Raises:
+            ValueError: fields that a row has at least are missing, or an arm that there is none of.
+        """
+        if missing := [name for name in _LEAST if name not in stored]:
+            raise ValueError(f"without {', '.join(missing)}")
+        names = {field.name for field in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in stored.items() if name in names})
+        except UserError as error:
+            raise ValueError(str(error)) from error
+
+
+_LEAST = ("id", *(field.name for field in fields(Cell)), "auroc")
 
 
 class Results:
@@ -74,63 +123,64 @@ class Results:
         UserError: the path is a folder.
     """
 
-    def __init__(self, path: Path, fields: tuple[str, ...] = FIELDS) -> None:
+    def __init__(self, path: Path) -> None:
         if path.is_dir():
             raise UserError(f"results: expected a file of JSON lines; {path} is a folder")
         self.path = path
-        self.fields = fields
 
     def rows(self) -> list[Row]:
         """Every stored result; of two with one id, the later. A warning names lines that are none."""
-        if not self.path.is_file():
-            return []
-        found = {}
-        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if missing := [name for name in self.fields if name not in row]:
-                    raise ValueError(f"without {', '.join(missing)}")
-                found[row["id"]] = row
-            except (ValueError, TypeError) as error:  # half a line of a killed process
-                warnings.warn(f"{self.path}, line {number}: no result ({error}); it is passed over", stacklevel=2)
-        return list(found.values())
+        return list(_read(self.path, Row.from_dict).values())
 
     def done(self) -> set[str]:
-        return {row["id"] for row in self.rows()}
+        return {row.id for row in self.rows()}
 
-    def append(self, cell: Cell, figures: Row, settings: Row | None = None) -> None:
+    def append(self, row: Row, settings: dict[str, Any] | None = None) -> None:
         """One line, whole, whatever other processes append at the time.
 
         Args:
             settings: What the figures were made with; kept once in the file beside, under the row's `made_with`.
         """
-        row = {"id": cell.id, **asdict(cell), **figures}
         if settings is not None:
-            row["made_with"] = made_with(settings)
-            beside = self._settings()
-            if row["made_with"] not in beside.done():
-                beside._append({"id": row["made_with"], **settings})
-        self._append(row)
+            row = replace(row, made_with=made_with(settings))
+            if row.made_with not in self.settings():
+                _append(self._beside, {"id": row.made_with, **settings})
+        _append(self.path, row.as_dict())
 
-    def settings(self) -> dict[str, Row]:
-        """`made_with` -> the settings."""
-        return {row["id"]: row for row in self._settings().rows()}
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """`made_with` -> the settings, by name."""
+        return _read(self._beside, dict)
 
-    def _settings(self) -> "Results":
-        return Results(self.path.with_suffix(".settings.jsonl"), ("id",))
-
-    def _append(self, row: Row) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")), self.path.open("ab+") as file:
-            if file.tell() and not _ends_whole(file):  # a process was killed within its line
-                line = "\n" + line
-            file.write(line.encode("utf-8"))
+    @property
+    def _beside(self) -> Path:
+        return self.path.with_suffix(".settings.jsonl")
 
 
-def made_with(settings: Row) -> str:
+def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> dict[str, T]:
+    """Id -> what each line holds; of two with one id, the later. A warning names lines that hold nothing."""
+    found: dict[str, T] = {}
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            stored = json.loads(line)
+            found[stored["id"]] = parse(stored)
+        except (ValueError, TypeError, KeyError) as error:  # half a line of a killed process
+            warnings.warn(f"{path}, line {number}: no result ({error}); it is passed over", stacklevel=3)
+    return found
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+") as file:
+        if file.tell() and not _ends_whole(file):  # a process was killed within its line
+            line = "\n" + line
+        file.write(line.encode("utf-8"))
+
+
+def made_with(settings: dict[str, Any]) -> str:
     """The name of some settings: a digest of them."""
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
 

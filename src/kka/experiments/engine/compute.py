@@ -18,7 +18,7 @@ from kka.common.images import first_few
 from kka.common.metrics import evaluate
 from kka.detectors import build_detector, fit_detector
 from kka.experiments.engine.cell_task import open_cell_task
-from kka.experiments.engine.cells import BACKBONED, Cell
+from kka.experiments.engine.cells import BACKBONED, Cell, Row
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.pools import ensure_pool
 from kka.experiments.engine.tasks import SCALES, dataset
@@ -144,7 +144,7 @@ def prepared(cell: Cell, task: Task, place: Place) -> tuple[ArmImages, Detector]
     return anomalies, build(cell, place)
 
 
-def compute(cell: Cell, place: Place) -> dict[str, Any]:
+def compute(cell: Cell, place: Place) -> Row:
     """The row of one cell.
 
     Raises:
@@ -159,20 +159,22 @@ def compute(cell: Cell, place: Place) -> dict[str, Any]:
     trained = time.perf_counter()
     scores = detector.score(task.test.images)
     scored = time.perf_counter()
-    return {
-        **evaluate(scores, task.test.is_anomaly, task.test.seen),
-        "normals": len(task.normals),
-        "test_normals": int((~task.test.is_anomaly).sum()),
-        "test_anomalies": int(task.test.is_anomaly.sum()),
-        "anomalies": 0 if anomalies.images is None else len(anomalies.images),
-        "hard": None if anomalies.hard is None else int(anomalies.hard.sum()),
-        "generated": anomalies.generated,
-        "noise_draws": detector.noise_draws_ if isinstance(detector, AddsNoise) else 0,
-        "fit_seconds": round(trained - started, 2),
-        "score_seconds": round(scored - trained, 2),
-        "machine": machine(),
-        "version": __version__,
-    }
+    figures: dict[str, Any] = evaluate(scores, task.test.is_anomaly, task.test.seen)
+    return Row(
+        **dataclasses.asdict(cell),
+        **figures,
+        normals=len(task.normals),
+        test_normals=int((~task.test.is_anomaly).sum()),
+        test_anomalies=int(task.test.is_anomaly.sum()),
+        anomalies=0 if anomalies.images is None else len(anomalies.images),
+        hard=None if anomalies.hard is None else int(anomalies.hard.sum()),
+        generated=anomalies.generated,
+        noise_draws=detector.noise_draws_ if isinstance(detector, AddsNoise) else 0,
+        fit_seconds=round(trained - started, 2),
+        score_seconds=round(scored - trained, 2),
+        machine=machine(),
+        version=__version__,
+    )
 
 
 def machine() -> str:

@@ -84,14 +84,16 @@ def check_settings(cells: Sequence[Cell], place: Place, results: Results) -> Non
 
 def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> dict[str, tuple[str, str]]:
     """Id -> the row's `made_with` and what differs, of the stored cells that were made with other settings."""
-    rows, known = {row["id"]: row for row in results.rows()}, results.settings()
+    made = {row.id: row.made_with for row in results.rows()}
+    known = results.settings()
     found: dict[str, tuple[str, str]] = {}
     for cell in cells:
-        stored = known.get(rows.get(cell.id, {}).get("made_with", ""))
-        if stored is None:  # not computed yet, or by a version that did not say
+        name = made.get(cell.id)
+        stored = known.get(name) if name is not None else None
+        if name is None or stored is None:  # not computed yet, or by a version that did not say
             continue
         now = settings_of(cell, place)
         lines = [f"  {k}: made with {stored[k]!r}, now {now[k]!r}" for k in now if stored.get(k, now[k]) != now[k]]
         if lines:
-            found[cell.id] = (rows[cell.id]["made_with"], "\n".join(lines))
+            found[cell.id] = (name, "\n".join(lines))
     return found

@@ -56,7 +56,7 @@ def run_cells(
     old = {name: made_with for name, (made_with, _) in changed.items()}
 
     def stored() -> set[str]:
-        return {row["id"] for row in results.rows() if row["id"] not in old or row.get("made_with") != old[row["id"]]}
+        return {row.id for row in results.rows() if row.id not in old or row.made_with != old[row.id]}
 
     left = list(cells)
     announced = set()
@@ -78,7 +78,7 @@ def run_cells(
                     row = compute(cell, place)
                 except BusyError:
                     continue
-                results.append(cell, row, settings_of(cell, place))
+                results.append(row, settings_of(cell, place))
             tell(cell, row, len(cells) - len(left) + 1, len(cells), None)
             break  # read again what others have done meanwhile
         else:
@@ -120,8 +120,8 @@ def seconds_left(cells: Sequence[Cell], rows: Sequence[Row]) -> float:
     """
     exact: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        seconds = row["fit_seconds"] + row["score_seconds"]
-        for key in ((row["dataset"], row["detector"], row["scale"]), (row["detector"], row["scale"])):
+        seconds = row.fit_seconds + row.score_seconds
+        for key in ((row.dataset, row.detector, row.scale), (row.detector, row.scale)):
             exact.setdefault(key, []).append(seconds)
     total = 0.0
     for cell in cells:

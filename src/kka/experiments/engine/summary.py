@@ -21,10 +21,10 @@ def rows_of(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
     Of the cells' backbone where there are any such rows, else of whichever there is.
     """
     wanted = {tuple(getattr(cell, name) for name in _SAME) for cell in cells}
-    found = [row for row in rows if tuple(row[name] for name in _SAME) in wanted]
+    found = [row for row in rows if tuple(getattr(row, name) for name in _SAME) in wanted]
     asked = {cell.backbone for cell in cells} - {""}
-    if asked & {row.get("backbone") for row in found}:
-        return [row for row in found if row.get("backbone") in (*asked, "", None)]
+    if asked & {row.backbone for row in found}:
+        return [row for row in found if row.backbone in (*asked, "")]
     return found
 
 
@@ -36,9 +36,9 @@ def complete(rows: Sequence[Row]) -> list[Row]:
     arms: dict[str, set[str]] = {}
     found: dict[tuple[str, str, int], set[str]] = {}
     for row in rows:
-        arms.setdefault(row["detector"], set()).add(row["arm"])
-        found.setdefault((row["detector"], row["normal"], row["seed"]), set()).add(row["arm"])
-    return [r for r in rows if found[r["detector"], r["normal"], r["seed"]] == arms[r["detector"]]]
+        arms.setdefault(row.detector, set()).add(row.arm)
+        found.setdefault((row.detector, row.normal, row.seed), set()).add(row.arm)
+    return [r for r in rows if found[r.detector, r.normal, r.seed] == arms[r.detector]]
 
 
 def by_task(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc") -> dict[str, dict[int, float]]:
@@ -49,15 +49,16 @@ def by_task(rows: Sequence[Row], detector: str, arm: str, figure: str = "auroc")
     """
     found: dict[str, dict[int, float]] = {}
     for row in rows:
-        if row["detector"] == detector and row["arm"] == arm and figure in row:
-            seeds = found.setdefault(row["normal"], {})
-            if row["seed"] in seeds:
+        value = getattr(row, figure)
+        if row.detector == detector and row.arm == arm and value is not None:
+            seeds = found.setdefault(row.normal, {})
+            if row.seed in seeds:
                 raise UserError(
-                    f"results: two rows of {detector}, {arm}, {row['normal']}, seed {row['seed']}, the later with "
-                    f"backbone {row.get('backbone')!r}. A table is of one backbone: keep the rows of each in a file of "
+                    f"results: two rows of {detector}, {arm}, {row.normal}, seed {row.seed}, the later with "
+                    f"backbone {row.backbone!r}. A table is of one backbone: keep the rows of each in a file of "
                     f"its own (--results)."
                 )
-            seeds[row["seed"]] = 100 * row[figure]
+            seeds[row.seed] = 100 * value
     return found
 
 
@@ -85,7 +86,7 @@ def gain(
 
 def mean_count(rows: Sequence[Row], name: str) -> str:
     """The mean of a count over rows, rounded: "1,250"."""
-    return f"{sum(row[name] for row in rows) / len(rows):,.0f}" if rows else "–"
+    return f"{sum(getattr(row, name) for row in rows) / len(rows):,.0f}" if rows else "–"
 
 
 def as_text(figure: Figure | None, *, signed: bool = False) -> str:
@@ -100,7 +101,7 @@ def tasks_and_seeds(rows: Sequence[Row]) -> str:
     """ "5 tasks × 3 seeds", or what there is of each."""
     seeds: dict[str, set[int]] = {}
     for row in rows:
-        seeds.setdefault(row["normal"], set()).add(row["seed"])
+        seeds.setdefault(row.normal, set()).add(row.seed)
     if not seeds:
         return "nothing yet"
     counts = sorted({len(s) for s in seeds.values()})
