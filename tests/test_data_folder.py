@@ -155,8 +155,9 @@ def test_photos_that_are_all_one_picture(tmp_path: Path) -> None:
     shutil.copy(folder / "000.png", folder / "copy.png")
     assert "the 11 normals are 10 different" in open_task(str(folder), describe=BRACKET).details["notes"][0]  # type: ignore[index]
     for file in folder.iterdir():
-        shutil.copyfile(folder / "000.png", file) if file.name != "000.png" else None
-    with pytest.raises(UserError, match="the 11 usable from .* are one and the same picture"):
+        if file.name != "000.png":
+            shutil.copyfile(folder / "000.png", file)
+    with pytest.raises(UserError, match=r"the 11 usable from .* are one and the same picture"):
         open_task(str(folder), describe=BRACKET)
 
 

@@ -163,7 +163,8 @@ def test_labelled_anomalies_are_no_knowledge_unasked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "role"),
     [
-        ("01-Good_images", Role(label="normal")), ("not OK", Role(label="anomalous")), ("NotOK", Role(label="anomalous")),
+        ("01-Good_images", Role(label="normal")), ("not OK", Role(label="anomalous")),
+        ("NotOK", Role(label="anomalous")), ("without defect", Role(label="normal")),
         ("defect-free", Role(label="normal")), ("Défaut", Role(label="anomalous")), ("GroundTruth", Role(label="mask")),
         ("label maps", Role(label="mask")), ("defect_masks", Role(label="mask")), ("Testing", Role(split="test")),
         ("normal_test", Role(split="test", label="normal")), ("异常", Role(label="anomalous")),
