@@ -7,12 +7,15 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kka.config
 from fakes import fakes_registered, fast_arguments
 from kka.algorithm.pool import AnomalyPool
 from kka.cli import main
+from kka.cli.progress import Console
+from kka.task import SetAside, Task
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -136,3 +139,18 @@ def test_the_garden_for_real(tmp_path: Path) -> None:
         assert (out / name).stat().st_size > 0
     for name in ("captions", "images", "scores", "dpo", "evaluator", "pool"):
         assert (out / "rounds/1" / name / "stage.json").is_file()
+
+
+def test_what_a_loader_says_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Notes that stay in a file are read when it is too late; names with brackets and colons must stay as they are."""
+    pictures = np.zeros((8, 4, 4, 3), np.uint8)
+    aside = tuple(SetAside(path=f"[/]{i}:x:.png", reason="damaged") for i in range(12))
+    details: dict[str, object] = {"layout": "8 normals in [b]good/", "notes": ["3 images are not used: :x:/"]}
+    task = Task(name="a[bold]", normals=pictures, captions=("x",) * 8, domain="x", set_aside=aside, details=details)
+    Console().task(task)
+    told = capsys.readouterr().err
+    for text in ("a[bold]: 8 normals, no test images", "in [b]good/", "not used: :x:/", "[/]11:x:.png: damaged"):
+        assert text in told
+    assert "more" not in told
+    Console().task(task, kept_in="summary.json")
+    assert "and 2 more, named in summary.json" in capsys.readouterr().err

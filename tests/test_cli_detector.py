@@ -15,7 +15,7 @@ from kka.cli import main
 from kka.common.images import decode
 from kka.config import DetectorOptions
 from kka.deploy.calibrate import calibrate
-from kka.deploy.score import heat_limits, overlay
+from kka.deploy.score import heat_limits, map_paths, overlay, write_maps
 from kka.deploy.train import Anomalies, hold_out, read_anomalies, train_detector
 from kka.detectors import load_detector
 from kka.errors import UserError
@@ -201,6 +201,26 @@ def test_anomalies_from_a_run_a_file_or_a_folder(finished: Path, tmp_path: Path,
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(UserError, match="a run without a pool yet"):
         read_anomalies(tmp_path, 16)
+
+
+def test_maps_lie_where_their_photos_do(tmp_path: Path) -> None:
+    """Photos of one name in two folders: people must find the map of each, and none may overwrite another."""
+    names = ["a/x.jpg", "a/x.png", "a/y.png", "b/y.png", "B/Y.png", "b/x.jpg.png"]
+    found = map_paths([tmp_path / name for name in names])
+    assert [path.as_posix() for path in found] == [
+        "a/x.jpg.png", "a/x.png.png", "a/y.png", "b/y.png.png", "B/Y.png-2.png", "b/x.jpg.png",
+    ]  # fmt: skip
+    assert map_paths([Path("new.jpg"), Path("more/a.jpg")]) == [Path("new.png"), Path("more/a.png")]
+    assert map_paths([Path("../other/new.jpg")]) == [Path("new.png")] and map_paths([]) == []
+    images, heat = np.zeros((6, 4, 4, 3), np.uint8), np.ones((6, 4, 4))
+    write_maps([tmp_path / "maps" / path for path in found], images, heat, (0.0, 1.0))
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 6
+
+
+def test_copies_of_one_photo_are_named_as_the_cause() -> None:
+    """"Add photos" does not help who has a hundred copies of one."""
+    with pytest.raises(UserError, match=r"they are 1 different pictures, copied\)\. Add different photos"):
+        hold_out(np.zeros((20, 4, 4, 3), np.uint8), 0.2, seed=0)
 
 
 def test_overlay() -> None:

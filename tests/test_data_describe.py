@@ -64,7 +64,7 @@ def test_folders_of_images(tmp_path: Path) -> None:
     flat = describe(tmp_path / "mvtec/train/good")
     assert set(flat.parts) == {"photos"} and flat.parts["photos"].images == 2
     for nothing in (tmp_path / "out", tmp_path / "not there"):
-        with pytest.raises(UserError, match="describe: expected"):
+        with pytest.raises(UserError, match=r"describe: expected|no images in"):
             describe(nothing)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kka.common.cache import pixel_hash
 from kka.data import open_task
 from kka.errors import UserError
 
@@ -97,7 +98,11 @@ def test_mvtec_layout(tmp_path: Path) -> None:
         "bent lead": True,
     }
     assert task.details["images"]["test_anomalies"] == 4  # type: ignore[index]
-    assert task.details["notes"] == ["2 images outside train/ and test/ are not used"]
+    assert task.details["notes"] == []
+    assert task.details["layout"] == (
+        "10 normals in train/good/; 3 normals in test/good/ and 4 anomalies in test/bent lead/, test/scratch/ form the "
+        "test set; 2 masks in ground_truth/scratch/"
+    )
 
 
 def test_collection_of_data_sets_is_refused(tmp_path: Path) -> None:
@@ -111,11 +116,48 @@ def test_collection_of_data_sets_is_refused(tmp_path: Path) -> None:
         open_task(str(tmp_path / "mvtec" / "bottle"), describe=BRACKET)
 
 
-def test_test_set_of_one_side_is_refused(tmp_path: Path) -> None:
-    """Without normal test images nothing can be measured; the run must say so before it starts."""
+def test_test_set_without_normals_takes_some_that_train_nothing(tmp_path: Path) -> None:
+    """Defects alone are what people have: held-out normals stand beside them, the same at every start."""
     folder = mvtec(tmp_path / "bottle")
     shutil.rmtree(folder / "test" / "good")
-    with pytest.raises(UserError, match="got 0 normal and 4 anomalous"):
+    task = open_task(str(folder), describe=BRACKET)
+    assert task.test is not None and task.test.is_anomaly.sum() == 4 and (~task.test.is_anomaly).sum() == 2
+    assert len(task.normals) == len(task.captions) == 8
+    every = [pixel_hash(image) for image in (*task.normals, *task.test.images[~task.test.is_anomaly])]
+    assert len(set(every)) == 10, "held out, and not trained with as well"
+    assert "2 of the 10 normals" in task.details["notes"][0]  # type: ignore[index]
+    np.testing.assert_array_equal(open_task(str(folder), describe=BRACKET).test.images, task.test.images)  # type: ignore[union-attr]
+    chosen = {open_task(str(folder), describe=BRACKET, seed=s).normals.tobytes() for s in range(5)}
+    assert len(chosen) > 1, "the seed chooses"
+
+
+def test_test_set_without_normals_to_spare(tmp_path: Path) -> None:
+    """With eight normals none can be held out: all are trained with, and that there is no test set is said."""
+    photos(tmp_path / "set" / "good", 8)
+    photos(tmp_path / "set" / "defect", 2, 50)
+    task = open_task(str(tmp_path / "set"), describe=BRACKET)
+    assert len(task.normals) == 8 and task.test is None
+    assert "no test set after all" in task.details["notes"][0]  # type: ignore[index]
+
+
+def test_test_set_of_normals_alone_is_refused(tmp_path: Path) -> None:
+    """Without anomalies nothing can be measured; the run must say so before it starts."""
+    folder = mvtec(tmp_path / "bottle")
+    shutil.rmtree(folder / "test" / "scratch")
+    shutil.rmtree(folder / "test" / "bent lead")
+    with pytest.raises(UserError, match="got 3 normal and 0 anomalous"):
+        open_task(str(folder), describe=BRACKET)
+
+
+def test_photos_that_are_all_one_picture(tmp_path: Path) -> None:
+    """Copies of one picture are no distribution, and "add photos" would not say what is wrong; some copies are said."""
+    folder = photos(tmp_path / "photos", 10)
+    shutil.copy(folder / "000.png", folder / "copy.png")
+    assert "the 11 normals are 10 different" in open_task(str(folder), describe=BRACKET).details["notes"][0]  # type: ignore[index]
+    for file in folder.iterdir():
+        if file.name != "000.png":
+            shutil.copyfile(folder / "000.png", file)
+    with pytest.raises(UserError, match=r"the 11 usable from .* are one and the same picture"):
         open_task(str(folder), describe=BRACKET)
 
 
@@ -153,7 +195,7 @@ def test_class_folders_need_a_normal(tmp_path: Path) -> None:
 def test_options_that_a_flat_folder_cannot_meet(tmp_path: Path) -> None:
     """A normal class or unseen share that has no meaning here must not be ignored."""
     folder = str(photos(tmp_path / "photos", 9))
-    with pytest.raises(UserError, match="no train/<class> folders"):
+    with pytest.raises(UserError, match="has no sub-folders, such as train/<class>"):
         open_task(folder, normal=["cup"], describe=BRACKET)
     with pytest.raises(UserError, match="no training images of classes other than the normal"):
         open_task(folder, unseen=0.5, describe=BRACKET)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from kka.data.prepare.cifar100 import CIFAR100, FINE
 from kka.data.prepare.names import with_article
 from kka.data.prepare.options import PrepareOptions
 from kka.data.prepare.oxford102 import OXFORD102
-from kka.data.prepare.records import DataSet, Record
+from kka.data.prepare.records import DataSet, Record, unpack
 from kka.data.prepare.split import split_at_random
 from kka.data.prepare.ucm_caption import UCM_CAPTION, place
 from kka.data.prepare.write import schema, sha256
@@ -313,3 +314,16 @@ def test_pictures_of_any_file_type(tiny: None, tmp_path: Path) -> None:
     rows = [*rows_of(tmp_path / "a", "train"), *rows_of(tmp_path / "a", "test")]
     by_path = {row["image"]["path"]: opened(row) for row in rows}
     assert by_path["beach00.jpg"].min() == by_path["beach01.jpg"].min() == 255
+
+
+def test_an_encrypted_archive_is_named(tmp_path: Path) -> None:
+    """Python raises a plain RuntimeError for it, which would end in a traceback."""
+    archive = tmp_path / "some.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.txt", "secret")
+    content = bytearray(archive.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1  # "encrypted"
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"some\.zip cannot be unpacked: .*encrypted"):
+        unpack(archive, tmp_path / "into")

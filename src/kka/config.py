@@ -41,7 +41,8 @@ class RunConfig:
     data: str = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
     normal: tuple[str, ...] = ()
-    """The normal class: label number or name; several make one normal. A garden kind. Not for plain photos."""
+    """The normal class: label number or name; several make one normal. A garden kind. Of photos: the \
+sub-folders that are normal, or a pattern such as "*"."""
     unseen: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the anomaly classes withheld from language model and image bank; figures are then given apart."""
     describe: str | None = None

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -129,13 +130,15 @@ def _run(command: Run) -> int:
     name = Path(command.data).name or "run"
     out = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     _quiet()
+    from kka.algorithm.folder import SUMMARY
     from kka.cli.progress import Console, print_summary
     from kka.run.execute import run
 
     console = Console()
+    tell = partial(console.task, kept_in=SUMMARY)
     try:
         with console:
-            summary = run(command.config, out, resume=command.resume, progress=console.progress, on_task=console.task)
+            summary = run(command.config, out, resume=command.resume, progress=console.progress, on_task=tell)
     except KeyboardInterrupt:
         print(f"\nkka: stopped. What was finished is kept; go on with: kka run --out {out} --resume", file=sys.stderr)
         return 130
@@ -172,6 +175,7 @@ def _lm(command: LM) -> int:
             task = open_task(
                 command.data, normal=command.normal, unseen=command.unseen, seed=command.split_seed
             )
+            console.task(task)
             report = train_corpus_model(task, command.out, seed=command.seed, progress=progress)
     print(
         f"{command.out}: {report.parameters:,} parameters, {report.captions:,} captions of {report.kinds} kinds, "

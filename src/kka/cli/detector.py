@@ -224,6 +224,8 @@ def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from kka.common.walk import printable
+
     found = kept.calibration
     above = "" if found is None else f", anomalous above {found.threshold:.6g}"
     table = Table(title=f"{kept.name}: higher = more anomalous{above}")
@@ -234,7 +236,7 @@ def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
     rows = sorted(scored.rows, key=lambda row: -row.score)
     for row in rows[:SHOWN]:
         verdict = [] if row.anomalous is None else [Text("anomalous", "bold red") if row.anomalous else Text("normal")]
-        table.add_row(Text(str(row.file)), f"{row.score:.6g}", *verdict)
+        table.add_row(Text(printable(str(row.file))), f"{row.score:.6g}", *verdict)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     counted = "" if found is None else f", {sum(bool(row.anomalous) for row in rows)} anomalous"

@@ -6,12 +6,16 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import REPORT, RunFolder, arm_name
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.metrics import Estimate, read_estimates
 from kka.task import Task
+
+SHOWN = 10
+"""Files set aside that are named on the screen where a file names them all."""
 
 
 class Console:
@@ -37,14 +41,27 @@ class Console:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def task(self, task: Task) -> None:
-        """Say what the run is about, and name every file that was set aside."""
+    def task(self, task: Task, *, kept_in: str | None = None) -> None:
+        """Say what the work is about: what was taken as what, the loader's notes, every file that was set aside.
+
+        `kept_in`: the file that names those set aside as well, so that a few are enough here.
+        """
         test = f"{len(task.test.images):,} test images" if task.test is not None else "no test images"
-        self._console.print(f"[bold]{task.name}[/]: {len(task.normals):,} normals, {test}")
-        for item in task.set_aside[:10]:
-            self._console.print(f"  set aside: {item.path}: {item.reason}", style="yellow", markup=False)
-        if len(task.set_aside) > 10:
-            self._console.print(f"  and {len(task.set_aside) - 10} more, named in summary.json", style="yellow")
+        self._say(Text.assemble((task.name, "bold"), f": {len(task.normals):,} normals, {test}"))
+        if layout := task.details.get("layout"):
+            self._say(Text(f"  {layout}"))
+        notes = task.details.get("notes", ())
+        for note in notes if isinstance(notes, list | tuple) else ():
+            self._say(Text(f"  {note}", "yellow"))
+        shown = task.set_aside if kept_in is None else task.set_aside[:SHOWN]
+        for item in shown:
+            self._say(Text(f"  set aside: {item.path}: {item.reason}", "yellow"))
+        if len(shown) < len(task.set_aside):
+            self._say(Text(f"  and {len(task.set_aside) - len(shown)} more, named in {kept_in}", "yellow"))
+
+    def _say(self, text: Text) -> None:
+        """As it is: names of files may hold what would else be taken as markup or emoji."""
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """A new line when a stage begins; the same line while it goes on."""

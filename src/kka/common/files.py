@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from kka.common.images import SUFFIXES
+from kka.common.images import first_few
+from kka.common.masks import find_masks
+from kka.common.walk import is_image, listed, printable, walk
 from kka.errors import UserError
 
 T = TypeVar("T")
@@ -107,16 +110,25 @@ def read_records(path: Path, kind: Callable[..., T]) -> list[T]:
 
 
 def image_files(named: Sequence[Path]) -> list[Path]:
-    """Each named file, and the image files in each named folder, sorted; nothing hidden, nothing twice.
+    """Each named file, and the image files in each named folder, sorted; nothing hidden, nothing twice, no masks.
+
+    Warns of what is left out of a folder: masks (`kka.common.masks`), and folders that cannot be entered.
 
     Raises:
         UserError: a name that does not exist.
     """
     found: dict[Path, None] = {}
+    visited: set[Path] = set()
     for path in named:
         if path.is_dir():
-            inner = (file for file in sorted(path.rglob("*")) if _shown(file.relative_to(path)) and file.is_file())
-            found |= dict.fromkeys(file for file in inner if file.suffix.lower() in SUFFIXES)
+            walked = walk(path, visited)
+            apart = find_masks({file.relative_to(path).as_posix(): file for file in walked.files if is_image(file)})
+            found |= dict.fromkeys(path / name for name in apart.photos)
+            if apart.of:
+                where = listed(sorted({printable(str(PurePosixPath(mask).parent)) for mask in apart.of}))
+                _warn(f"{path}: {len(apart.of)} masks (in {where}) are no photos and are left out")
+            if walked.unreadable:
+                _warn(f"{path}: {len(walked.unreadable)} left out: {first_few(walked.unreadable)}")
         elif path.is_file():
             found[path] = None
         else:
@@ -124,5 +136,5 @@ def image_files(named: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _shown(path: Path) -> bool:
-    return not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+def _warn(text: str) -> None:
+    warnings.warn(printable(text), stacklevel=3)

@@ -23,7 +23,8 @@ def open_task(
 ) -> Task:
     """The task that `data` names: "garden", a folder with train.parquet and test.parquet, or a folder of images.
 
-    `normal`: the normal classes, by number, by name, or (CIFAR-100) by superclass: "coarse:trees".
+    `normal`: the normal classes, by number, by name, or (CIFAR-100) by superclass: "coarse:trees"; of images, the
+    sub-folders that are normal, or a pattern such as "*".
     `unseen`: share of the anomaly classes, chosen by `seed`, that neither language model nor image library may know.
     `describe`: the caption of normal images that have none. `domain`: what the pictures show, in the plural.
     `size`: side of the square working pictures in pixels. Default: 64; of Parquet data, the pictures' own size when

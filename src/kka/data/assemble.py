@@ -4,7 +4,7 @@ Here the wall stands between training and test: what nothing may know is never d
 are pixel for pixel a test picture are removed. The test set itself is never touched.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from kka.common.cache import pixel_hash
 from kka.common.images import DEFAULT_SIZE, Decoded, ImageError, Source, decode, decode_all, first_few
+from kka.data.layout import GOOD
 from kka.data.split import choose_caption, seen_mask, withhold
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.seeding import derive_seed
 from kka.task import MIN_NORMALS, Knowledge, SetAside, Task, TestSet
 
-GOOD = "good"
-"""The normal class of MVTec AD, and of images that are in no class folder."""
+TEST_SHARE = 0.2
+"""Of the normals, held out for a test set that has anomalies alone."""
 MAX_NATIVE_SIZE = 256
 """Pictures of one size are kept at that size up to this side, in pixels."""
 DOMAINS = {
@@ -71,12 +73,16 @@ def assemble(
     normal: set[str],
     native_size: bool,
     set_aside: Sequence[SetAside] = (),
+    layout: str = "",
     notes: Sequence[str] = (),
 ) -> Task:
     """Split by class, decode, remove what the test holds from the training side, and build the task.
 
-    `native_size`: without a size in the request, keep the size that the pictures have, if it is one.
+    `native_size`: without a size in the request, keep the size that the pictures have, if it is one. `layout`: what was
+    taken as what, in one line. A test set of anomalies alone takes a share of the normals, which train nothing.
     """
+    notes = list(notes)
+    train, test = _hold_out(train, test, normal, request.seed, notes)
     anomalies = sorted(({*train.kinds} | {*(test.kinds if test else ())}) - normal)
     if request.unseen and not {*train.kinds} - normal:
         raise UserError(
@@ -98,6 +104,7 @@ def assemble(
     lost = [*set_aside, *parts["normals"].set_aside, *(s for s in removed if s.path in ours)]
     _refuse_too_few(len(kept["normals"]), lost, request.source)
     normals = parts["normals"].images
+    _refuse_copies_of_one(normals, request.source, notes)
     tested = _test_set(parts["test"], test, normal, known, request.unseen) if test else None
     name = folder.resolve().name
     classes = "" if normal == {GOOD} else f": {_list_briefly(sorted(normal))}"
@@ -112,7 +119,8 @@ def assemble(
         },
         "size": normals.shape[1],
         "duplicates_removed": len(removed),
-        "notes": list(notes),
+        **({"layout": layout} if layout else {}),
+        "notes": notes,
     }
     return Task(
         name=name + classes,
@@ -127,6 +135,54 @@ def assemble(
     )
 
 
+def _hold_out(
+    train: Split, test: Split | None, normal: set[str], seed: int, notes: list[str]
+) -> tuple[Split, Split | None]:
+    """Both sides; where the test has anomalies alone, with a share of the normals moved there, chosen by path and seed.
+
+    Without a test set where too few normals would be left to train with.
+    """
+    if test is None or any(kind in normal for kind in test.kinds):
+        return train, test
+    normals = [i for i, kind in enumerate(train.kinds) if kind in normal]
+    share = min(max(1, round(TEST_SHARE * len(normals))), len(normals) - MIN_NORMALS)
+    if share < 1:
+        notes.append(
+            f"no test set after all: it has {len(test.paths)} anomalies and no normals, and of the {len(normals)} to "
+            f"learn from none can be spared. Add photos of the normal, for {MIN_NORMALS + 1} or more"
+        )
+        return train, None
+    ranked = sorted(normals, key=lambda i: (derive_seed(seed, "test-normals", train.paths[i]), train.paths[i]))
+    held = sorted(ranked[:share])
+    kept = sorted({*range(len(train.paths))} - {*held})
+    notes.append(
+        f"the test set has anomalies alone; held out for it, so that nothing is trained with them: {len(held)} of the "
+        f"{len(normals)} normals"
+    )
+    own, read_train, read_test = len(test.paths), train.read, test.read
+
+    def read(positions: Sequence[int]) -> Iterator[Source]:
+        yield from read_test([i for i in positions if i < own])
+        yield from read_train([held[i - own] for i in positions if i >= own])
+
+    return (
+        Split(
+            where=train.where,
+            paths=tuple(train.paths[i] for i in kept),
+            kinds=tuple(train.kinds[i] for i in kept),
+            captions=tuple(train.captions[i] for i in kept),
+            read=lambda positions: read_train([kept[i] for i in positions]),
+        ),
+        Split(
+            where=test.where,
+            paths=(*test.paths, *(train.paths[i] for i in held)),
+            kinds=(*test.kinds, *(train.kinds[i] for i in held)),
+            captions=(*test.captions, *(() for _ in held)),
+            read=read,
+        ),
+    )
+
+
 def _list_briefly(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -135,7 +191,7 @@ def _refuse_one_sided(test: Split | None, normal: set[str]) -> None:
     if test is None:
         return
     good = sum(kind in normal for kind in test.kinds)
-    if good == 0 or good == len(test.kinds):
+    if good == len(test.kinds):
         raise UserError(
             f"{test.where}: expected normal and anomalous test images, to measure how they are told apart; "
             f"got {good} normal and {len(test.kinds) - good} anomalous. Add the missing side, "
@@ -208,6 +264,17 @@ def _refuse_too_few(n: int, lost: Sequence[SetAside], source: str) -> None:
             f"a task needs at least {MIN_NORMALS} normal images to learn from; got {n} usable from {source}.{why} "
             "Add more photos of the normal."
         )
+
+
+def _refuse_copies_of_one(normals: Images, source: str, notes: list[str]) -> None:
+    different = len({pixel_hash(image) for image in normals})
+    if different == 1:
+        raise UserError(
+            f"a task needs different normal images to learn from; the {len(normals)} usable from {source} are one and "
+            "the same picture. Check how they were exported or copied."
+        )
+    if different < len(normals):
+        notes.append(f"the {len(normals)} normals are {different} different pictures: the others are copies of them")
 
 
 def _test_set(part: Decoded, test: Split, normal: set[str], known: list[str], unseen: float) -> TestSet:

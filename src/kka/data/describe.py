@@ -1,9 +1,10 @@
 """What a data set holds, picture by picture: counts, classes, sizes, captions, duplicates, and a few samples.
 
-Of Parquet folders, and of folders of images as `kka.data.folder` takes them. Every picture is decoded once; only the
+Of Parquet folders, and of folders of images as `kka.data.sides` sorts them. Every picture is decoded once; only the
 samples stay in memory.
 """
 
+import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ from kka.common.cache import pixel_hash
 from kka.common.files import sha256
 from kka.common.images import ImageError, decode
 from kka.common.progress import Progress
-from kka.data.metadata import captions_in
+from kka.common.walk import printable
+from kka.data.layout import GOOD, Layout, read_layout
+from kka.data.metadata import captions_in, read_captions
+from kka.data.sides import Sides, choose_sides
 from kka.errors import UserError
 from kka.task import SetAside
 
@@ -59,18 +63,17 @@ class Description:
     """"Parquet" or "images"."""
     parts: dict[str, Part]
     duplicates: tuple[tuple[str, ...], ...]
-    """Groups of pictures with equal pixels, as part/name."""
+    """Groups of pictures with equal pixels: their paths, of Parquet part/name."""
+    across: int
+    """Groups of equal pictures that lie in more than one part: they would leak from training into the test."""
     samples: tuple[Sample, ...]
     set_aside: tuple[SetAside, ...]
     origin: dict[str, Any] | None
     """dataset.json of a folder that `kka data prepare` wrote."""
     changed: tuple[str, ...]
     """Files that are no longer as dataset.json says."""
-
-    @property
-    def across(self) -> int:
-        """Groups of equal pictures that lie in more than one part: they would leak from training into the test."""
-        return sum(len({name.partition("/")[0] for name in group}) > 1 for group in self.duplicates)
+    notes: tuple[str, ...] = ()
+    """What `kka run` would take as what, and what it would not use; of folders of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ class Item:
 
     part: str
     name: str
+    """As people find it: the path, or part/name."""
     kind: str
     captions: tuple[str, ...]
     content: bytes | Path
@@ -89,9 +93,13 @@ def describe(folder: Path, progress: Progress | None = None) -> Description:
     if not folder.is_dir():
         raise UserError(f"describe: expected a folder with train.parquet, or a folder of images; {folder} is none")
     parquet = [name for name in ("train", "test") if (folder / f"{name}.parquet").is_file()]
-    total, items, problems = _from_parquet(folder, parquet) if parquet else _from_images(folder)
+    notes: tuple[str, ...] = ()
+    if parquet:
+        total, items, problems = _from_parquet(folder, parquet)
+    else:
+        total, items, problems, notes = _from_images(folder)
     parts: dict[str, Part] = defaultdict(Part)
-    groups: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[Item]] = defaultdict(list)
     samples: list[Sample] = []
     set_aside = list(problems)
     shown: Counter[str] = Counter()
@@ -101,25 +109,28 @@ def describe(folder: Path, progress: Progress | None = None) -> Description:
         try:
             pixels = decode(item.content)
         except ImageError as error:
-            set_aside.append(SetAside(path=f"{item.part}/{item.name}", reason=str(error)))
+            set_aside.append(SetAside(path=item.name, reason=str(error)))
             continue
         _count(parts[item.part], item, (pixels.shape[1], pixels.shape[0]))
-        groups[pixel_hash(pixels)].append(f"{item.part}/{item.name}")
+        groups[pixel_hash(pixels)].append(dataclasses.replace(item, content=b""))
         if shown[item.kind] < SAMPLES_EACH:
             shown[item.kind] += 1
             samples.append(Sample(kind=item.kind, caption=next(iter(item.captions), ""), pixels=_small(pixels)))
     if not parts:
         raise UserError(f"describe: no picture in {folder} can be read; {len(set_aside)} were set aside")
     origin, changed = _origin(folder)
+    equal = [group for group in groups.values() if len(group) > 1]
     return Description(
         folder=folder,
         form="Parquet" if parquet else "images",
         parts=dict(parts),
-        duplicates=tuple(tuple(names) for names in groups.values() if len(names) > 1),
+        duplicates=tuple(tuple(item.name for item in group) for group in equal),
+        across=sum(len({item.part for item in group}) > 1 for group in equal),
         samples=_choose(samples),
         set_aside=tuple(set_aside),
         origin=origin,
         changed=changed,
+        notes=notes,
     )
 
 
@@ -188,35 +199,39 @@ def _item(part: str, at: int, row: dict[str, Any]) -> Item:
     label = row.get("label")
     kind = row.get("label_name") or ("no class" if label is None else f"class {label}")
     captions = captions_in(row.get("captions"))
-    name = image.get("path") or f"row {at}"
+    name = f"{part}/{printable(image.get('path') or f'row {at}')}"
     return Item(part=part, name=name, kind=str(kind), captions=captions, content=image.get("bytes") or b"")
 
 
-def _from_images(folder: Path) -> tuple[int, Iterator[Item], list[SetAside]]:
-    """Parts and classes as `kka.data.folder` reads them: train/<class>, test/<class>, else all are photos."""
-    from kka.common.images import SUFFIXES
-    from kka.data.metadata import METADATA, read_captions
-
-    def visible(path: Path) -> bool:
-        return not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and visible(path)]
-    images = {path.relative_to(folder).as_posix(): path for path in files if path.suffix.lower() in SUFFIXES}
-    if not images:
-        raise UserError(f"describe: expected train.parquet or images in {folder}; got {len(files)} other files")
-    captions, problems = read_captions(folder, [path for path in files if path.name == METADATA], images)
-    sorted_by_side = (folder / "train").is_dir()
+def _from_images(folder: Path) -> tuple[int, Iterator[Item], list[SetAside], tuple[str, ...]]:
+    """Parts and classes as `kka.data.sides` reads them; where it cannot, as the folders are called."""
+    layout = read_layout(folder)
+    captions, problems = read_captions(folder, layout.metadata, layout.files)
+    sides: Sides | None = None
+    try:
+        sides = choose_sides(layout, source=printable(str(folder)))
+        notes = (sides.said, *sides.notes)
+    except UserError as error:
+        notes = (f"kka run needs to be told more: {error}", *layout.notes)
 
     def items() -> Iterator[Item]:
-        for name, path in images.items():
-            side, *inner = name.split("/")
-            known = sorted_by_side and side in ("train", "test") and inner
-            part = side if known else "elsewhere" if sorted_by_side else "photos"
-            kind = inner[0] if known and len(inner) > 1 else "good" if known else "photos"
-            shown = "/".join(inner) if known else name
-            yield Item(part=part, name=shown, kind=kind, captions=captions.get(name, ()), content=path)
+        for path, file in layout.photos.items():
+            part, kind = _part_and_kind(layout, sides, path)
+            yield Item(part=part, name=path, kind=kind, captions=captions.get(path, ()), content=file)
 
-    return len(images), items(), problems
+    return len(layout.places), items(), [*layout.set_aside, *problems], notes
+
+
+def _part_and_kind(layout: Layout, sides: Sides | None, path: str) -> tuple[str, str]:
+    place = layout.places[path]
+    if sides is None:
+        return place.split or ("elsewhere" if layout.has_train else "photos"), place.kind
+    if path in sides.test:
+        return "test", sides.test[path]
+    if path in sides.train:
+        sorted_ = layout.has_train or sides.test
+        return ("train", sides.train[path]) if sorted_ else ("photos", "photos")
+    return place.split or "elsewhere", GOOD if "normal" in place.labels else place.kind
 
 
 def _origin(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
@@ -226,6 +241,6 @@ def _origin(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     try:
         origin = json.loads(file.read_text(encoding="utf-8"))
         sums = dict(origin["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, (file.name,)  # it is of something else, or damaged
     return origin, tuple(name for name, expected in sums.items() if sha256(folder / name) != expected)

@@ -1,133 +1,45 @@
-"""A folder of images, as a person has them: flat, as MVTec AD has them, or with a sub-folder for each class.
+"""The task of a folder of images, as a person has them: flat, sorted, or as MVTec AD has them.
 
-    photos/**/*.jpg                                        all are normal; no test set
-    train/good/*, test/good/*, test/<defect>/*             MVTec AD: "good" is normal, the rest of test/ anomalous
-    train/<class>/**, test/<class>/**, and normal classes  the other training classes are knowledge
-
-Captions come from `metadata.jsonl` files (`kka.data.metadata`), else from the description that the user gives.
+What lies where is read by `kka.data.layout`, and what it means by `kka.data.sides`. Captions come from
+`metadata.jsonl` files and their like (`kka.data.metadata`), else from the description that the user gives.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from kka.common.images import SUFFIXES, Source, first_few
-from kka.data.assemble import GOOD, Request, Split, assemble, template
+from kka.common.images import Source, first_few
+from kka.data.assemble import Request, Split, assemble, template
+from kka.data.layout import GOOD, read_layout
 from kka.data.metadata import METADATA, read_captions
-from kka.data.split import choose_normal, fold
+from kka.data.sides import choose_sides
 from kka.errors import UserError
 from kka.task import SetAside, Task
 
 
 def load_folder(folder: Path, request: Request) -> Task:
-    """The task of a folder of images; see the module's text for the layouts.
+    """The task of a folder of images; `kka.data.sides` shows the layouts.
 
-    Raises UserError for a folder without images, one that mixes what is normal with what is not, normal classes that
-    do not exist, and normal images without a caption.
+    Raises UserError for a folder without images, one that does not say what is normal and what is not, normal classes
+    that do not exist, and normal images without a caption.
     """
-    files, unreadable = _walk(folder)
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not images:
-        seen = f"{len(files)} other files" if files else "no files"
-        reasons = f" Not readable: {first_few(unreadable)}." if unreadable else ""
-        raise UserError(
-            f"no images in {request.source}: expected train.parquet and test.parquet, or images "
-            f"({', '.join(sorted(SUFFIXES))}); got {seen}.{reasons}"
-        )
-    relative = {_shown(file, folder): file for file in images}
-    metadata = [file for file in files if file.name == METADATA]
-    captions, problems = read_captions(folder, metadata, relative)
-    notes: list[str] = []
-    if (folder / "train").is_dir():
-        train_kinds, test_kinds = _by_class(relative, notes)
-        normal = _choose_normal(request, set(train_kinds.values()))
-    else:
-        _refuse_a_mixture(folder, request, relative)
-        train_kinds, test_kinds, normal = dict.fromkeys(relative, GOOD), {}, {GOOD}
-    written = _complete(captions, train_kinds, normal, request, problems, notes)
-    train = _split(request.source, relative, train_kinds, written)
-    test = _split(f"{request.source}/test", relative, test_kinds, {}) if test_kinds else None
+    layout = read_layout(folder, source=request.source, normal=request.normal)
+    captions, problems = read_captions(folder, layout.metadata, layout.files)
+    sides = choose_sides(layout, request.normal, source=request.source)
+    notes = sides.notes
+    written = _complete(captions, sides.train, sides.normal, request, problems, notes)
+    train = _split(request.source, layout.files, sides.train, written)
+    test = _split(f"{request.source}/test", layout.files, sides.test, {}) if sides.test else None
     return assemble(
         request,
         folder,
         train,
         test,
-        normal=normal,
+        normal=sides.normal,
         native_size=False,
-        set_aside=[*unreadable, *problems],
+        set_aside=[*layout.set_aside, *problems],
+        layout=sides.said,
         notes=notes,
     )
-
-
-def _walk(folder: Path) -> tuple[list[Path], list[SetAside]]:
-    """All visible files below, sorted, and the folders that cannot be entered. Links are followed, each once."""
-    unreadable: list[SetAside] = []
-
-    def note(error: OSError) -> None:
-        unreadable.append(SetAside(path=_shown(Path(error.filename), folder), reason=error.strerror or str(error)))
-
-    files: list[Path] = []
-    visited = {folder.resolve()}
-    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in list(folders):
-            real = Path(parent, name).resolve()
-            if real in visited:
-                folders.remove(name)
-            visited.add(real)
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(files), unreadable
-
-
-def _shown(path: Path, folder: Path) -> str:
-    """The path below `folder`, with "/"; bytes that are no UTF-8 text are escaped, so that it can be printed."""
-    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
-
-
-def _by_class(relative: Mapping[str, Path], notes: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Path -> class of the images in train/ and in test/. What belongs to neither goes into `notes`."""
-    train: dict[str, str] = {}
-    test: dict[str, str] = {}
-    unlabelled = elsewhere = 0
-    for path in relative:
-        side, *inner = path.split("/")
-        kind = inner[0] if len(inner) > 1 else GOOD
-        if side == "train" and inner:
-            train[path] = kind
-        elif side == "test" and len(inner) > 1:
-            test[path] = kind
-        elif side == "test" and inner:
-            unlabelled += 1
-        else:
-            elsewhere += 1
-    if unlabelled:
-        notes.append(f"{unlabelled} images in test/ are in no class folder and are not used")
-    if elsewhere:
-        notes.append(f"{elsewhere} images outside train/ and test/ are not used")
-    return train, test
-
-
-def _choose_normal(request: Request, classes: set[str]) -> set[str]:
-    if not classes:
-        raise UserError(f"no images in {request.source}/train: expected the training images there")
-    if not request.normal and GOOD in classes:
-        return {GOOD}
-    return choose_normal(request.normal, {fold(c): {c} for c in classes}, shown=sorted(classes))
-
-
-def _refuse_a_mixture(folder: Path, request: Request, relative: Mapping[str, Path]) -> None:
-    """A folder without train/ is taken as normal throughout, so it must not hold a test set or other classes."""
-    if request.normal:
-        raise UserError(
-            f"normal: {request.source} has no train/<class> folders to choose among; without them all its images are "
-            f"normal. Leave normal out, or sort the images into train/<class>; got {', '.join(request.normal)}"
-        )
-    inner = sorted({Path(path).parts[0] for path in relative if "/train/" in path})
-    if inner:
-        some = ", ".join(inner[:20])
-        raise UserError(f"{request.source} holds several data sets, each with its own train/; choose one of: {some}")
-    if any(path.startswith("test/") for path in relative):
-        raise UserError(f"{request.source} has test/ but no train/: expected the normal training images in train/good")
 
 
 def _complete(

@@ -1,7 +1,9 @@
 """Image files scored by a kept detector: a row a file, and overlays that show where."""
 
 import csv
+import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from PIL import Image
 
 from kka.common.images import ImageError, decode
 from kka.common.progress import Progress
+from kka.common.walk import printable
 from kka.deploy.calibrate import anomalous
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
@@ -46,7 +49,7 @@ class Scored:
 def score_files(
     kept: StoredDetector, files: Sequence[Path], *, maps: Path | None = None, progress: Progress | None = None
 ) -> Scored:
-    """Score the files, in chunks; with `maps`, write overlays into that folder, named by position and file.
+    """Score the files, in chunks; with `maps`, write overlays into that folder, in the folders of the files.
 
     Raises:
         UserError: no file could be read; maps of a detector that does not localise.
@@ -58,6 +61,7 @@ def score_files(
     rows: list[Row] = []
     bad: list[SetAside] = []
     limits: tuple[float, float] | None = None
+    targets = [] if maps is None else [maps / path for path in map_paths(files)]
     for start in range(0, len(files), CHUNK):
         if progress is not None:
             progress(start, len(files))
@@ -74,7 +78,7 @@ def score_files(
         if maps is not None and isinstance(detector, Localises):
             heat = detector.score_map(images)
             limits = limits or heat_limits(_normal_heat(kept, heat))
-            write_maps(maps, [(start + i, part[i]) for i in read], images, heat, limits)
+            write_maps([targets[start + i] for i in read], images, heat, limits)
     if progress is not None:
         progress(len(files), len(files))
     if not rows:
@@ -102,7 +106,7 @@ def _decode(files: Sequence[Path], size: int, bad: list[SetAside]) -> tuple[Imag
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow only warns up to twice its limit
         for i, result in enumerate(pool.map(one, files)):
             if isinstance(result, ImageError):
-                bad.append(SetAside(path=str(files[i]), reason=str(result)))
+                bad.append(SetAside(path=printable(str(files[i])), reason=str(result)))
             else:
                 images.append(result)
                 read.append(i)
@@ -144,10 +148,41 @@ def overlay(
     return np.clip(np.round((1 - alpha) * grey + alpha * colour), 0, 255).astype(np.uint8)
 
 
+def map_paths(files: Sequence[Path]) -> list[Path]:
+    """Where the map of each file lies: below the last folder that all files lie in, with its own folders and name, so
+    that a person finds it; `.png` stands for the suffix, or after it where two files differ in that alone.
+
+    No two are the same, on file systems without large and small letters either.
+    """
+    inner = _below_common_folder(files)
+    counts = Counter(str(path.with_suffix("")).casefold() for path in inner)
+    taken: set[str] = set()
+    paths = []
+    for path in inner:
+        alone = counts[str(path.with_suffix("")).casefold()] == 1
+        name = f"{path.stem if alone else path.name}.png"
+        number = 1
+        while str(path.with_name(name)).casefold() in taken:
+            number += 1
+            name = f"{path.name}-{number}.png"
+        taken.add(str(path.with_name(name)).casefold())
+        paths.append(path.with_name(name))
+    return paths
+
+
+def _below_common_folder(files: Sequence[Path]) -> list[Path]:
+    absolute = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
+    try:
+        common = os.path.commonpath([file.parent for file in absolute])
+    except ValueError:  # on several drives, or no files
+        return [Path(*file.parts[1:]) for file in absolute]
+    return [file.relative_to(common) for file in absolute]
+
+
 def write_maps(
-    folder: Path, named: Sequence[tuple[int, Path]], images: Images, heat: np.ndarray, limits: tuple[float, float]
+    targets: Sequence[Path], images: Images, heat: np.ndarray, limits: tuple[float, float]
 ) -> None:
-    """`<position>-<name>.png` for each image."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for (position, file), image, own in zip(named, images, heat, strict=True):
-        Image.fromarray(overlay(image, own, limits)).save(folder / f"{position:04d}-{file.stem}.png")
+    """The overlay of each image, at its path."""
+    for target, image, own in zip(targets, images, heat, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(overlay(image, own, limits)).save(target)

@@ -17,6 +17,7 @@ from kka.common.cache import pixel_hash
 from kka.common.files import image_files, replacing
 from kka.common.images import decode_all, fitted
 from kka.common.metrics import evaluate
+from kka.common.walk import printable
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.detectors import fit_detector, load_detector
 from kka.errors import UserError
@@ -79,7 +80,7 @@ def read_anomalies(source: Path, size: int) -> Anomalies:
         found = Anomalies(images=images, hard=pool.hard if judged else None)
     else:
         files = image_files([source])
-        sources = [(str(file), file) for file in files]
+        sources = [(printable(str(file)), file) for file in files]
         decoded = decode_all(sources, len(files), size, where=str(source))
         found = Anomalies(images=decoded.images, set_aside=decoded.set_aside)
     if not len(found.images):
@@ -110,9 +111,11 @@ def hold_out(normals: Images, share: float, *, seed: int) -> tuple[np.ndarray, n
     held = sorted(i for g in order[:wanted] for i in members[g])
     kept = sorted(i for g in order[wanted:] for i in members[g])
     if len(kept) < MIN_NORMALS:
+        copies = "" if len(groups) == len(normals) else f"; they are {len(groups)} different pictures, copied"
         raise UserError(
             f"held-out: at least {MIN_NORMALS} normals must remain to train with; got {len(kept)} of {len(normals)} "
-            f"({len(held)} held out). Add photos, or choose a smaller share; 0 holds none out and gives no threshold."
+            f"({len(held)} held out{copies}). Add {'different ' if copies else ''}photos, or choose a smaller share; 0 "
+            "holds none out and gives no threshold."
         )
     return np.array(kept, int), np.array(held, int)
 

@@ -4,15 +4,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from kka.common.images import SUFFIXES, ImageError, Source, decode, decode_all, first_few
+from kka.common.images import ImageError, Source, decode, decode_all, first_few
+from kka.common.walk import printable
+from kka.data.layout import Layout, read_layout
 from kka.data.metadata import METADATA, read_captions
 from kka.errors import UserError
 from kka.task import Knowledge, SetAside
 
 MAX_SIDE = 128
 """Pictures are kept as squares with the side of the first one, up to this, in pixels."""
-NOT_TRAINING = ("test", "val", "validation")
-"""Sub-folders that are left out. Where there is `train`, all others are."""
 
 
 def read_library(name: str, *, size: int | None = None) -> Knowledge:
@@ -85,22 +85,33 @@ def _parquet(path: Path) -> _Library:
 
 
 def _images(folder: Path) -> _Library:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and _is_training(file, folder))
-    images = {f.relative_to(folder).as_posix(): f for f in files if f.suffix.lower() in SUFFIXES}
-    metadata = [file for file in files if file.name == METADATA]
-    captions, problems = read_captions(folder, metadata, images)
-    _warn(folder.name, [problem for problem in problems if not problem.reason.startswith("no such image")])
-    sources: list[Source] = [(path, images[path]) for path in captions]
-    return sources, list(captions.values()), [Path(path).parent.name for path in captions]
+    try:
+        layout = read_layout(folder)
+    except UserError:
+        return [], [], []  # there is no image
+    captions, problems = read_captions(folder, layout.metadata, layout.files)
+    faults = [problem for problem in problems if not problem.reason.startswith("no such image")]
+    _warn(folder.name, [*layout.set_aside, *faults])
+    training = _training(layout)
+    written = {path: captions[path] for path in captions if path in training}
+    return (
+        [(path, layout.files[path]) for path in written],
+        list(written.values()),
+        [Path(path).parent.name for path in written],
+    )
 
 
-def _is_training(file: Path, folder: Path) -> bool:
-    parts = file.relative_to(folder).parts
-    if any(part.startswith(".") for part in parts):
-        return False
-    if len(parts) == 1 and file.name == METADATA:
-        return True  # at the top, it may speak of all splits
-    return parts[0] == "train" if (folder / "train").is_dir() else parts[0] not in NOT_TRAINING
+def _training(layout: Layout) -> set[str]:
+    """The photos that are no test images: of train/, where that is; else those of no split, and without the anomalies
+    that form the test set of the normals beside them."""
+    side = "train" if layout.has_train else None
+    chosen = {path: place for path, place in layout.places.items() if place.split == side}
+    tested = {path for path, place in chosen.items() if "anomalous" in place.labels}
+    if side or not any("normal" in place.labels for place in chosen.values()):
+        return {*chosen}
+    if tested:
+        warnings.warn(f"bank:{layout.folder.name}: {len(tested)} anomalies are a test set, and left out", stacklevel=4)
+    return {*chosen} - tested
 
 
 def _first_side(sources: _Rows | list[Source]) -> int:
@@ -115,4 +126,5 @@ def _first_side(sources: _Rows | list[Source]) -> int:
 
 def _warn(name: str, problems: list[SetAside] | tuple[SetAside, ...]) -> None:
     if problems:
-        warnings.warn(f"bank:{name}: {len(problems)} left out: {first_few(tuple(problems))}", stacklevel=3)
+        found = first_few(tuple(problems))
+        warnings.warn(f"bank:{printable(name)}: {len(problems)} left out: {found}", stacklevel=3)

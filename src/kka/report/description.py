@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from kka.common.walk import printable
 from kka.data.describe import Description, Part, Sample
 
 LISTED = 10
@@ -41,8 +43,8 @@ COLUMNS = ("part", "images", "classes", "images a class", "pixels", "captions an
 
 
 def remarks(facts: Description) -> list[str]:
-    """What a reader should know before using the data, worst first; empty where there is nothing."""
-    said = []
+    """What a reader should know before using the data: what is taken as what, then faults, worst first."""
+    said = [f"{note[:1].upper()}{note[1:]}." for note in facts.notes]
     if facts.origin is not None and facts.origin.get("partial"):
         faults = "; ".join(facts.origin.get("faults", ()))
         said.append(f"Partial: not the whole, official {facts.origin.get('name')}: {faults}.")
@@ -63,7 +65,7 @@ def remarks(facts: Description) -> list[str]:
 def print_description(facts: Description, console: Console | None = None) -> None:
     """Tables and remarks on the terminal."""
     console = console or Console(highlight=False)
-    table = Table(title=f"{facts.folder} ({facts.form})", title_justify="left")
+    table = Table(title=Text(f"{printable(str(facts.folder))} ({facts.form})"), title_justify="left")
     for column in COLUMNS:
         table.add_column(column)
     for row in rows(facts):
@@ -118,7 +120,7 @@ def write_page(facts: Description, path: Path) -> Path:
     counts = _class_rows(facts)
     page = environment.get_template("data.html.j2").render(
         facts=facts,
-        name=facts.folder.resolve().name,
+        name=printable(facts.folder.resolve().name),
         style=(folder / "page.css").read_text(encoding="utf-8"),
         columns=COLUMNS,
         rows=rows(facts),

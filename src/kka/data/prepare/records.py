@@ -2,6 +2,7 @@
 
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,7 +134,8 @@ def unpack(archive: Path, into: Path) -> Path:
         else:
             with tarfile.open(archive) as file:
                 file.extractall(target, filter="data")
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: the zip is encrypted, or packed in a way that Python does not know
         raise UserError(f"{archive} cannot be unpacked: {error}. Remove it and get it again.") from error
     return target
 

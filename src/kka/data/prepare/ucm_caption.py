@@ -142,7 +142,7 @@ def read_captions(file: Path) -> dict[tuple[int, int], tuple[Literal["train", "t
             entries[key] = (SIDES.get(str(entry.get("split", ""))), tuple(s for s in sentences if s))
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f'{file}: expected {{"images": [{{"filename", "split", "sentences": [{{"raw"}}]}}]}}; got {error!r}. '
             f"{CAPTIONS_WHERE}"

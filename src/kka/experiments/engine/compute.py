@@ -57,6 +57,9 @@ def _task(dataset_name: str, normal: str, protocol: Any, data: Path) -> Task:
     if task.set_aside:
         several = f"{len(task.set_aside)} picture{'s' * (len(task.set_aside) > 1)}"
         warnings.warn(f"{dataset_name} {normal}: {several} set aside: {first_few(task.set_aside)}", stacklevel=2)
+    notes = task.details.get("notes", ())
+    for note in notes if isinstance(notes, list | tuple) else ():
+        warnings.warn(f"{dataset_name} {normal}: {note}", stacklevel=2)
     return task
 
 

@@ -1,0 +1,203 @@
+"""Which pictures are masks of others: by the folder they lie in, or by their name, size and content together.
+
+A picture in a folder such as `ground_truth/` is a mask. So is a nearly binary one of the same size as a photo whose
+name it has, with `_mask` or the like added (`a.png`, `a_mask.png`), another suffix (`a.jpg`, `a.png`), or in a folder
+beside (`images/a.png`, `labels/a.png`). Only pictures whose names ask for it are opened, and of a folder no more than
+the first where that is none.
+"""
+
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from kka.common.folder_words import role_of
+
+_WORDS = r"ground[ _.-]?truth|gt|masks?|maske|seg|segmentation|labels?|labelmap|annotation|anno|msk"
+_ADDED = re.compile(
+    rf"(?P<before>.+?)[ _.-](?:{_WORDS})(?:[ _.-]?\d+)?|(?:{_WORDS})[ _.-](?P<after>.+)", re.IGNORECASE
+)
+"""A photo's name with what makes it that of a mask."""
+FEW_LEVELS = 8
+"""Grey levels of a label map, at most."""
+NEAR, ALMOST_ALL = 0.1, 0.97
+"""Else, so much of the pixels lies within this part of the range from the darkest or the brightest."""
+MAX_PIXELS = 100_000_000
+SAMPLED = 3
+"""Pictures of a folder that are opened to see whether it may be one of masks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """The images of a folder, apart: the photos, and the masks."""
+
+    photos: tuple[str, ...]
+    of: dict[str, str | None]
+    """Mask -> the photo that it was recognised by; None for those in a folder of masks."""
+    unlike: tuple[str, ...]
+    """Photos that have the name of a mask and do not look like one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What tells a mask from a photo."""
+
+    size: tuple[int, int]
+    """The shorter and the longer side, as cameras turn photos and not masks."""
+    binary: bool
+    """Nearly: of few grey levels, or of two and what lies between at their edges."""
+    plain: bool
+    """Of one colour: as a mask, it marks nothing."""
+
+
+def find_masks(images: Mapping[str, Path], keep: Collection[str] = ()) -> Masks:
+    """Which of the images, by their paths with "/", are masks. `keep`: folders that are none, whatever their name."""
+    of: dict[str, str | None] = {path: None for path in images if in_mask_folder(path, keep)}
+    rest = [path for path in images if path not in of]
+    unlike: set[str] = set()
+    for path, photo, added in _named_alike(rest):
+        if photo in of:
+            continue
+        if _is_mask_of(images[path], images[photo], sure=added):
+            of.setdefault(path, photo)
+        elif added:
+            unlike.add(path)
+    rest = [path for path in rest if path not in of]
+    for pairs in _in_folders_beside(rest, images):
+        found = {path: photo for path, photo in pairs if _is_mask_of(images[path], images[photo])}
+        if 2 * len(found) > len(pairs):
+            unlike.update(path for path, _ in pairs if path not in found)
+        of |= found
+    return Masks(
+        photos=tuple(path for path in images if path not in of),
+        of=of,
+        unlike=tuple(path for path in images if path in unlike and path not in of),
+    )
+
+
+def in_mask_folder(path: str, keep: Collection[str] = ()) -> bool:
+    """Whether one of the folders that the picture lies in is called one of masks."""
+    kept = {name.casefold() for name in keep}
+    return any(role_of(part).label == "mask" and part.casefold() not in kept for part in path.split("/")[:-1])
+
+
+def stem_of_photo(stem: str) -> str:
+    """The name of the photo that a mask of this name belongs to, both without suffix."""
+    match = _ADDED.fullmatch(stem)
+    return stem if match is None else match["before"] or match["after"]
+
+
+def look_at(file: Path) -> Look | None:
+    """What a picture looks like; None where it cannot be read, or is very large."""
+    try:
+        return _look_at(file, file.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=10_000)
+def _look_at(file: Path, _changed: int) -> Look | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    return None
+                grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
+                values = np.asarray(grey)
+    except Exception:  # decoders fail in many ways on damaged files; the decoding of photos names them
+        return None
+    levels, counts = _levels(values)
+    low, high = float(levels[0]), float(levels[-1])
+    margin = NEAR * (high - low)
+    ends = counts[(levels <= low + margin) | (levels >= high - margin)].sum() / counts.sum()
+    return Look(
+        size=(min(width, height), max(width, height)),
+        binary=bool(len(levels) <= FEW_LEVELS or ends >= ALMOST_ALL),
+        plain=len(levels) == 1,
+    )
+
+
+def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The grey levels that occur, ascending, and how often each does."""
+    if values.dtype != np.uint8:
+        return np.unique(values, return_counts=True)
+    counts = np.bincount(values.ravel(), minlength=256)
+    levels = np.flatnonzero(counts)
+    return levels, counts[levels]
+
+
+def _is_mask_of(file: Path, photo: Path, *, sure: bool = False) -> bool:
+    """Whether `file` looks like a mask of `photo`; unless `sure` which of the two is one, the photo must not do so."""
+    mask = look_at(file)
+    if mask is None or not mask.binary:
+        return False
+    other = look_at(photo)
+    return other is not None and other.size == mask.size and (sure or not other.binary)
+
+
+def _named_alike(paths: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """(what may be a mask, its photo, whether `_mask` or the like was added to its name) within one folder."""
+    by_name: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in paths:
+        by_name[_folder(path), _stem(path)].append(path)
+    for path in paths:
+        stem = _stem(path)
+        if (base := stem_of_photo(stem)) != stem:
+            yield from ((path, photo, True) for photo in by_name.get((_folder(path), base), ()))
+    for same in by_name.values():
+        yield from ((path, photo, False) for path in same for photo in same if photo != path)
+
+
+def _in_folders_beside(paths: Sequence[str], images: Mapping[str, Path]) -> Iterator[list[tuple[str, str]]]:
+    """For two folders that differ in one part, or of which one lies in the other: (what may be a mask, its photo).
+
+    Only of folders of which one of the first pictures is nearly binary.
+    """
+    inside: dict[str, dict[str, str]] = defaultdict(dict)
+    places: dict[str, set[str]] = defaultdict(set)
+    related: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in paths:
+        inside[_folder(path)][_stem(path)] = path
+        places[_stem(path)].add(_folder(path))
+    for folder in inside:
+        for variant in _variants(folder):
+            related[variant].append(folder)
+    for folder, own in inside.items():
+        shared = (
+            path
+            for stem, path in own.items()
+            if len(places[stem]) > 1 or ((base := stem_of_photo(stem)) != stem and base in places)
+        )
+        looks = [look_at(images[path]) for path in islice(shared, SAMPLED)]
+        if not any(look is not None and look.binary for look in looks):
+            continue
+        for other in dict.fromkeys(o for v in _variants(folder) for o in related[v] if o != folder):
+            names = inside[other]
+            bases = {path: stem if stem in names else stem_of_photo(stem) for stem, path in own.items()}
+            yield [(path, names[base]) for path, base in bases.items() if base in names]
+
+
+def _variants(folder: str) -> Iterator[tuple[str, ...]]:
+    """Keys that folders share which differ in one part, or of which one has one part more."""
+    parts = tuple(folder.split("/")) if folder else ()
+    yield parts
+    for i in range(len(parts)):
+        yield (*parts[:i], *parts[i + 1 :])
+        yield (*parts[:i], "*", *parts[i + 1 :])
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
