@@ -12,6 +12,7 @@ About ten minutes on two cores. Results: benchmarks/results/reliability_inputs.j
 import argparse
 import itertools
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from forked import command, forked, warm
 from PIL import Image
 from reliability_kills import photos
 
-OUT = Path(__file__).parent / "results" / "reliability_inputs.json"
+OUT = Path(__file__).resolve().parent / "results" / "reliability_inputs.json"
 LIMIT = 60.0
 NORMAL = ("good", "Good", "OK", "ok", "normal", "Normal", "NORMAL", "gut", "bon", "pass", "正常", "良品")
 ANOMALOUS = ("defect", "Defect", "NG", "ng", "abnormal", "anomaly", "bad", "defekt", "fail", "异常", "不良")
@@ -231,7 +232,7 @@ def files(place: Path, seed: int) -> Iterator[Case]:
         for k in range(30):
             damaged = copy(folder)
             yield "files", f"{name}/detector.json, field {k}", _changed_card(damaged, data, k, seed)
-    results = Path(__file__).parent / "results" / "experiments.jsonl"
+    results = Path(__file__).resolve().parent / "results" / "experiments.jsonl"
     lines = b"".join(results.read_bytes().splitlines(keepends=True)[:40])
     for how, content in damages(lines, rng):
         (place / f"{how}.jsonl").write_bytes(content)
@@ -283,6 +284,7 @@ def main() -> None:
     from kka.common.files import write_atomically
 
     place = Path(tempfile.mkdtemp())
+    os.chdir(place)  # where what is taken after all may write
     cases = {
         "labels": lambda: layouts(place), "options": lambda: options(place), "files": lambda: files(place, asked.seed),
     }  # fmt: skip
