@@ -83,7 +83,7 @@ def test_score(trained: Path, photos: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(rows) == 25 and list(rows[0]) == ["file", "score", "anomalous"]
     assert rows[-1]["file"] == str(one)
     threshold = json.loads((trained / "detector.json").read_text())["calibration"]["threshold"]
-    assert all((float(row["score"]) > threshold) == (row["anomalous"] == "true") for row in rows)
+    assert all((np.float32(row["score"]) > np.float32(threshold)) == (row["anomalous"] == "true") for row in rows)
     green = np.full((1, 16, 16, 3), (0, 255, 0), np.uint8)
     assert float(rows[-1]["score"]) == pytest.approx(load_detector(trained).score(green)[0], rel=1e-5)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kka.common.images import ImageError, decode, decode_all
+from kka.common.images import ImageError, decode, decode_all, decode_in_own_range, range_note, white_of
 from kka.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_exif_rotation_is_applied(orientation: int, corner: tuple[int, int]) -> 
 
 
 def test_exif_rotation_of_a_large_jpeg() -> None:
-    """The fast path, which decodes a JPEG at reduced size, must rotate too."""
+    """A photo is turned before its middle is cut out."""
     pixels = np.zeros((400, 800, 3), np.uint8)
     pixels[:, :400] = (250, 10, 10)
     exif = Image.Exif()
@@ -124,13 +124,41 @@ def test_centre_crop_then_resize() -> None:
     assert np.abs(result[2:-2, 2:-2] - 50).max() < 15
 
 
-def test_reduced_jpeg_is_close_to_the_full_decode() -> None:
-    """Decoding a JPEG at reduced size for speed must not change what is seen."""
-    y, x = np.mgrid[:512, :512]
-    smooth = np.stack([x / 2, y / 2, 127 + 100 * np.sin(x / 40)], axis=2).astype(np.uint8)
-    data = encoded(Image.fromarray(smooth), "JPEG", quality=95)
-    full = Image.open(BytesIO(data)).resize((32, 32), Image.Resampling.BICUBIC)
-    assert np.abs(decode(data, 32).astype(int) - np.asarray(full).astype(int)).mean() < 1.5
+def test_a_large_jpeg_is_decoded_whole() -> None:
+    """At a reduced size it would have other pixels than the same picture as PNG, and than a device's frame."""
+    data = encoded(Image.fromarray(noise(512, 512)), "JPEG", quality=95)
+    full = encoded(Image.open(BytesIO(data)))
+    assert np.array_equal(decode(data, 32), decode(full, 32))
+
+
+@pytest.mark.parametrize(("largest", "white"), [
+    (0, 65535), (1, 255), (255, 255), (256, 1023), (1023, 1023), (1024, 4095), (4095, 4095), (4096, 16383),
+    (16383, 16383), (16384, 65535), (65535, 65535),
+])  # fmt: skip
+def test_the_white_of_16_bit_files(largest: int, white: int) -> None:
+    """Cameras write 8, 10, 12, 14 or 16 bits into files of 16; the least range that holds all values is theirs."""
+    assert white_of(largest) == white
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_12_bit_grey_is_read_by_its_range(form: str, order: str) -> None:
+    """12 of 16 bits come out nearly black (15 of 255) otherwise; what is beyond the range is clipped and named."""
+    values = np.array([[0, 1000, 2048, 4095]], order)
+    data, beyond = encoded(Image.fromarray(values), form), encoded(Image.fromarray(values * 2), form)
+    assert decode(data)[0, :, 0].tolist() == [0, 4, 8, 16]
+    assert decode(data, white=4095)[0, :, 0].tolist() == [0, 62, 128, 255]
+    assert decode(beyond, white=4095)[0, :, 0].tolist() == [0, 125, 255, 255]
+    sources = [("a", data), ("b", beyond), ("c", encoded(Image.fromarray(noise(1, 4))))]
+    found = decode_all(sources, 3, 1, where="here", white=4095)
+    assert (found.clipped, found.largest) == (("b",), 8190)
+    own = decode_in_own_range(lambda: sources[::2], 2, 1, where="here")
+    assert (own.white, own.largest, own.clipped) == (4095, 4095, ())
+    assert np.array_equal(own.images[0], decode(data, 1, 4095))
+    assert range_note(own, "here") == (
+        "16-bit grey files in here have values up to 4,095: they are read as 12-bit, 0 black and 4,095 white"
+    )
+    assert decode_in_own_range(lambda: sources[2:], 1, 1, where="here").white == 65535
 
 
 @pytest.mark.parametrize(

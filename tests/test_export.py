@@ -92,7 +92,7 @@ def test_a_file_by_the_recipe_in_the_metadata(sad: Path, tmp_path: Path) -> None
     white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     pixels = np.asarray(ImageOps.fit(white, (32, 32), Image.Resampling.BICUBIC))[None]
     (score,) = session(tmp_path / "model.onnx").run(["score"], {"pixels": pixels})
-    assert relative_difference(kept.detector.score(read_images([tmp_path / "a.png"], 32)), score) <= 1e-4
+    assert relative_difference(kept.detector.score(read_images([tmp_path / "a.png"], kept)), score) <= 1e-4
 
 
 def test_without_a_threshold(sad: Path, tmp_path: Path) -> None:

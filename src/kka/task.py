@@ -64,6 +64,8 @@ class Task:
     """Where the data came from, as the user named it."""
     details: dict[str, object] = field(default_factory=dict)
     """Facts for the summary: counts, class names, the withheld classes."""
+    white: int = 65535
+    """The value of 16-bit grey files that was read as white: what is scored later must be read alike."""
 
     def __post_init__(self) -> None:
         if len(self.normals) < MIN_NORMALS:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
 from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.common.numbers import DAMAGED, DIVERGED, require_finite, require_finite_tensors
 from kka.common.progress import Progress
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
@@ -117,30 +118,33 @@ class DeepSAD:
         """Mean training loss of each epoch."""
 
     def embed(self, images: Images) -> Float[np.ndarray, "n d"]:
-        """phi of each image, in fp32, without augmentation."""
-        return _embed(self.network, resident(images, self.centre.device, limit=LIMIT)).cpu().numpy()
+        """phi of each image, in fp32, without augmentation. Raises UserError where it is no number."""
+        z = _embed(self.network, resident(images, self.centre.device, limit=LIMIT))
+        return require_finite(z.cpu().numpy(), "Deep SAD: embeddings of images", DAMAGED)
 
     def score(self, images: Images) -> Scores:
-        """Squared distance to the centre: higher = more anomalous."""
+        """Squared distance to the centre: higher = more anomalous. Raises UserError where it is no number."""
         z = _embed(self.network, resident(images, self.centre.device, limit=LIMIT))
-        return squared_distance(z, self.centre).cpu().numpy()
+        return require_finite(squared_distance(z, self.centre).cpu().numpy(), "Deep SAD: distances of images", DAMAGED)
 
     def save(self, path: Path) -> None:
-        """Write `deep_sad.safetensors` into the folder `path`."""
+        """Write `deep_sad.safetensors` into the folder `path`. Raises UserError for weights that are no numbers."""
         from safetensors.torch import save_file
 
-        path.mkdir(parents=True, exist_ok=True)
         losses = torch.tensor(self.losses, dtype=torch.float64)
         tensors = {"centre": self.centre, "losses": losses, **self.network.state_dict()}
+        require_finite_tensors(tensors, "Deep SAD: its weights", DIVERGED)
+        path.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path / "deep_sad.safetensors")
 
     @classmethod
     def load(cls, path: Path, *, device: str = "auto") -> "DeepSAD":
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises UserError for weights that are no numbers."""
         from safetensors.torch import load_file
 
         where = choose_device(device)
         tensors = load_file(path / "deep_sad.safetensors")
+        require_finite_tensors(tensors, f"Deep SAD: the weights in {path / 'deep_sad.safetensors'}", DAMAGED)
         centre, losses = tensors.pop("centre").to(where), tensors.pop("losses").tolist()
         network = seeded(LeNet, where, seed=0)
         network.load_state_dict(tensors)
@@ -162,6 +166,9 @@ def train_deep_sad(
     `hard`: (m,) bool, which anomalies `settings.hard_weight` applies to. `start`: LeNet weights from `pretrain`;
     None pretrains here (`settings.pretrain_epochs`). Equal seeds give equal networks on one machine with one thread
     count.
+
+    Raises:
+        UserError: the training diverged.
     """
     device = choose_device(settings.device)
     if start is None:
@@ -226,11 +233,12 @@ def _spread(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "
 
 
 def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto") -> Float[np.ndarray, "n d"]:
-    """phi(x) by weights from `pretrain`."""
+    """phi(x) by weights from `pretrain`. Raises UserError where it is no number."""
     where = choose_device(device)
     network = seeded(LeNet, where, seed=0)
     network.load_state_dict(start)
-    return _embed(network.eval(), resident(images, where, limit=LIMIT)).cpu().numpy()
+    z = _embed(network.eval(), resident(images, where, limit=LIMIT))
+    return require_finite(z.cpu().numpy(), "Deep SAD: embeddings of images", DAMAGED)
 
 
 @torch.no_grad()
@@ -256,7 +264,7 @@ def _fit(
     order: Callable[[torch.Generator], Tensor] | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Adam over augmented batches of near-equal size; the mean loss of each epoch.
+    """Adam over augmented batches of near-equal size; the mean loss of each epoch, which must be a number.
 
     `order` draws what an epoch goes through; None: everything, shuffled.
     """
@@ -282,7 +290,8 @@ def _fit(
             optimiser.step()
             total += value.detach()
         schedule.step()
-        history.append(float(total) / steps)
+        what = f"Deep SAD: the training loss of epoch {epoch + 1} at a learning rate of {learning_rate:g}"
+        history.append(require_finite(float(total) / steps, what, DIVERGED))
         if progress is not None:
             progress((epoch + 1) * steps, epochs * steps)
     module.eval()

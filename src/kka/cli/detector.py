@@ -106,8 +106,8 @@ def run_train(command: Train) -> int:
         task = open_task(command.data, normal=command.normal, describe=describe, size=size, seed=command.seed)
         console.task(task)
         side = task.normals.shape[1]
-        anomalies = None if command.anomalies is None else read_anomalies(command.anomalies, side)
         with _plain_warnings():
+            anomalies = None if command.anomalies is None else read_anomalies(command.anomalies, side, task.white)
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
             )
@@ -127,13 +127,16 @@ def run_score(command: Score) -> int:
     from kka.deploy.score import score_files, write_csv
     from kka.deploy.train import NO_THRESHOLD, open_detector
 
-    kept = open_detector(command.detector_dir)
+    with _plain_warnings():
+        kept = open_detector(command.detector_dir)
     files = _found(image_files(command.images), command.images)
     with Console() as console:
         scored = score_files(
             kept, files, maps=command.maps, progress=lambda done, total: console.progress("Scoring", done, total)
         )
     _name_set_aside(scored.set_aside)
+    for item in scored.clipped:
+        _say(f"  clipped: {item.path}: {item.reason}", "yellow")
     _print_scores(scored, kept)
     if kept.calibration is None:
         _say(NO_THRESHOLD, "yellow")
@@ -150,7 +153,8 @@ def run_export(command: Export) -> int:
     from kka.deploy.export import export_onnx
     from kka.deploy.train import NO_THRESHOLD, open_detector
 
-    kept = open_detector(command.detector_dir)
+    with _plain_warnings():
+        kept = open_detector(command.detector_dir)
     check: Sequence[Path] = ()
     if command.check:
         from kka.common.files import image_files

@@ -25,7 +25,7 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.empty(1, device=chosen).cpu()  # which "meta" has not
     except (RuntimeError, AssertionError) as error:  # torch raises either, by kind of device
         raise UserError(
             f"device: expected auto, cpu, or a cuda or mps device of this machine; got {device!r}"

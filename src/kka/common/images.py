@@ -1,14 +1,13 @@
 """Image files as people have them -> square RGB pictures of one working size.
 
-What a decoder gives is made what a person sees: the EXIF rotation is applied, 16-bit grey is scaled (not clipped) to
-8 bits, CMYK, grey and palette become RGB, and what is transparent shows white, as on a page. Colour profiles are not
-applied. Of an animation, the first frame counts. Only a few pictures are in memory at full size at any moment.
+How one file becomes pixels stands in `kka.common.pixels`; here is what surrounds it: what is refused and named, many
+files in threads, and the range of 16-bit grey. Only a few pictures are in memory at full size at any moment.
 """
 
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kka.common.pixels import WHITE, pixels
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.task import SetAside
@@ -36,6 +36,10 @@ DEFAULT_SIZE = 64
 """Side of the working pictures where the data does not suggest one, in pixels."""
 MAX_BAD_SHARE = 0.1
 """With a larger share of unreadable pictures than this, something is wrong with the data as a whole."""
+LARGEST_SIZE = 4096
+"""Largest side of working pictures, in pixels: what is beyond it is a slip, and would fill the memory."""
+RANGES = (8, 10, 12, 14, 16)
+"""Bits that a camera may use of the 16 of a grey file."""
 CHUNK = 32
 """Pictures that a thread decodes in one go."""
 
@@ -61,18 +65,68 @@ class Decoded:
     set_aside: tuple[SetAside, ...]
     one_size: bool
     """Whether all pictures had the working size already, so that none was cut or resized."""
+    white: int = WHITE
+    """The value of 16-bit grey that was read as white."""
+    largest: int = 0
+    """The largest value of the 16-bit grey files; 0 where there is none."""
+    clipped: tuple[str, ...] = ()
+    """The 16-bit grey files with values beyond `white`, which show white."""
 
 
-def decode(source: bytes | Path, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One file as it was read."""
+
+    pixels: np.ndarray
+    """uint8 (h, w, 3), not to be written to."""
+    fits: bool
+    """Whether it was of the working size as it came."""
+    largest: int
+    """Its largest value, of 16-bit grey; 0 for all others."""
+
+
+def decode(source: bytes | Path, size: int | None = None, white: int = WHITE) -> UInt8[np.ndarray, "h w 3"]:
     """One picture as RGB; with `size`, the largest central square, resized with antialiasing to (size, size, 3).
+
+    `white`: the value of 16-bit grey that is white; see `white_of`.
 
     Raises ImageError with the reason: not an image, truncated, corrupt, too large (a decompression bomb),
     unreadable, or pixels without a defined range (floating point; integers beyond 16 bits).
     """
-    return _decode(source, size)[0].copy()
+    return read_picture(source, size, white).pixels.copy()
 
 
-def decode_all(sources: Iterable[Source], total: int, size: int, *, where: str) -> Decoded:
+def white_of(largest: int) -> int:
+    """The white of 16-bit grey files whose largest value is this: 12-bit cameras write 0 to 4095, for example."""
+    return next(2**bits - 1 for bits in RANGES if largest < 2**bits) if largest else WHITE
+
+
+def range_note(decoded: Decoded, where: str) -> str | None:
+    """What to tell of files that use a part of their 16 bits; None where none does."""
+    if decoded.white == WHITE:
+        return None
+    return (
+        f"16-bit grey files in {where} have values up to {decoded.largest:,}: they are read as "
+        f"{decoded.white.bit_length()}-bit, 0 black and {decoded.white:,} white"
+    )
+
+
+def clipped_reason(white: int) -> str:
+    """What to tell of a file with values beyond the range."""
+    return f"16-bit values beyond {white:,}, the white of the normals; they show white"
+
+
+def decode_in_own_range(read: Callable[[], Iterable[Source]], total: int, size: int, *, where: str) -> Decoded:
+    """As `decode_all`, with the white of 16-bit grey that fits the pictures themselves.
+
+    `read` gives the sources anew at each call: files that use a part of their 16 bits are decoded twice.
+    """
+    found = decode_all(read(), total, size, where=where)
+    white = white_of(found.largest)
+    return found if white == found.white else decode_all(read(), total, size, where=where, white=white)
+
+
+def decode_all(sources: Iterable[Source], total: int, size: int, *, where: str, white: int = WHITE) -> Decoded:
     """Decode up to `total` pictures to (n, size, size, 3), in threads, reading `sources` only as fast as needed.
 
     What cannot be read is set aside with its name and the reason. Raises UserError when that is more than a tenth;
@@ -81,22 +135,28 @@ def decode_all(sources: Iterable[Source], total: int, size: int, *, where: str) 
     images = np.empty((total, size, size, 3), np.uint8)
     kept: list[int] = []
     set_aside: list[SetAside] = []
+    clipped: list[str] = []
     one_size = True
-    position = 0
+    position = largest = 0
     with warnings.catch_warnings():
         # Pillow only warns up to twice its limit; the threads share this filter.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for name, result in _in_threads(sources, size):
+        for name, result in _in_threads(sources, size, white):
             if isinstance(result, ImageError):
                 set_aside.append(SetAside(path=name, reason=str(result)))
             else:
-                picture, fits = result
-                images[len(kept)] = picture
+                images[len(kept)] = result.pixels
                 kept.append(position)
-                one_size &= fits
+                one_size &= result.fits
+                largest = max(largest, result.largest)
+                if result.largest > white:
+                    clipped.append(name)
             position += 1
     refuse_if_many_are_bad(set_aside, position, where=where)
-    return Decoded(images=images[: len(kept)], kept=np.array(kept, int), set_aside=tuple(set_aside), one_size=one_size)
+    return Decoded(
+        images=images[: len(kept)], kept=np.array(kept, int), set_aside=tuple(set_aside), one_size=one_size,
+        white=white, largest=largest, clipped=tuple(clipped),
+    )  # fmt: skip
 
 
 def refuse_if_many_are_bad(bad: Sequence[SetAside], total: int, *, where: str) -> None:
@@ -114,17 +174,17 @@ def first_few(bad: Sequence[SetAside], most: int = 3) -> str:
     return "; ".join(f"{b.path}: {b.reason}" for b in bad[:most]) + rest
 
 
-_Result = tuple[np.ndarray, bool] | ImageError
+_Result = Picture | ImageError
 
 
-def _in_threads(sources: Iterable[Source], size: int) -> Iterator[tuple[str, _Result]]:
+def _in_threads(sources: Iterable[Source], size: int, white: int) -> Iterator[tuple[str, _Result]]:
     """Decode chunk by chunk, in order, with at most two chunks a thread under way or waiting."""
     workers = min(8, os.cpu_count() or 1)
     waiting: deque[Future[list[tuple[str, _Result]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for chunk in _chunks(sources):
-                waiting.append(pool.submit(_decode_chunk, chunk, size))
+                waiting.append(pool.submit(_decode_chunk, chunk, size, white))
                 if len(waiting) >= 2 * workers:
                     yield from waiting.popleft().result()
             while waiting:
@@ -144,33 +204,28 @@ def _chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield chunk
 
 
-def _decode_chunk(chunk: list[Source], size: int) -> list[tuple[str, _Result]]:
+def _decode_chunk(chunk: list[Source], size: int, white: int) -> list[tuple[str, _Result]]:
     results: list[tuple[str, _Result]] = []
     for name, source in chunk:
         try:
-            results.append((name, _decode(source, size)))
+            results.append((name, read_picture(source, size, white)))
         except ImageError as error:
             results.append((name, error))
     return results
 
 
-def _decode(source: bytes | Path, size: int | None) -> tuple[np.ndarray, bool]:
-    """The picture, and whether it was of the working size as it came."""
+def read_picture(source: bytes | Path, size: int | None, white: int = WHITE) -> Picture:
+    """As `decode`, with what is known of the file; ImageError as there."""
     try:
         with _open(source) as file, Image.open(file) as image:
             _refuse_a_bomb(image.size)
             fits = image.size == (size, size)
-            if size is not None and not fits:
-                # JPEG only: decode at 1/2, 1/4 or 1/8, still at least twice the size that is wanted
-                image.draft(None, (2 * size, 2 * size))
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+            largest = _largest_grey(image)
+            return Picture(pixels=pixels(image, size, white), fits=fits, largest=largest)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders fail in many ways on damaged files: all mean that it cannot be read
         raise ImageError(_reason(error, source)) from error
-    if size is not None and not fits:
-        rgb = fitted(rgb, size, size)
-    return np.asarray(rgb), fits
 
 
 def _open(source: bytes | Path) -> AbstractContextManager[BinaryIO]:
@@ -186,24 +241,16 @@ def _refuse_a_bomb(size: tuple[int, int]) -> None:
         )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
-        return _from_16_bits(image)
+def _largest_grey(image: Image.Image) -> int:
+    """The largest value of 16-bit grey, 0 for all others; ImageError for pixels without a defined range."""
     if image.mode == "F":
         raise ImageError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")  # returns a loaded copy where the mode is RGB already
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    """0 … 65535 -> 0 … 255, rounded. Pillow's own conversion clips at 255 and gives white."""
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
+    if not image.mode.startswith("I"):
+        return 0
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > WHITE:
         raise ImageError("integer pixels beyond 16 bits have no defined range; save it with 8 or 16 bits")
-    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+    return int(values.max())
 
 
 def _reason(error: Exception, source: bytes | Path) -> str:

@@ -1,4 +1,7 @@
-"""Figures: the only place that test labels reach. Scores: higher = more anomalous."""
+"""Figures: the only place that test labels reach. Scores: higher = more anomalous.
+
+Scores and figures are numbers, or there is a UserError.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,26 +10,42 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from kka.common.numbers import DAMAGED, require_finite
+from kka.errors import UserError
+
+REPEAT = "They were stored by a training that diverged: remove them and train again"
+
 
 def auroc(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"]) -> float:
     """Area under the ROC curve: the chance that an anomaly outscores a normal."""
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(is_anomaly, scores))
+    return float(roc_auc_score(is_anomaly, _checked(scores, is_anomaly)))
 
 
 def aupr(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"]) -> float:
     """Average precision with the anomalies as positives."""
     from sklearn.metrics import average_precision_score
 
-    return float(average_precision_score(is_anomaly, scores))
+    return float(average_precision_score(is_anomaly, _checked(scores, is_anomaly)))
 
 
 def fpr_at_tpr(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"], tpr: float = 0.95) -> float:
     """The share of normals flagged at the highest threshold that catches `tpr` of the anomalies."""
-    anomalies = np.sort(scores[is_anomaly])[::-1]
+    anomalies = np.sort(_checked(scores, is_anomaly)[is_anomaly])[::-1]
     threshold = anomalies[int(np.ceil(tpr * len(anomalies))) - 1]
     return float((scores[~is_anomaly] >= threshold).mean())
+
+
+def _checked(scores: np.ndarray, is_anomaly: np.ndarray) -> np.ndarray:
+    """The scores; UserError where one is no number, or where normals or anomalies are missing."""
+    anomalies = int(is_anomaly.sum())
+    if not 0 < anomalies < len(is_anomaly):
+        raise UserError(
+            f"metrics: expected scores of normals and of anomalies; got {len(is_anomaly) - anomalies} normals and "
+            f"{anomalies} anomalies. Add the missing side to the test set."
+        )
+    return require_finite(scores, "metrics: the scores of the test images", DAMAGED)
 
 
 def evaluate(
@@ -55,7 +74,7 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean and the half-width of its 95 % interval (Student's t); None with fewer than two values."""
     from scipy.stats import t
 
-    x = np.asarray(values, dtype=np.float64)
+    x = require_finite(np.asarray(values, dtype=np.float64), "metrics: the figures of the seeds", REPEAT)
     if len(x) < 2:
         return float(x.mean()), None
     half = t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))

@@ -5,13 +5,25 @@ are pixel for pixel a test picture are removed. The test set itself is never tou
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kka.common.cache import pixel_hash
-from kka.common.images import DEFAULT_SIZE, Decoded, ImageError, Source, decode, decode_all, first_few
+from kka.common.images import (
+    DEFAULT_SIZE,
+    Decoded,
+    ImageError,
+    Source,
+    clipped_reason,
+    decode,
+    decode_all,
+    decode_in_own_range,
+    first_few,
+    range_note,
+)
 from kka.data.layout import GOOD
 from kka.data.split import choose_caption, seen_mask, withhold
 from kka.errors import UserError
@@ -120,7 +132,7 @@ def assemble(
         "size": normals.shape[1],
         "duplicates_removed": len(removed),
         **({"layout": layout} if layout else {}),
-        "notes": notes,
+        "notes": [*notes, *_range_notes(parts, request.source)],
     }
     return Task(
         name=name + classes,
@@ -132,6 +144,7 @@ def assemble(
         set_aside=aside,
         source=request.source,
         details=details,
+        white=parts["normals"].white,
     )
 
 
@@ -183,6 +196,13 @@ def _hold_out(
     )
 
 
+def _range_notes(parts: dict[str, Decoded], source: str) -> list[str]:
+    """What to tell of 16-bit files: the range, and those beyond it."""
+    note, white = range_note(parts["normals"], source), parts["normals"].white
+    clipped = [name for part in parts.values() for name in part.clipped]
+    return ([note] if note else []) + [f"{name}: {clipped_reason(white)}" for name in clipped]
+
+
 def _list_briefly(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -208,7 +228,11 @@ def _decode_parts(
     if test is not None:
         jobs.append(("test", test, list(range(len(test.paths)))))
     for side, split, positions in jobs:
-        parts[side] = decode_all(split.read(positions), len(positions), wanted, where=split.where)
+        if side == "normals":  # the first: 16-bit files are read by the range of the normals
+            parts[side] = decode_in_own_range(partial(split.read, positions), len(positions), wanted, where=split.where)
+        else:
+            white = parts["normals"].white
+            parts[side] = decode_all(split.read(positions), len(positions), wanted, where=split.where, white=white)
         if size is None and wanted != DEFAULT_SIZE and not parts[side].one_size:
             return _decode_parts(DEFAULT_SIZE, native_size, train, test, rows)  # the sizes differ after all
     return parts
@@ -248,12 +272,7 @@ def _remove_duplicates(
                 path = train.paths[rows[side][part.kept[k]]]
                 found.setdefault(digests[k], f"the same picture as the normal {path}")
         if len(keep) < len(digests):
-            parts[side] = Decoded(
-                images=part.images[keep],
-                kept=part.kept[keep],
-                set_aside=part.set_aside,
-                one_size=part.one_size,
-            )
+            parts[side] = replace(part, images=part.images[keep], kept=part.kept[keep])
     return removed
 
 

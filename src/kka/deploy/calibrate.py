@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from kka.common.numbers import DIVERGED, require_finite
 from kka.errors import UserError
 
+_LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -28,6 +30,14 @@ class Calibration:
     promised: float
     """The rate that so many normals can promise: at most `fpr`, or more where they are too few."""
 
+    def __post_init__(self) -> None:
+        """Raises UserError for a threshold that no fp32 score can be compared with, and for rates that are none."""
+        for name, least, most in (("threshold", -_LARGEST, _LARGEST), ("fpr", 0.0, 1.0), ("promised", 0.0, 1.0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+                raise UserError(f"calibration: expected {name} to be a number from {least:.3g} to {most:.3g}; "
+                                f"got {value!r}")  # fmt: skip
+
 
 def calibrate(scores: Float[np.ndarray, "n"], fpr: float) -> Calibration:
     """The threshold from the scores of held-out training normals, never of test images.
@@ -35,12 +45,13 @@ def calibrate(scores: Float[np.ndarray, "n"], fpr: float) -> Calibration:
     With too few of them for `fpr` it is their largest score, and a warning says what rate that promises.
 
     Raises:
-        UserError: no scores, or a rate outside of 0 to 1.
+        UserError: no scores, scores that are no numbers, or a rate outside of 0 to 1.
     """
     n = len(scores)
     check_rate(fpr)
     if not n:
         raise UserError("calibration: expected scores of held-out normals; got none")
+    require_finite(scores, "calibration: the scores of held-out normals", DIVERGED)
     k = math.ceil((n + 1) * (1 - fpr) - 1e-9)  # 1e-9: 10 (1 - 0.3) is 7, not 7.000…01
     if k > n:
         needed = math.ceil(1 / fpr - 1 - 1e-9)

@@ -2,12 +2,14 @@
 
 Input: "pixels", uint8 (n, h, w, 3), RGB, n free, h and w those of the training images. Outputs: "score", fp32 (n,),
 higher = more anomalous, and with a threshold "anomalous", bool (n,). Name, threshold and false-positive rate also
-stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores.
+stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores. So the check
+begins with files: as `examples/device.py` reads them, the model must score as `kka score` does.
 """
 
 import dataclasses
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 from torch import Tensor, nn
 
 from kka.common.files import replacing, write_atomically
+from kka.common.numbers import DAMAGED, require_finite
+from kka.common.pixels import WHITE, pixels
 from kka.deploy.calibrate import anomalous
-from kka.deploy.score import read_images
+from kka.deploy.score import score_files
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Exports, Images, Scores
@@ -32,10 +37,11 @@ TOLERANCE = 1e-4
 """Largest relative difference of a score between ONNX Runtime and PyTorch."""
 CHECK_BATCH = 4
 FROM_FILE = (
-    "Pillow: ImageOps.exif_transpose; transparency over white; RGB; "
-    "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square"
+    "Pillow: the whole JPEG, no draft; ImageOps.exif_transpose; 16-bit grey: 0 black, {white} white; transparency over "
+    "white; RGB; ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square; as code: "
+    "examples/device.py"
 )
-"""How a file becomes the graph's input, as kka.common.images does it: the graph takes pixels at one size."""
+"""How a file becomes the graph's input, as kka.common.pixels does it: the graph takes pixels at one size."""
 LATENCY_SECONDS = 5.0
 
 
@@ -62,8 +68,10 @@ class ExportFacts:
     threshold: float | None
     fpr: float | None
     opset: int
+    white: int
+    """The value of 16-bit grey files that is white."""
     images: int
-    """On how many images its scores were compared."""
+    """On how many image files its scores were compared, besides two odd ones made of the first."""
     largest_relative_difference: float
     from_file: str
     """How to read a file into its pixels."""
@@ -82,28 +90,37 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
         check: Image files to compare on; none: the normals kept beside the detector.
 
     Raises:
-        UserError: a missing package, no images to check on, a graph that cannot be exported, scores that differ.
+        UserError: a missing package, no images to check on, a graph that cannot be exported, scores that differ or
+            are no numbers.
     """
     require_packages()
     files = list(check) or list(kept.check)
-    images = read_images(files, kept.size)
-    if not len(images):
+    if not files:
         raise UserError(f"export: no images to check the model on in {kept.folder}; name some: --check IMAGES")
     if not isinstance(kept.detector, Exports):
         raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
+    with tempfile.TemporaryDirectory(prefix="kka-export-") as scratch:
+        return _exported(kept, out, files, Path(scratch), named=bool(check))
+
+
+def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: Path, *, named: bool) -> ExportFacts:
     threshold = None if kept.calibration is None else kept.calibration.threshold
-    expected = kept.detector.score(images)  # what the threshold was chosen on, whatever graph() may be
+    scored = score_files(kept, files)  # by the detector itself, which gave the threshold, whatever graph() may be
+    odd = score_files(kept, odd_files(scored.rows[0].file, kept, scratch))
+    rows = (*scored.rows, *odd.rows)
+    expected = np.array([row.score for row in rows], np.float32)
     model = Deployed(kept.detector.graph().cpu(), threshold).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as work:
         _write(model, work, kept)
+        images = device_pixels(work, [row.file for row in rows])
         difference = _compared(work, images, expected, threshold)
         facts = ExportFacts(
             detector=kept.name, image_size=(kept.size, kept.size), threshold=threshold,
             fpr=None if kept.calibration is None else kept.calibration.fpr, opset=OPSET,
-            images=len(images), largest_relative_difference=difference,
-            from_file=FROM_FILE.format(size=kept.size),
-            checked_on="the images named" if check else "normals kept with the detector",
+            white=kept.white, images=len(scored.rows), largest_relative_difference=difference,
+            from_file=FROM_FILE.format(size=kept.size, white=kept.white),
+            checked_on="the images named" if named else "normals kept with the detector",
             bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
             onnxruntime=import_module("onnxruntime").__version__,
         )  # fmt: skip
@@ -138,12 +155,38 @@ def _write(model: Deployed, path: Path, kept: StoredDetector) -> None:
         raise RuntimeError("the exporter gave no program")
     proto = program.model_proto
     facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
-    facts["from_file"] = FROM_FILE.format(size=kept.size)
+    facts |= {"white": str(kept.white), "from_file": FROM_FILE.format(size=kept.size, white=kept.white)}
     if kept.calibration is not None:
         facts |= {"threshold": repr(kept.calibration.threshold), "fpr": repr(kept.calibration.fpr)}
     onnx.helper.set_model_props(proto, facts)
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
+
+
+def odd_files(file: Path, kept: StoredDetector, folder: Path) -> list[Path]:
+    """Two files of `file` in `folder`, for what normals kept at the working size cannot show: a larger JPEG that EXIF
+    turns, and 16-bit grey up to the detector's white and beyond."""
+    white = kept.white
+    with Image.open(file) as opened:
+        picture = Image.fromarray(pixels(opened, min(kept.size, 256), white))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its orientation
+    wide = picture.resize((5 * picture.width, 4 * picture.height), Image.Resampling.BICUBIC)
+    wide.save(folder / "turned.jpg", quality=95, exif=exif)
+    grey = np.asarray(picture.convert("L")).astype(np.int64) * white // 200
+    Image.fromarray(grey.clip(0, WHITE).astype(np.uint16)).save(folder / "grey.png")
+    return [folder / "turned.jpg", folder / "grey.png"]
+
+
+def device_pixels(path: Path, files: Sequence[Path]) -> Images:
+    """The files as a device reads them, which has nothing but the model's file: size and white are in its metadata."""
+    facts = session(path).get_modelmeta().custom_metadata_map
+    size, white = int(facts["image_size"].partition("x")[0]), int(facts["white"])
+    batch = []
+    for file in files:
+        with Image.open(file) as opened:
+            batch.append(pixels(opened, size, white))
+    return np.stack(batch)
 
 
 def session(path: Path) -> Any:
@@ -170,6 +213,7 @@ def _compared(path: Path, images: Images, expected: Scores, threshold: float | N
     batches = [images[i : i + CHECK_BATCH] for i in range(0, len(images), CHECK_BATCH)]
     outputs = [runtime.run(None, {"pixels": batch}) for batch in batches]
     scores = np.concatenate([output[0] for output in outputs])
+    require_finite(scores, "export: the model's scores", DAMAGED)
     difference = relative_difference(expected, scores)
     if not difference <= TOLERANCE:
         raise UserError(

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from kka.common.images import ImageError, decode
+from kka.common.images import ImageError, Picture, clipped_reason, read_picture
+from kka.common.numbers import DAMAGED, require_finite
 from kka.common.progress import Progress
 from kka.common.walk import printable
 from kka.deploy.calibrate import anomalous
@@ -44,6 +45,8 @@ class Scored:
 
     rows: tuple[Row, ...]
     set_aside: tuple[SetAside, ...]
+    clipped: tuple[SetAside, ...] = ()
+    """Files, scored all the same, with 16-bit values beyond the range that the detector was trained on."""
 
 
 def score_files(
@@ -52,7 +55,7 @@ def score_files(
     """Score the files, in chunks; with `maps`, write overlays into that folder, in the folders of the files.
 
     Raises:
-        UserError: no file could be read; maps of a detector that does not localise.
+        UserError: no file could be read; maps of a detector that does not localise; scores that are no numbers.
     """
     detector = kept.detector
     if maps is not None and not isinstance(detector, Localises):
@@ -60,16 +63,18 @@ def score_files(
                         "that localises, such as simplenet")  # fmt: skip
     rows: list[Row] = []
     bad: list[SetAside] = []
+    clipped: list[SetAside] = []
     limits: tuple[float, float] | None = None
     targets = [] if maps is None else [maps / path for path in map_paths(files)]
     for start in range(0, len(files), CHUNK):
         if progress is not None:
             progress(start, len(files))
         part = files[start : start + CHUNK]
-        images, read = _decode(part, kept.size, bad)
+        images, read = _decode(part, kept, bad, clipped)
         if not len(images):
             continue
         scores = np.asarray(detector.score(images), dtype=np.float32)
+        require_finite(scores, f"the scores of {part[read[0]]} and after it", DAMAGED)
         verdicts = anomalous(scores, kept.calibration.threshold) if kept.calibration else [None] * len(scores)
         rows += [
             Row(file=part[i], score=float(score), anomalous=None if verdict is None else bool(verdict))
@@ -84,20 +89,22 @@ def score_files(
     if not rows:
         why = f": {bad[0].path}: {bad[0].reason}" if bad else ""
         raise UserError(f"images: none of the {len(files)} files could be read{why}")
-    return Scored(rows=tuple(rows), set_aside=tuple(bad))
+    return Scored(rows=tuple(rows), set_aside=tuple(bad), clipped=tuple(clipped))
 
 
-def read_images(files: Sequence[Path], size: int) -> Images:
-    """The files that can be read, at `size` pixels a side; what cannot is left out."""
-    return _decode(files, size, [])[0]
+def read_images(files: Sequence[Path], kept: StoredDetector) -> Images:
+    """The files that can be read, as the detector takes them; what cannot is left out."""
+    return _decode(files, kept, [], [])[0]
 
 
-def _decode(files: Sequence[Path], size: int, bad: list[SetAside]) -> tuple[Images, list[int]]:
-    """The readable pictures and their positions; the others go into `bad`."""
+def _decode(
+    files: Sequence[Path], kept: StoredDetector, bad: list[SetAside], clipped: list[SetAside]
+) -> tuple[Images, list[int]]:
+    """The readable pictures and their positions; the others go into `bad`, those beyond its range into `clipped`."""
 
-    def one(file: Path) -> np.ndarray | ImageError:
+    def one(file: Path) -> Picture | ImageError:
         try:
-            return decode(file, size)
+            return read_picture(file, kept.size, kept.white)
         except ImageError as error:
             return error
 
@@ -108,9 +115,11 @@ def _decode(files: Sequence[Path], size: int, bad: list[SetAside]) -> tuple[Imag
             if isinstance(result, ImageError):
                 bad.append(SetAside(path=printable(str(files[i])), reason=str(result)))
             else:
-                images.append(result)
+                images.append(result.pixels)
                 read.append(i)
-    return np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8), read
+                if result.largest > kept.white:
+                    clipped.append(SetAside(path=str(files[i]), reason=clipped_reason(kept.white)))
+    return np.stack(images) if images else np.zeros((0, kept.size, kept.size, 3), np.uint8), read
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
@@ -125,7 +134,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def _normal_heat(kept: StoredDetector, heat: np.ndarray) -> np.ndarray:
     """Maps of the normals that were kept beside the detector; without them, those at hand."""
-    normals = read_images(kept.check, kept.size)
+    normals = read_images(kept.check, kept)
     return kept.detector.score_map(normals) if len(normals) else heat  # type: ignore[attr-defined]
 
 

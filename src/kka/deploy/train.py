@@ -15,8 +15,10 @@ from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
 from kka.common.files import image_files, replacing
-from kka.common.images import decode_all, fitted
+from kka.common.images import LARGEST_SIZE, clipped_reason, decode_all, first_few, fitted
 from kka.common.metrics import evaluate
+from kka.common.numbers import DIVERGED, require_finite
+from kka.common.pixels import WHITE
 from kka.common.walk import printable
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.detectors import fit_detector, load_detector
@@ -64,8 +66,10 @@ def anomaly_size(source: Path) -> int | None:
     return int(size.decode().partition("x")[0])
 
 
-def read_anomalies(source: Path, size: int) -> Anomalies:
+def read_anomalies(source: Path, size: int, white: int = WHITE) -> Anomalies:
     """The pool of a run directory or file, or the images of a folder, at `size` pixels a side.
+
+    `white`: of 16-bit grey, the normals'. A warning names files with values beyond it.
 
     Raises:
         UserError: nothing of the kind there, or no picture in it.
@@ -81,7 +85,10 @@ def read_anomalies(source: Path, size: int) -> Anomalies:
     else:
         files = image_files([source])
         sources = [(printable(str(file)), file) for file in files]
-        decoded = decode_all(sources, len(files), size, where=str(source))
+        decoded = decode_all(sources, len(files), size, where=str(source), white=white)
+        if decoded.clipped:
+            beyond = tuple(SetAside(path=name, reason=clipped_reason(white)) for name in decoded.clipped)
+            warnings.warn(f"anomalies: {first_few(beyond)}", stacklevel=2)
         found = Anomalies(images=decoded.images, set_aside=decoded.set_aside)
     if not len(found.images):
         raise UserError(f"anomalies: expected at least one image in {source}; got none. Leave it out to train without.")
@@ -178,7 +185,10 @@ def train_detector(
 ) -> TrainingFacts:
     """Fit on a share of the normals, set the threshold on the rest, and keep the detector in the folder `out`.
 
-    The folder is there whole or not at all.
+    The folder is there whole or not at all: not after a training that diverged.
+
+    Raises:
+        UserError: a folder that is not free, too few normals, losses, scores or weights that are no numbers.
     """
     require_free(out)
     check_rate(fpr)
@@ -188,18 +198,23 @@ def train_detector(
     captions = [task.captions[i] for i in kept]
     detector = fit_detector(detector, task.normals[kept], images, captions=captions, hard=hard)
     seconds = time.perf_counter() - started
-    calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
-    counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if images is None else len(images)}
     shown = held if len(held) else kept
-    try:
-        with replacing(out) as work:
-            detector.save(work)
-            annotate(work, task.normals[shown], calibration=calibration, data=task.source, trained_with=counts)
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
+    calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
+    if calibration is None:
+        require_finite(detector.score(task.normals[shown][:CHECK_IMAGES]), "the scores of normals", DIVERGED)
     figures = {}
     if task.test is not None:
         figures = evaluate(detector.score(task.test.images), task.test.is_anomaly, task.test.seen)
+    counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if images is None else len(images)}
+    try:
+        with replacing(out) as work:
+            detector.save(work)
+            annotate(
+                work, task.normals[shown], calibration=calibration, white=task.white, data=task.source,
+                trained_with=counts,
+            )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
     return TrainingFacts(**counts, seconds=seconds, calibration=calibration, figures=figures)
 
 
@@ -230,6 +245,8 @@ class StoredDetector:
     """Side in pixels of the pictures that it takes."""
     calibration: Calibration | None
     folder: Path
+    white: int = WHITE
+    """The value of 16-bit grey files that is white, by the normals that it was trained on."""
 
     @property
     def check(self) -> Sequence[Path]:
@@ -241,22 +258,32 @@ def open_detector(folder: Path) -> StoredDetector:
     """The detector that `kka train` or a run kept.
 
     Raises:
-        UserError: none there, or one whose card does not say the size of its pictures.
+        UserError: none there, or one whose card does not say the size of its pictures, or says what cannot be.
     """
     from kka.detectors.saving import CARD, read_card
 
     card = read_card(folder)
-    height, width = card.get("image_size", (0, 1))
-    if height != width:
+    size, white, stored = card.get("image_size"), card.get("white", WHITE), card.get("calibration")
+    sides = size if isinstance(size, list) and len(size) == 2 else (0, 1)
+    if sides[0] != sides[1] or not _whole(sides[0], LARGEST_SIZE):
         raise UserError(
-            f'{folder / CARD}: expected "image_size": [h, w] with h = w, as kka train and kka run write it; got '
-            f"{card.get('image_size')}"
+            f'{folder / CARD}: expected "image_size": [h, w] with h = w, 1 to {LARGEST_SIZE}, as kka train and kka run '
+            f"write it; got {size}"
         )
-    stored = card.get("calibration")
+    if not _whole(white, WHITE):
+        raise UserError(f'{folder / CARD}: expected "white" to be a whole number from 1 to {WHITE}; got {white}')
+    try:
+        calibration = None if stored is None else Calibration(**stored)
+    except (TypeError, UserError) as error:
+        raise UserError(f"{folder / CARD}: {error}. Copy the card anew, or train the detector again.") from error
     return StoredDetector(
-        detector=load_detector(folder), name=card["detector"], size=height,
-        calibration=None if stored is None else Calibration(**stored), folder=folder,
+        detector=load_detector(folder), name=card["detector"], size=sides[0], calibration=calibration, folder=folder,
+        white=white,
     )  # fmt: skip
+
+
+def _whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 NO_THRESHOLD = "no threshold: this detector came without held-out normals; kka train --anomalies RUN makes one with it"

@@ -106,7 +106,7 @@ def load_detector(path: Path) -> Detector:
     """A detector that its `save` wrote into the folder `path`.
 
     Raises:
-        UserError: no detector there, a damaged one, or one of an unknown kind.
+        UserError: no detector there, a damaged one, one with weights that are no numbers, or of an unknown kind.
     """
     from safetensors import SafetensorError
 
@@ -115,7 +115,9 @@ def load_detector(path: Path) -> Detector:
     kind = detector_class(str(read_card(path).get("detector")))
     try:
         loaded: Detector = kind.load(path)
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"detector: the files in {path} are damaged, missing or of another version of kka "
             f"({type(error).__name__}: {error}); copy or train the detector anew"

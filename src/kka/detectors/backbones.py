@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
+from kka.common.numbers import require_finite_tensors
 from kka.errors import UserError
 from kka.seeding import derive_seed
 from kka.settings.backbone import HUB, RANDOM, BackboneSettings
@@ -99,6 +100,7 @@ def _fill(network: nn.Module, file: Path, settings: BackboneSettings, kind: dict
                         "exist") from error  # fmt: skip
     except (OSError, SafetensorError) as error:
         raise UserError(f"backbone weights: {file} cannot be read as safetensors: {error}") from error
+    require_finite_tensors(tensors, f"backbone weights: {file}", "Copy or download the file anew")
     with torch.device("meta"):
         whole = timm.create_model(settings.name, pretrained=False, **kind).state_dict()
     missing, extra = sorted(whole.keys() - tensors.keys()), sorted(tensors.keys() - whole.keys())

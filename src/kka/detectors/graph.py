@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Real
 from torch import Tensor, nn
 
 from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
+from kka.common.numbers import DAMAGED, require_finite
 from kka.protocols import Images
 
 
@@ -75,9 +76,14 @@ class Preprocess(nn.Module):
 def in_batches(
     module: nn.Module | Callable[[Tensor], Tensor], images: Images, device: torch.device, *, batch: int = 64
 ) -> np.ndarray:
-    """`module` of the images (n, h, w, 3), `batch` at a time; (n, …) in fp32. Memory grows with the batch alone."""
+    """`module` of the images (n, h, w, 3), `batch` at a time; (n, …) in fp32. Memory grows with the batch alone.
+
+    Raises:
+        UserError: NaN or infinity came out.
+    """
     parts = [
         module(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(device)).float().cpu().numpy()
         for i in range(0, len(images), batch)
     ]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return require_finite(found, "detector: what its network says of images", DAMAGED)

@@ -19,7 +19,7 @@ from kka.algorithm.deep_sad import (
 from kka.common.progress import Progress
 from kka.detectors.graph import Preprocess, in_batches, resized
 from kka.detectors.inputs import checked
-from kka.detectors.saving import does_not_fit, read_card, settings_from, write_card
+from kka.detectors.saving import device_here, does_not_fit, read_card, settings_from, write_card
 from kka.protocols import Images, Scores
 from kka.settings.deep_sad import DeepSADSettings, with_shares
 
@@ -97,7 +97,7 @@ class SAD:
         card = read_card(path)
         detector = cls(settings=settings_from(DeepSADSettings, with_shares(card["settings"])), seed=card["seed"])
         try:
-            return detector._scoring(DeepSAD.load(path, device=detector.settings.device))
+            return detector._scoring(DeepSAD.load(path, device=str(device_here(detector.settings.device))))
         except (KeyError, RuntimeError) as error:
             raise does_not_fit(path, error) from error
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from kka.common.images import ImageError, Source, decode, decode_all, first_few
+from kka.common.images import ImageError, Source, decode, decode_in_own_range, first_few
 from kka.common.walk import printable
 from kka.data.layout import Layout, read_layout
 from kka.data.metadata import METADATA, read_captions
@@ -33,7 +33,7 @@ def read_library(name: str, *, size: int | None = None) -> Knowledge:
             f"bank:{name}: expected train.parquet with captions, or images with captions in {METADATA}; got none"
         )
     side = size or _first_side(sources)
-    decoded = decode_all(iter(sources), len(sources), side, where=name)
+    decoded = decode_in_own_range(lambda: iter(sources), len(sources), side, where=name)
     _warn(name, decoded.set_aside)
     return Knowledge(
         images=decoded.images,

@@ -17,6 +17,8 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from trl import DPOConfig, DPOTrainer
 
 from kka.algorithm.preferences import dpo_loss, reward_margins
+from kka.common.numbers import require_finite, require_finite_tensors
+from kka.errors import UserError
 from kka.language.chat import CHAT_OPTIONS, as_conversation
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
@@ -35,6 +37,8 @@ class Tuned:
     step: float
     """Share of the way that was kept."""
 
+
+LOWER = "The tuning diverged: choose a lower --language.dpo-learning-rate"
 
 SMALL_MODEL = 100_000_000
 """A model of fewer parameters counts as small when a learning rate is chosen for it."""
@@ -92,6 +96,9 @@ def tune_adapter(
 
     Args:
         distance: KL(policy ‖ base) as the policy stands, in nats a caption.
+
+    Raises:
+        UserError: the training diverged; the adapter is then as it was before.
     """
     base = policy.get_base_model()
     before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
@@ -101,6 +108,15 @@ def tune_adapter(
             trainer.add_callback(_Progress(progress))
         try:
             result = trainer.train()
+            rate = f"DPO at a learning rate of {trainer.args.learning_rate:g}"
+            require_finite(float(result.training_loss), f"{rate}: the training loss", LOWER)
+            require_finite_tensors(dict(policy.named_parameters()), f"{rate}: the adapter's weights", LOWER)
+        except UserError:
+            with torch.no_grad():
+                for name, weight in policy.named_parameters():
+                    if name in before:
+                        weight.copy_(before[name])
+            raise
         finally:
             # TRL puts a fused head over `forward`, and accelerate its autocast: take both off again, or
             # they pile up round by round.
@@ -178,6 +194,7 @@ def make_trainer(
         save_strategy="no",
         eval_strategy="no",
         logging_strategy="no",
+        logging_nan_inf_filter=False,  # which would leave a loss that is no number out of the mean
         report_to="none",
         disable_tqdm=True,
     )
@@ -233,7 +250,7 @@ def _validation_figures(
     margins = reward_margins(policy_hard, policy_easy, ref_hard, ref_easy, settings.dpo_beta)
     losses = dpo_loss(policy_hard, policy_easy, ref_hard, ref_easy, settings.dpo_beta)
     return {
-        "validation_loss": float(losses.mean()),
+        "validation_loss": require_finite(float(losses.mean()), "DPO: the validation loss", LOWER),
         "margin": float(margins.mean()),
         "accuracy": float((margins > 0).mean()),
     }

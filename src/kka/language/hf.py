@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 
 from kka.common.device import choose_device
@@ -21,6 +21,22 @@ from kka.language.rng import own_randomness
 from kka.protocols import DPOReport, PreferencePair
 from kka.seeding import derive_seed
 from kka.settings.language import LanguageSettings
+
+
+class _FiniteLogits(LogitsProcessor):
+    """Lets logits through as they are; UserError where a row has none to sample from: NaN, or an infinite one."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if not bool(scores.amax(dim=1).isfinite().all()):  # top-p has put -inf in the place of what it leaves out
+            raise UserError(
+                f"language model {self.source!r}: expected finite logits; got NaN or infinity. Its weights are "
+                "damaged, or its tuning diverged: copy it anew, or choose a lower --language.dpo-learning-rate."
+            )
+        return scores
+
 
 KL_SAMPLES = 64
 """Fresh answers from which a tuning's distance to the base model is estimated."""
@@ -129,6 +145,7 @@ class HFLanguageModel:
                 input_ids=ids[index],
                 attention_mask=mask[index],
                 generation_config=config,
+                logits_processor=LogitsProcessorList([_FiniteLogits(self.source)]),
                 **self._read_once(ids, mask, index),
             )
         answers = [_upto(row, set(ends)) for row in out[:, ids.shape[1] :].tolist()]
@@ -193,12 +210,18 @@ class HFLanguageModel:
         )
 
     def _kl_to_base(self, prompts: list[str], seed: int) -> float:
-        """KL(policy ‖ base) in nats an answer: mean of log π_θ − log π_0 over fresh answers, drawn without top-p."""
+        """KL(policy ‖ base) in nats an answer: mean of log π_θ − log π_0 over fresh answers, drawn without top-p.
+
+        Infinite where the policy gives no probabilities any more.
+        """
         from kka.language.dpo import base_logps, completion_logps
 
         encoded = [self._encode(prompt) for prompt in prompts]
         rows = sorted(i % len(encoded) for i in range(KL_SAMPLES))
-        answers = self._generate(encoded, rows, seed, 1.0, 1.0)
+        try:
+            answers = self._generate(encoded, rows, seed, 1.0, 1.0)
+        except UserError:
+            return float("inf")
         given, pad = [encoded[i] for i in rows], self.tokenizer.pad_token_id
         batch = self.settings.dpo_micro_batch or self.settings.dpo_batch
         policy = completion_logps(self._peft, given, answers, pad, batch=batch)

@@ -18,11 +18,15 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from kka.common.numbers import DIVERGED, require_finite
 from kka.errors import UserError
 from kka.language.examples import Pairs, train_tokenizer
 from kka.language.loading import no_progress_bars
 from kka.language.rng import own_randomness
 from kka.seeding import derive_seed
+
+LARGEST_LOSS = 700.0
+"""Nats a token, beyond which a perplexity is no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,8 @@ def train_language_model(
         progress: Called with (steps done, steps, loss) after each step.
 
     Raises:
-        UserError: fewer than two kinds or ten captions; `out` is something else than a model folder.
+        UserError: fewer than two kinds or ten captions; `out` is something else than a model folder; a training that
+            diverged.
     """
     _check(corpus, out)
     captions = [" ".join(caption.split()) for _, caption in corpus]
@@ -93,7 +98,7 @@ def train_language_model(
         seconds=seconds,
         complete=len(losses) == steps,
         train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
-        validation_perplexity=math.exp(_validation_loss(model, data, batch, seed)),
+        validation_perplexity=math.exp(min(_validation_loss(model, data, batch, seed), LARGEST_LOSS)),
     )
     _write(model, tokenizer, out, half)
     return report
@@ -188,7 +193,7 @@ def _fit(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(require_finite(float(loss.detach()), f"language model: the loss of step {step + 1}", DIVERGED))
         if progress is not None:
             progress(step + 1, steps, losses[-1])
     return losses, time.monotonic() - start
@@ -206,7 +211,7 @@ def _validation_loss(model: LlamaForCausalLM, data: Pairs, batch: int, seed: int
         count = int(answer.sum())
         total += float(answer_loss(model, ids, answer)) * count
         tokens += count
-    return total / tokens
+    return float(require_finite(total / tokens, "language model: the validation loss", DIVERGED))
 
 
 def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, half: bool) -> None:

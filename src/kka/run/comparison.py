@@ -132,7 +132,7 @@ def _train_arm(
             metrics = evaluate(scores, task.test.is_anomaly, task.test.seen)
         if keep:
             model.save(folder / DETECTOR)
-            annotate(folder / DETECTOR, task.normals)
+            annotate(folder / DETECTOR, task.normals, white=task.white)
         if k == 0:
             _save_latent(model, task, folder)
         (folder / METRICS).write_text(json.dumps(metrics, indent=1))

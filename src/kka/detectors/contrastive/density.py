@@ -11,10 +11,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kka.algorithm.mahalanobis import fit_clusters
-from kka.common.device import choose_device, seeded
+from kka.common.device import seeded
 from kka.detectors.contrastive.network import ResNet
 from kka.detectors.graph import Preprocess, in_batches
-from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
+from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.protocols import Images
 
 D = TypeVar("D", bound=Any)
@@ -126,7 +126,7 @@ def load_fitted(kind: Callable[..., D], settings: type, shape: Callable[[Any], d
     """
     card = read_card(path)
     detector = kind(settings=settings_from(settings, card["settings"]), seed=card["seed"])
-    device, outliers = choose_device(detector.settings.device), card["outliers"]
+    device, outliers = device_here(detector.settings.device), card["outliers"]
     model = seeded(lambda: FeatureScore(**shape(detector.settings), outliers=outliers), device, seed=0)
     load_into(model, read_tensors(path), path)
     detector.model_ = model.eval()

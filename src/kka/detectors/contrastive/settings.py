@@ -1,6 +1,8 @@
 """The settings of SSD and CMDA."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Le
 
 from kka.common.texts import check_encoder
 from kka.settings import Count, Natural, NonNegative, Positive, settings
@@ -12,9 +14,9 @@ class ContrastiveSettings:
 
     depth: Literal[10, 18, 34, 50, 101] = 50
     """Of the ResNet."""
-    width: Count = 64
+    width: Annotated[Count, Le(1024)] = 64
     """Channels of the ResNet's stem; 64 is the usual ResNet, and a quarter of it costs a sixteenth."""
-    size: Count = 32
+    size: Annotated[Count, Le(4096)] = 32
     """Pixels a side that the network sees."""
     batch_size: Count = 512
     """Normals a step; as many anomalies join them where there are some."""
@@ -37,7 +39,7 @@ class SSDSettings(ContrastiveSettings):
 
     epochs: Count = 500
     """Passes over the normals."""
-    clusters: Count = 1
+    clusters: Annotated[Count, Le(65536)] = 1
     """K: Gaussians that the normals are split into by k-means; the score is the distance to the nearest."""
 
 
@@ -48,7 +50,7 @@ class CMDASettings(ContrastiveSettings):
 
     text: str = "tfidf"
     """What embeds the captions: tfidf, or hf:<hub id or folder> of a Sentence Transformers model."""
-    text_width: Count = 4096
+    text_width: Annotated[Count, Le(65536)] = 4096
     """Of both hidden layers on top of the captions' embeddings."""
     text_weight: NonNegative = 0.1
     """Weight of SupCon(view, text) in step 1."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kka.common.augment import augment
 from kka.common.device import autocast_dtype, resident
+from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.contrastive.network import ImageNetwork
 from kka.detectors.contrastive.settings import ContrastiveSettings
@@ -57,6 +58,9 @@ def train_contrastive(
     Args:
         beside: A module that `loss` uses and that is trained too.
         progress: Called with the number of steps done.
+
+    Raises:
+        UserError: the training diverged.
     """
     device = stock.normals.device
     trained = nn.ModuleList([network] if beside is None else [network, beside])
@@ -68,7 +72,7 @@ def train_contrastive(
     each = steps_of(len(stock.normals), settings)
     total, done, losses = each * epochs, 0, []
     trained.train()
-    for _ in range(epochs):
+    for epoch in range(epochs):
         summed = torch.zeros((), device=device)
         for index in torch.randperm(len(stock.normals), generator=generator).tensor_split(each):
             for group in optimiser.param_groups:
@@ -82,7 +86,7 @@ def train_contrastive(
             optimiser.step()
             summed += value.detach()
             done += 1
-        losses.append(float(summed) / each)
+        losses.append(require_finite(float(summed) / each, f"the training loss of epoch {epoch + 1}", DIVERGED))
         progress(done)
     trained.eval()
     return losses

@@ -23,7 +23,7 @@ from kka.detectors.inputs import checked
 from kka.detectors.recontrast.network import ReContrastNet
 from kka.detectors.recontrast.settings import STRIDES, ReContrastSettings
 from kka.detectors.recontrast.training import train_recontrast
-from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
+from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
 from kka.settings.backbone import RANDOM, BackboneSettings
@@ -116,7 +116,7 @@ class ReContrast:
         detector = cls(settings=settings, backbone=settings_from(BackboneSettings, card["backbone"]), seed=card["seed"])
         graph = _Graph(ReContrastNet(load_backbone(detector.backbone, strides=STRIDES, fetch=False)), settings)
         load_into(graph, read_tensors(path), path)
-        detector.graph_ = graph.to(choose_device(settings.device)).to(memory_format=torch.channels_last).eval()
+        detector.graph_ = graph.to(device_here(settings.device)).to(memory_format=torch.channels_last).eval()
         return detector
 
     @property

@@ -15,7 +15,7 @@ DEEPEST = 32
 class ReContrastSettings:
     """How ReContrast is trained and scores. The defaults are the published ones; what concerns anomalies is ours."""
 
-    size: Count = 256
+    size: Annotated[Count, Le(4096)] = 256
     """Pixels a side; a multiple of 32."""
     iterations: Count = 2000
     batch_size: Count = 16
@@ -29,7 +29,7 @@ class ReContrastSettings:
     anomalies, eval without them: normals of one class alone make for unstable statistics."""
     pooling: Literal["max", "mean"] = "max"
     """From the map to the image's score: max (a defect somewhere) or mean (another thing altogether)."""
-    sigma: NonNegative = 4.0
+    sigma: Annotated[NonNegative, Le(1024)] = 4.0
     """Of the Gaussian that smooths the map, in pixels at `size`."""
     anomalies_per_batch: Count = 8
     """Anomalies beside the normals of a batch."""

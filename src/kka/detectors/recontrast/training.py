@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kka.common.device import resident
+from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.graph import Preprocess
 from kka.detectors.recontrast.loss import alpha_at, cross_reconstruction, discrepancy, margin_loss
@@ -36,7 +37,7 @@ def train_recontrast(
     """Train `network` in place; the reconstruction loss of the normals at each iteration.
 
     `untrained`: the encoders have random weights. Their BatchNorm statistics are then first taken from the normals,
-    and the trainable one's rate is `RANDOM_RATE` where the settings name none.
+    and the trainable one's rate is `RANDOM_RATE` where the settings name none. Raises UserError where it diverges.
     """
     s, device = settings, next(network.parameters()).device
     pixels = resident(normals, device, limit=s.size)
@@ -70,7 +71,7 @@ def train_recontrast(
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
-        losses.append(float(loss.detach()))
+        losses.append(require_finite(float(loss.detach()), f"the training loss of iteration {step + 1}", DIVERGED))
         if progress is not None:
             progress(step + 1, s.iterations)
         if on_epoch is not None and (step + 1) % epoch_length == 0:

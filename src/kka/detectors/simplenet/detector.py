@@ -22,7 +22,7 @@ from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import Preprocess, in_batches
 from kka.detectors.heatmaps import smooth_maps
 from kka.detectors.inputs import checked
-from kka.detectors.saving import load_into, read_card, read_tensors, settings_from, write
+from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.patches import PatchFeatures
 from kka.detectors.simplenet.settings import SimpleNetSettings
@@ -143,7 +143,7 @@ class SimpleNet:
         extract = build_extractor(settings, load_backbone(detector.backbone, strides=settings.strides, fetch=False))
         graph = _Graph(extract, Heads(settings.dimension, settings.hidden), settings)
         load_into(graph, read_tensors(path), path)
-        graph = graph.to(choose_device(settings.device)).to(memory_format=torch.channels_last)
+        graph = graph.to(device_here(settings.device)).to(memory_format=torch.channels_last)
         detector.graph_ = graph.eval()
         return detector
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import MinLen
+from annotated_types import Le, MinLen
 
 from kka.errors import UserError
 from kka.settings import Count, NonNegative, Share, settings
@@ -12,18 +12,18 @@ from kka.settings import Count, NonNegative, Share, settings
 class SimpleNetSettings:
     """How SimpleNet prepares images and is trained. The defaults are the published ones."""
 
-    size: Count = 329
+    size: Annotated[Count, Le(4096)] = 329
     """Pixels a side after resizing."""
-    crop: Count = 288
+    crop: Annotated[Count, Le(4096)] = 288
     """Pixels a side of the centre that the backbone sees."""
     strides: Annotated[tuple[Count, ...], MinLen(1)] = (8, 16)
     """Of the backbone's maps, ascending; the first is the grid of the patches. Published: layers 2 and 3."""
-    dimension: Count = 1536
+    dimension: Annotated[Count, Le(65536)] = 1536
     """Of a patch's feature; a multiple of the number of strides."""
     standardise: bool = False
     """Subtract the normals' mean and divide by their deviation, one number for all dimensions, so that `noise` means \
 the same under any backbone."""
-    hidden: Count = 1024
+    hidden: Annotated[Count, Le(65536)] = 1024
     """Units of the discriminator."""
     noise: NonNegative = 0.015
     """Deviation of the Gaussian noise that turns an adapted normal patch into a negative."""

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kka.common.device import seeded
+from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.features import Features
 from kka.detectors.simplenet.loss import anomaly_hinge, normal_hinge, top_hinge
@@ -21,6 +22,7 @@ def train_heads(
     """Train to the last epoch; an epoch is a pass over the normals, each batch beside as many anomalies.
 
     Anomalies come round in a random order of their own. Returns the heads, in eval mode, and each epoch's mean loss.
+    Raises UserError where it diverges.
     """
     n, dimension = normals.shape[0], normals.shape[2]
     heads = seeded(lambda: Heads(dimension, settings.hidden), device, seed=derive_seed(seed, "heads"))
@@ -50,7 +52,8 @@ def train_heads(
             for optimiser in optimisers:
                 optimiser.step()
             summed += loss.detach()
-        losses.append(float(summed) / len(batches))
+        mean = float(summed) / len(batches)
+        losses.append(require_finite(mean, f"the training loss of epoch {epoch + 1}", DIVERGED))
         if progress is not None:
             progress((epoch + 1) * len(batches), settings.epochs * len(batches))
     return heads.eval(), losses
