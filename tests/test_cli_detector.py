@@ -14,6 +14,7 @@ from kka.algorithm.pool import AnomalyPool
 from kka.cli import main
 from kka.common.images import decode
 from kka.config import DetectorOptions
+from kka.data import open_task
 from kka.deploy.calibrate import calibrate
 from kka.deploy.score import heat_limits, map_paths, overlay, write_maps
 from kka.deploy.train import Anomalies, hold_out, read_anomalies, train_detector
@@ -261,3 +262,62 @@ def test_held_out_normals_are_no_anomalies(tmp_path: Path) -> None:
     held = facts.held_out
     assert any(f"{held} of {n + 2} anomalies are copies of held-out normals" in message for message in messages)
     assert any(f"{n - held} of {n + 2 - held} anomalies are copies of normals" in message for message in messages)
+
+
+def test_a_training_that_diverges_leaves_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was kept, and called every image normal; and its folder must not stand in the way of the corrected command."""
+    out = tmp_path / "detector"
+    command = ["train", *SAD, "--data", str(photos), "--out", str(out), "--fpr", "0.3"]
+    told = refused(["train", *SAD, "learning_rate=1e30", *command[len(SAD) + 1 :]], capsys)
+    assert "expected finite numbers; got" in told and "a lower learning rate" in told
+    assert not list(tmp_path.iterdir())
+    assert main(command) == 0 and (out / "detector.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"image_size": [1e6, 1e6]}, 'expected "image_size": [h, w] with h = w, 1 to 4096'),
+        ({"image_size": [1000000, 1000000]}, "got [1000000, 1000000]"),
+        ({"image_size": [16, 32]}, "got [16, 32]"),
+        ({"image_size": "16"}, "got 16"),
+        ({"white": 0}, 'expected "white" to be a whole number from 1 to 65535; got 0'),
+        ({"white": 4095.5}, "got 4095.5"),
+        ({"calibration": {"threshold": float("nan"), "fpr": 0.1, "held_out": 9, "promised": 0.1}}, "got NaN"),
+        ({"calibration": {"threshold": 1e300, "fpr": 0.1, "held_out": 9, "promised": 0.1}}, "expected threshold to be"),
+        ({"calibration": {"threshold": "0.5", "fpr": 0.1, "held_out": 9, "promised": 0.1}}, "train the detector again"),
+        ({"calibration": {"threshold": 0.5, "fpr": 7.0, "held_out": 9, "promised": 0.1}}, "expected fpr to be"),
+        ({"calibration": {"treshold": 0.5}}, "detector.json: "),
+    ],
+)
+def test_a_card_that_cannot_be_is_refused(
+    change: dict[str, object], told: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A NaN threshold made every image normal, and a size of a million pixels hung."""
+    folder = tmp_path / "detector"
+    shutil.copytree(trained, folder)
+    card = json.loads((folder / "detector.json").read_text())
+    (folder / "detector.json").write_text(json.dumps(card | change))
+    assert told in refused(["score", "--detector-dir", str(folder), str(trained / "check")], capsys)
+
+
+def test_12_bit_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine-vision camera's 12 bits in 16 are seen in full, in training and in scoring; what is beyond is named."""
+    photos, out = tmp_path / "photos", tmp_path / "detector"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        values = (400 + 3600 * rng.random((40, 40))).astype(np.uint16)
+        Image.fromarray(values).save(photos / f"{i:02}.png")
+    assert main(["train", *SAD, "--data", str(photos), "--out", str(out), "--fpr", "0.4"]) == 0
+    capsys.readouterr()
+    assert json.loads((out / "detector.json").read_text())["white"] == 4095
+    task = open_task(str(photos), describe="a part", size=40)
+    assert task.white == 4095 and task.normals.max() > 245
+    assert "read as 12-bit, 0 black and 4,095 white" in " ".join(task.details["notes"])  # type: ignore[arg-type]
+    Image.fromarray(values * 4).save(tmp_path / "beyond.png")
+    assert main(["score", "--detector-dir", str(out), str(tmp_path / "beyond.png"), str(photos / "00.png")]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "clipped: " in told and "beyond.png: 16-bit values beyond 4,095" in told and "00.png" not in told

@@ -1,5 +1,6 @@
 """The contract of every detector: one test body each, run over all of them."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -295,3 +296,61 @@ def test_the_exported_graph_is_the_score(fitted: Detector) -> None:
     with torch.no_grad():
         scores = fitted.graph()(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(scores, fitted.score(images), rtol=1e-5, atol=1e-6)
+
+
+def test_a_training_that_diverges_is_an_error(name: str, tmp_path: Path) -> None:
+    """Scores that are NaN lie above no threshold: every image would be normal, and nobody would know why."""
+    detector = build(name, overrides=(*QUICK[name], "learning_rate=1e30"))
+    with pytest.raises(UserError, match=r"expected finite numbers; got .* lower learning rate"):
+        fit_detector(detector, pictures(12), pictures(5, seed=1), captions=captions(12)).score(pictures(2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_neither_kept_nor_loaded(
+    value: float, fitted: Detector, tmp_path: Path
+) -> None:
+    """A file with NaN in it would load, and call everything normal."""
+    from safetensors.torch import load_file, save_file
+
+    fitted.save(tmp_path / "whole")
+    weights = next((tmp_path / "whole").glob("*.safetensors"))
+    tensors = load_file(weights)
+    place = sorted(key for key in tensors if tensors[key].is_floating_point() and tensors[key].ndim > 1)[0]
+    tensors[place].view(-1)[0] = value
+    save_file(tensors, weights)
+    with pytest.raises(UserError, match=r"weights in .*safetensors: expected finite numbers; got NaN or infinity in"):
+        load_detector(tmp_path / "whole")
+    assert isinstance(fitted, Exports)
+    parameter = next(p for p in fitted.graph().parameters() if p.ndim > 1)
+    before = parameter.detach().clone()
+    parameter.data[(0,) * parameter.ndim] = value
+    try:
+        with pytest.raises(UserError, match="weights: expected finite numbers"):
+            fitted.save(tmp_path / "diverged")
+        assert not (tmp_path / "diverged").exists()
+    finally:
+        parameter.data.copy_(before)
+
+
+def test_a_detector_of_another_machine(fitted: Detector, tmp_path: Path) -> None:
+    """Trained on the eighth GPU and used on a laptop: it works there, and says so; a slip is refused as one."""
+    fitted.save(tmp_path)
+    card = json.loads((tmp_path / "detector.json").read_text())
+    card["settings"]["device"] = "cuda:7"
+    (tmp_path / "detector.json").write_text(json.dumps(card))
+    with pytest.warns(UserWarning, match=r"no device cuda:7, which its detector\.json names"):
+        loaded = load_detector(tmp_path)
+    images = pictures(3, seed=2)
+    np.testing.assert_allclose(loaded.score(images), fitted.score(images), rtol=1e-3)
+    card["settings"]["device"] = "banana"
+    (tmp_path / "detector.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"expected a device .*; got 'banana'\. Write auto"):
+        load_detector(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"seed": NaN}', '{"seed": -Infinity}', '{"seed": 1e999}', "[1]", "1"])
+def test_a_card_with_numbers_that_are_none(text: str, tmp_path: Path) -> None:
+    """JSON as Python reads it has NaN, and 1e999 is infinite: neither may become a threshold."""
+    (tmp_path / "detector.json").write_text(text)
+    with pytest.raises(UserError, match=r"detector\.json.*(got (NaN|-Infinity|1e999|list|int)).*anew"):
+        load_detector(tmp_path)

@@ -97,13 +97,13 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
     files = list(check) or list(kept.check)
     if not files:
         raise UserError(f"export: no images to check the model on in {kept.folder}; name some: --check IMAGES")
-    if not isinstance(kept.detector, Exports):
-        raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
     with tempfile.TemporaryDirectory(prefix="kka-export-") as scratch:
         return _exported(kept, out, files, Path(scratch), named=bool(check))
 
 
 def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: Path, *, named: bool) -> ExportFacts:
+    if not isinstance(kept.detector, Exports):
+        raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
     threshold = None if kept.calibration is None else kept.calibration.threshold
     scored = score_files(kept, files)  # by the detector itself, which gave the threshold, whatever graph() may be
     odd = score_files(kept, odd_files(scored.rows[0].file, kept, scratch))
