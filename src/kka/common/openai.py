@@ -14,7 +14,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from json import loads
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -225,7 +225,7 @@ class Server:
         try:
             # The package's own limits hold for each byte: a server that drips would never reach them.
             async with asyncio.timeout(self.timeout):
-                http = DefaultAsyncHttpxClient(timeout=self.timeout, event_hooks=hooks, verify=self._certificates)
+                http = DefaultAsyncHttpxClient(timeout=self.timeout, event_hooks=hooks, verify=_certificates())
                 asking = AsyncOpenAI(
                     base_url=self._address.base,
                     default_query=self._address.query,
@@ -249,13 +249,6 @@ class Server:
         if not whole:
             return _Problem(text=f"sent more than the {LARGEST / 2**20:g} MiB that a reply may have")
         return body
-
-    @cached_property
-    def _certificates(self) -> Any:
-        """Loaded once: each client would load them anew."""
-        import httpx2
-
-        return httpx2.create_ssl_context()
 
     async def _check(self, response: Any) -> None:
         """Before the package sees a reply: end what is no success, and what would send the key elsewhere."""
@@ -291,6 +284,14 @@ class Server:
                 "that you have not named. If it is right, set OPENAI_BASE_URL to it"
             )
         )
+
+
+@cache
+def _certificates() -> Any:
+    """Loaded once: each client would load them anew."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 async def _read(chunks: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:

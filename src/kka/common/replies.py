@@ -20,6 +20,8 @@ FILTERED = (
     "safety filter",
 )
 """Words by which servers say that their filter refused a text."""
+ECHO = 8
+"""Characters of a text that an error may echo."""
 SHOWN = 300
 """Characters of a reply that a message shows."""
 
@@ -42,6 +44,11 @@ def error_words(body: str) -> list[str]:
     return list(_words(error, inside=isinstance(error, str)))
 
 
+def _own(body: str, asked: str) -> list[str]:
+    """An error's words without an echo of the text `asked`, if that is long enough to be told from single words."""
+    return [word.replace(asked, "") if len(asked) >= ECHO else word for word in error_words(body)]
+
+
 _TOLD = ("code", "type", "param", "message", "msg", "detail", "reason", "error", "title", "loc")
 _NESTED = ("error", "errors", "detail", "details", "inner_error", "innererror", "loc")
 
@@ -62,7 +69,7 @@ def _words(value: Any, *, inside: bool, depth: int = 0) -> Iterator[str]:
 
 def says_filtered(body: str, asked: str) -> bool:
     """Whether an error says that a filter refused the text `asked`: in its own words, not in an echo of `asked`."""
-    return any(word in text.replace(asked, "").lower() for text in error_words(body) for word in FILTERED)
+    return any(word in text.lower() for text in _own(body, asked) for word in FILTERED)
 
 
 def refused_parameter(body: str, asked: str, sent: Collection[str]) -> str | None:
@@ -70,11 +77,10 @@ def refused_parameter(body: str, asked: str, sent: Collection[str]) -> str | Non
 
     By the field "param" (OpenAI) or "loc" (FastAPI) if there is one, else by a name in the message.
     """
-    words = [word.replace(asked, "") for word in error_words(body)]
-    for word in words:
+    for word in error_words(body):
         if word in sent:
             return word
-    for word in words:
+    for word in _own(body, asked):
         # Before other names: a message may go on with what to send instead.
         found = [(match.start(), name) for name in sent if (match := _mention(name).search(word))]
         if found:
