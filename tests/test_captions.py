@@ -162,6 +162,14 @@ def test_nothing_usable_shows_samples() -> None:
         write_captions(ScriptedModel(lambda p, k: "blah"), ["apple"], 5, seed=0, max_attempts=3)
 
 
+def test_a_barren_model_is_not_asked_on() -> None:
+    """A model that only refuses would be asked for thousands of answers, each of which may be paid for."""
+    model = ScriptedModel(lambda p, k: "I must decline to describe such parts.")
+    with pytest.raises(UserError, match=r"(?s)no usable captions where 40 were wanted.*must decline"):
+        write_captions(model, ["apple", "pear"], 40, seed=0)
+    assert sum(model.count.values()) == 40 + 160
+
+
 def test_fewer_than_half_is_an_error_with_counts() -> None:
     """A run on a tenth of the anomalies asked for would pass as a real one."""
     model = ScriptedModel(lambda p, k: _numbered(p, k % 2))

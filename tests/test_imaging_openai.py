@@ -99,7 +99,7 @@ def test_a_server_that_stays_down_is_named(server: ImageServer, model: OpenAIIma
     [
         ((401, {}, "no such key"), "refused the request for model 'any': HTTP 401: no such key"),
         ((200, {"Content-Type": "text/html"}, "<html>no JSON"), "expected JSON from .*<html>"),
-        ((400, {}, "unknown size"), "HTTP 400: unknown size"),
+        ((400, {}, "no such prompt"), "HTTP 400: no such prompt"),
         ((200, {}, '{"data": [{"url": "http://x"}]}'), r"expected a picture in base64"),
         ((200, {}, '{"data": [{"b64_json": "bm90IGFuIGltYWdl"}]}'), r"expected a picture in base64"),
         ((200, {}, '{"data": [{"b64_json": "*"}]}'), r"expected a picture in base64"),

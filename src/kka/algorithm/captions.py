@@ -1,12 +1,9 @@
-"""Eq. 3, x_a^t ~ LLM(prompt(x_n)): sample, parse, clean and tell apart the captions of imagined anomalies.
+"""Eq. 3, x_a^t ~ LLM(prompt(x_n)): sample until there are enough captions of imagined anomalies, and tell them apart.
 
 Pure but for the language model that is passed in.
 """
 
-import json
 import math
-import re
-import unicodedata
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,98 +12,19 @@ from itertools import pairwise
 
 import numpy as np
 
+from kka.algorithm.answers import clean, normalise, parse_answer
 from kka.errors import UserError
 from kka.protocols import CountsTokens, LanguageModel
 from kka.seeding import derive_seed
 
-MIN_WORDS, MAX_WORDS = 3, 80
+BARREN = 64
+"""So many answers without one usable caption end the sampling."""
 DUPLICATE_SIMILARITY = 0.85
 """Captions whose word pairs overlap by at least this much (Jaccard) count as the same.
 
 In a caption of twenty words, one colour put for another gives about 0.8 and is a caption of its own; an article
 more or less, another order of two clauses' punctuation, or a repeated word is not.
 """
-
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_MARK = re.compile(
-    r"^\s*(?:>\s*)?(?:[-*•–—·+]\s+|\(?\d{1,3}\s*[.):\]]\s*"
-    r"|(?:\*\*|__)?(?:caption|description|sentence|example|answer|variant)(?:\s+\d{1,3}\s*[:.)]|\s*:)(?:\*\*|__)?\s*)",
-    re.IGNORECASE,
-)
-_GREETING = re.compile(r"^(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok)\s*[.:!,]\s*", re.IGNORECASE)
-_PREAMBLE = re.compile(r"^(?:here (?:is|are)|here's|below (?:is|are)|the following)\b[^:]{0,160}:\s*", re.IGNORECASE)
-_CHATTER = re.compile(
-    r"^(?:let me know|feel free|i hope|hope this|note\b|please note|would you like|these (?:captions|descriptions)"
-    r"|this (?:caption|description|sentence)|each (?:caption|description|sentence))",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"\b(?:i'?m sorry|i am sorry|i can(?:no|')t|i'?m unable|i am unable|as an ai|language model)\b", re.IGNORECASE
-)
-_QUOTES = "\"'“”‘’«»`*_ \t"
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_ARTICLES = frozenset({"a", "an", "the"})
-
-
-def parse_answer(text: str) -> list[str]:
-    """The captions in one raw answer: of a list its items, else its lines; preambles and thinking left out."""
-    text = _THINKING.sub("", text).strip()
-    text = re.sub(r"^```[\w-]*\s*$", "", text, flags=re.MULTILINE).strip()
-    if text.startswith("["):
-        try:
-            items = json.loads(text)
-        except json.JSONDecodeError:
-            items = None  # brackets, but not JSON: read it as text
-        if isinstance(items, list) and all(isinstance(item, str) for item in items):
-            return [item.strip() for item in items if item.strip()]
-    marked: list[str] = []
-    plain: list[str] = []
-    open_item = False  # the line above is an item that may go on
-    for line in text.splitlines():
-        bare = line.strip()
-        if not bare or bare.startswith("#") or set(bare) <= set("-=*_ "):
-            open_item = False
-            continue
-        mark = _MARK.match(line)
-        body = _without_preamble(line[mark.end() :] if mark else bare)
-        if mark and body:
-            marked.append(body)
-            open_item = True
-        elif open_item and bare[0].islower():
-            marked[-1] += " " + bare
-        elif body:
-            open_item = False
-            plain.append(body)
-    return [_unquoted(item) for item in (marked or plain)]
-
-
-def _without_preamble(line: str) -> str:
-    """`line` without "Sure! Here are five captions:"; empty when nothing else, or mere chatter, stands in it."""
-    line = _PREAMBLE.sub("", _GREETING.sub("", line.strip())).strip()
-    return "" if line.rstrip("*_ ").endswith(":") or _CHATTER.match(line) else line
-
-
-def _unquoted(text: str) -> str:
-    text = re.sub(r"\*\*(.+?)\*\*:?", r"\1", text)
-    return text.strip(_QUOTES).strip()
-
-
-def clean(text: str) -> str | None:
-    """One caption on one line, without quotes or a closing full stop; None when it cannot serve as a caption."""
-    text = unicodedata.normalize("NFKC", text)
-    text = re.sub(r"\s+", " ", text)
-    text = re.sub(r"\s+([.,;:!?])", r"\1", text).strip(_QUOTES).rstrip(".").strip(_QUOTES)
-    words = _WORD.findall(text)
-    if not MIN_WORDS <= len(words) <= MAX_WORDS:
-        return None
-    broken = "�" in text or "{" in text or "<|" in text or "http" in text
-    return None if broken or _REFUSAL.search(text) else text
-
-
-def normalise(text: str) -> str:
-    """Lower-case words without punctuation and articles: equal for texts that say the same in the same words."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
-    return " ".join(word for word in words if word not in _ARTICLES)
 
 
 class NearDuplicates:
@@ -284,6 +202,8 @@ def write_captions(
     quotas = [n // len(prompts) + (i < n % len(prompts)) for i in range(len(prompts))]
     for attempt in range(max_attempts):
         lacking = [q - len(got) for q, got in zip(quotas, harvest.by_prompt, strict=True)]
+        if not harvest.total and harvest.answers >= BARREN:
+            break  # more answers of that kind would be paid for in vain
         if harvest.total >= n and attempt > 1:
             break  # two tries for an even spread; after that the others may fill in
         open_prompts = [i for i, lack in enumerate(lacking) if lack > 0]
