@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
@@ -21,9 +21,10 @@ from kka.cli.detector import Export, Score, Train, run_export, run_score, run_tr
 from kka.cli.experiment import Experiments, run_experiment
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
+from kka.settings import PartialShare, Seed, Text, errors_of_settings, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Run(RunConfig):
     """Algorithm 1 whole: imagine anomalies, draw them, find the hard ones, tune, repeat; then train and compare
     detectors. Without options it runs on the embedded world."""
@@ -40,7 +41,7 @@ class Run(RunConfig):
         return RunConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig)})
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Report:
     """Write report.html anew from what a run directory holds."""
 
@@ -48,22 +49,22 @@ class Report:
     """The run directory."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class LM:
     """Train a small language model on the captions of a data set's known classes, or of the garden."""
 
     action: Annotated[Literal["train"], tyro.conf.Positional]
     out: Path
     """Folder for the model, in Hugging Face format; use it as --lm hf:FOLDER."""
-    data: str = "garden"
+    data: Text = "garden"
     """garden, or a folder with train.parquet and test.parquet."""
-    normal: tuple[str, ...] = ()
+    normal: tuple[Text, ...] = ()
     """The normal class: its captions are left out."""
-    unseen: float = 0.0
+    unseen: PartialShare = 0.0
     """Share of the anomaly classes to leave out as well."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Of the choice of classes that are left out, as in kka run."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +90,7 @@ RENAMED = {
 
 def parse(arguments: list[str]) -> Any:
     """The command, of one of the classes in `_COMMANDS`."""
+    _refuse_empty(arguments)
     arguments = [
         RENAMED.get(name.replace("_", "-"), name) + equals + value
         for name, equals, value in (text.partition("=") for text in arguments)
@@ -100,13 +102,25 @@ def parse(arguments: list[str]) -> Any:
     commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
     for name, kind in kinds.items():
         commands |= Annotated[kind, tyro.conf.subcommand(name)]
-    return tyro.cli(
-        commands,
-        args=arguments,
-        prog="kka",
-        description="Key Knowledge Augmentation: anomalies that a language model imagines, for sharper detectors.",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    with errors_of_settings():
+        return tyro.cli(
+            commands,
+            args=arguments,
+            prog="kka",
+            description="Key Knowledge Augmentation: anomalies that a language model imagines, for sharper detectors.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty text is what an unset variable of a script leaves, and as a path it would be the folder one is in."""
+    option = "arguments"
+    for text in arguments:
+        name, equals, value = text.partition("=")
+        if text.startswith("--"):
+            option = name
+        if not text.strip() or (text.startswith("--") and equals and not value.strip()):
+            raise UserError(f"{option}: expected a value; got an empty text. Give one, or leave the option out.")
 
 
 def _stored(arguments: list[str]) -> Run:

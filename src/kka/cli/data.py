@@ -2,16 +2,16 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from kka.data.prepare.options import PrepareOptions
+from kka.settings import Text, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Prepare(PrepareOptions):
     """Bring one of the paper's data sets into the form that kka reads: train.parquet, test.parquet, dataset.json.
     Without --from, the official files are downloaded."""
@@ -19,7 +19,7 @@ class Prepare(PrepareOptions):
     name: Annotated[Literal["cifar100", "oxford102", "ucm_caption"], tyro.conf.Positional]
     out: Path
     """The folder to write. Call it after the data set, as kka takes what its pictures show from that."""
-    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    source: Annotated[Text | None, tyro.conf.arg(name="from")] = None
     """A folder with the official files, or hf:<dataset id>. Default: download the official files."""
 
     @property
@@ -28,7 +28,7 @@ class Prepare(PrepareOptions):
         return PrepareOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(PrepareOptions)})
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Describe:
     """What a data set holds: counts, classes, sizes, captions, duplicates; of Parquet folders and folders of images."""
 
@@ -37,7 +37,7 @@ class Describe:
     """Write a page with sample pictures, too."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Data:
     """Prepare one of the paper's data sets, or describe a data set."""
 

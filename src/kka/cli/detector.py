@@ -3,15 +3,17 @@
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from annotated_types import Gt, Lt
 
 from kka.config import DetectorOptions
 from kka.errors import UserError
+from kka.settings import PartialShare, Seed, Side, Text, settings
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
@@ -22,35 +24,35 @@ SHOWN = 40
 """Rows of a table on the screen."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Train:
     """Train one detector on your normals and on anomalies that a run imagined, with a threshold from held-out
     normals."""
 
-    detector: str = "sad"
+    detector: Text = "sad"
     """sad, ssd, cmda, simplenet, recontrast."""
-    data: str = "garden"
+    data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
-    normal: tuple[str, ...] = ()
+    normal: tuple[Text, ...] = ()
     """The normal class, as in kka run."""
-    describe: str | None = None
+    describe: Text | None = None
     """Caption of photos without captions, for detectors that read captions (cmda)."""
     anomalies: Path | None = None
     """The directory of a kka run, its pool.parquet, or a folder of images. Default: none, normals alone."""
     out: Path | None = None
     """The detector's folder. Default: detectors/<detector>-<data>-<date>-<time>."""
-    size: int | None = None
+    size: Side | None = None
     """Side in pixels at which images are kept. Default: the data's own; for photos that of the anomalies' run, or as \
 many as the detector makes use of, 64 to 256."""
-    held_out: float = 0.2
+    held_out: PartialShare = 0.2
     """Share of the normals that sets the threshold and is not trained on."""
-    fpr: float = 0.05
+    fpr: Annotated[float, Gt(0), Lt(1)] = 0.05
     """Share of normals that the threshold may call anomalous."""
-    seed: int = 0
+    seed: Seed = 0
     options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Score:
     """Score image files with a detector that kka train or kka run kept."""
 
@@ -63,7 +65,7 @@ class Score:
     """A folder to write heat maps into, for detectors that localise."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Export:
     """Write a detector as one model for the edge: preprocessing, network, score and verdict."""
 
