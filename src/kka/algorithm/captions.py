@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from kka.common.json_text import parse_json
 from kka.errors import UserError
 from kka.protocols import CountsTokens, LanguageModel
 from kka.seeding import derive_seed
@@ -54,7 +55,7 @@ def parse_answer(text: str) -> list[str]:
     text = re.sub(r"^```[\w-]*\s*$", "", text, flags=re.MULTILINE).strip()
     if text.startswith("["):
         try:
-            items = json.loads(text)
+            items = parse_json(text)
         except json.JSONDecodeError:
             items = None  # brackets, but not JSON: read it as text
         if isinstance(items, list) and all(isinstance(item, str) for item in items):

@@ -172,7 +172,9 @@ def _report(command: Report) -> int:
 def _lm(command: LM) -> int:
     _quiet()
     from kka.cli.progress import Console
+    from kka.common.writable import require_writable
 
+    require_writable(command.out, "--out", folder=True)
     with Console() as console:
 
         def progress(done: int, total: int, _: float) -> None:
@@ -183,19 +185,31 @@ def _lm(command: LM) -> int:
 
             report = train_garden_model(command.out, seed=command.seed, progress=progress)
         else:
-            from kka.data import open_task
+            from kka.data import is_photos, open_task
             from kka.run.models import train_corpus_model
 
+            if is_photos(Path(command.data)):
+                raise _no_classes(command.data)
             task = open_task(
                 command.data, normal=command.normal, unseen=command.unseen, seed=command.split_seed
             )
             console.task(task)
+            if task.knowledge is None:
+                raise _no_classes(command.data)
             report = train_corpus_model(task, command.out, seed=command.seed, progress=progress)
     print(
         f"{command.out}: {report.parameters:,} parameters, {report.captions:,} captions of {report.kinds} kinds, "
         f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s"
     )
     return 0
+
+
+def _no_classes(data: str) -> UserError:
+    return UserError(
+        f"lm train: expected captions of classes beside the normal one; {data} has none. It takes --data garden, or a "
+        "folder with train.parquet, test.parquet and several classes. For photos, name a model in kka run: "
+        "--lm hf:<hub id or folder>."
+    )
 
 
 def _quietly(run: Callable[[Any], int]) -> Callable[[Any], int]:
@@ -210,8 +224,8 @@ def _quiet() -> None:
     """Libraries that talk about themselves would break the progress display."""
     import warnings
 
-    settings: dict[str, Any] = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    for name, value in settings.items():
+    quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    for name, value in quiet.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|diffusers|accelerate)\b")
     warnings.formatwarning = lambda message, *_where, **_more: f"Warning: {message}\n"  # without a line of code

@@ -143,6 +143,11 @@ def _compute(command: Compute, results: "Results") -> int:
         check_tasks(left, command.data)
     if command.dry_run:
         return _dry_run(command, cells, results)
+    _check_places(command)
+    if left:
+        from kka.experiments.engine.checks import check_parts
+
+        check_parts(left, _place(command))
     if command.jobs > 1 and cells:
         if not command.redo:  # once, not in every process
             from kka.experiments.engine.provenance import check_settings
@@ -193,6 +198,16 @@ def _plot(command: Asked, names: Sequence[str], results: "Results") -> int:
     if missing:
         raise UserError("not drawn: " + "\n".join(missing))
     return 0
+
+
+def _check_places(command: Compute) -> None:
+    """Raises UserError where results, pools or figures could not be written at the end of the work."""
+    from kka.common.writable import require_writable
+
+    require_writable(command.results, "--results")
+    require_writable(command.work, "--work", folder=True)
+    if command.draw:
+        require_writable(command.figures, "--figures", folder=True)
 
 
 def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
@@ -275,19 +290,18 @@ def _in_processes(command: Compute) -> int:
 
 
 def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool) -> None:
-    from rich.console import Console
-
+    from kka.common.terminal import terminal
     from kka.experiments.engine.runner import run_cells
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
 
     def told(cell: "Cell", row: "Row | None", done: int, total: int, left: float | None) -> None:
         if row is None:
             estimate = "" if left is None else f", about {_time(left)} left"
-            console.print(f"[{done}/{total}{estimate}] {cell.id} …", markup=False, highlight=False)
+            console.print(f"[{done}/{total}{estimate}] {cell.id} …")
         else:
             figures = f"AUROC {100 * row.auroc:.1f}, {row.fit_seconds:.0f} s"
-            console.print(f"[{done}/{total}] {cell.id}: {figures}", markup=False, highlight=False)
+            console.print(f"[{done}/{total}] {cell.id}: {figures}")
 
     run_cells(cells, place, results, told, redo=redo)
 

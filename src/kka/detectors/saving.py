@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from kka.common.files import write_atomically
+from kka.common.json_text import parse_json
 from kka.errors import UserError
 
 CARD = "detector.json"
@@ -37,7 +38,7 @@ def read_card(path: Path) -> dict[str, Any]:
     if not (path / CARD).is_file():
         raise UserError(f"detector: expected {path / CARD}, as a detector's save writes it; found none")
     try:
-        loaded: dict[str, Any] = json.loads((path / CARD).read_text())
+        loaded: dict[str, Any] = parse_json((path / CARD).read_text())
     except ValueError as error:
         raise UserError(f"detector: {path / CARD} is damaged ({error}); copy or train the detector anew") from error
     return loaded
