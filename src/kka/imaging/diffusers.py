@@ -150,7 +150,7 @@ def check(path: str, settings: DrawingSettings, revision: str | None = None) -> 
         UserError: settings that no pipeline has; a model that cannot be had.
     """
     _check_settings(path, settings)
-    return require_model(path, INDEX, what=f"diffusers:{path}", revision=revision)
+    return require_model(path, INDEX, what="image model", revision=revision)
 
 
 def _check_settings(path: str, settings: DrawingSettings) -> None:
@@ -175,7 +175,7 @@ def _load(path: str, dtype: "torch.dtype", *, revision: str | None, variant: str
     except ImportError as error:
         raise UserError(f"diffusers:{path} needs the package diffusers: pip install 'kka[diffusers]'") from error
     folder = Path(path).expanduser()
-    here = require_model(path, INDEX, what=f"diffusers:{path}", revision=revision)
+    here = require_model(path, INDEX, what="image model", revision=revision)
     try:
         with _quiet():
             return AutoPipelineForText2Image.from_pretrained(
