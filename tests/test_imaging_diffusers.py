@@ -156,7 +156,7 @@ def test_weights_in_pickle_are_refused(checkpoint: Path, tmp_path: Path) -> None
 def test_a_model_that_is_not_there_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong name, or a machine without a network, would end in a traceback."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"image model 'kka-tests/no-such-model' cannot.*check the spelling and the network"):
+    with pytest.raises(UserError, match=r"'kka-tests/no-such-model' cannot.*check the spelling and the network"):
         DiffusersModel("kka-tests/no-such-model", device="cpu")
     with pytest.raises(UserError, match="image model: there is no folder"):
         DiffusersModel(str(tmp_path / "nowhere"), device="cpu")
