@@ -79,9 +79,9 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         run_experiment(command(tmp_path, "table3", dataset=("oxford",)))
     with pytest.raises(UserError, match="--tasks: expected one --dataset"):
         run_experiment(command(tmp_path, "table3", tasks=("3",), dry_run=True))
-    with pytest.raises(UserError, match="--seeds: expected 1 or more; got 0"):
+    with pytest.raises(UserError, match="expected seeds to be a whole number from 1 to 1,000; got seeds = 0"):
         run_experiment(dataclasses.replace(command(tmp_path, "table3"), seeds=0))
-    with pytest.raises(UserError, match="--jobs: expected 1 or more; got -1"):
+    with pytest.raises(UserError, match="expected jobs to be a whole number from 1 to 256; got jobs = -1"):
         run_experiment(command(tmp_path, "table3", jobs=-1))
     with pytest.raises(UserError, match="unknown detector of the experiment: expected one of sad; got 'ssd'"):
         run_experiment(command(tmp_path, "table3", only=("ssd",)))

@@ -271,7 +271,7 @@ def test_wrong_requests(tmp_path: Path) -> None:
         prepare("cifar100", tmp_path, PrepareOptions(split="random"))
     with pytest.raises(UserError, match="neither"):
         prepare("cifar100", tmp_path, PrepareOptions(source="no such folder"))
-    with pytest.raises(UserError, match="size: expected 8"):
+    with pytest.raises(UserError, match="expected size to be a whole number from 8 to 4,096"):
         PrepareOptions(size=4)
     file = tmp_path / "a.json"
     file.write_text('{"images": [{"filename": "1.tif"}]}')

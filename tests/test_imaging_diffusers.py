@@ -156,21 +156,21 @@ def test_weights_in_pickle_are_refused(checkpoint: Path, tmp_path: Path) -> None
 def test_a_model_that_is_not_there_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong name, or a machine without a network, would end in a traceback."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"id on the Hugging Face hub; got .*Check the name, the network"):
+    with pytest.raises(UserError, match=r"'kka-tests/no-such-model' cannot.*check the spelling and the network"):
         DiffusersModel("kka-tests/no-such-model", device="cpu")
-    with pytest.raises(UserError, match="Check the name"):
+    with pytest.raises(UserError, match="image model: there is no folder"):
         DiffusersModel(str(tmp_path / "nowhere"), device="cpu")
-    with pytest.raises(UserError, match=r"expected a folder with model_index\.json"):
+    with pytest.raises(UserError, match=r"lacks model_index\.json"):
         DiffusersModel(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "expected drawing.steps to be greater than or equal to 1; got drawing.steps = 0"),
-        ({"batch_size": 0}, "expected drawing.batch_size to be greater than or equal to 1"),
+        ({"steps": 0}, "expected drawing.steps to be a whole number from 1 to 1,000; got drawing.steps = 0"),
+        ({"batch_size": 0}, "expected drawing.batch_size to be a whole number from 1 to"),
         ({"size": 100}, r"drawing.size: expected multiples of 8 pixels; got \(100, 100\)"),
-        ({"guidance": float("nan")}, "expected drawing.guidance to be a finite number"),
+        ({"guidance": float("nan")}, r"expected drawing.guidance to be a number from -1e\+09 to 1e\+09; got"),
     ],
 )
 def test_wrong_options_are_refused_before_loading(options: dict[str, Any], message: str) -> None:

@@ -171,7 +171,7 @@ def test_pooling() -> None:
     ("wrong", "said"),
     [({"size": 100}, "multiple of 32; got 100"), ({"pooling": "median"}, "expected pooling to be 'max' or 'mean'"),
      ({"iterations": 0}, "got iterations = 0"), ({"encoder_batchnorm": "off"}, "'auto', 'eval' or 'train'"),
-     ({"anomaly_top": 0.0}, "anomaly_top to be greater than 0")],
+     ({"anomaly_top": 0.0}, "anomaly_top to be a number above 0")],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong: dict[str, object], said: str) -> None:
     """In words, before anything is trained."""

@@ -178,7 +178,7 @@ def test_presets() -> None:
     [
         (dict(depth=20), "depth to be 10, 18, 34, 50 or 101; got depth = 20"),
         (dict(epochs=0), "got epochs = 0"),
-        (dict(temperature=-1.0), "temperature to be greater than 0"),
+        (dict(temperature=-1.0), "temperature to be a number above 0"),
         (dict(precision="half"), "precision to be 'auto', 'fp32' or 'bf16'; got precision = 'half'"),
     ],
 )

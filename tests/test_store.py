@@ -146,8 +146,8 @@ def test_configuration_round_trip(tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     """Without --resume a directory that holds a run is refused, and told how to go on."""
-    with Store(tmp_path / "run", CONFIG):
-        pass
+    with Store(tmp_path / "run", CONFIG) as store:
+        store.stage("first", lambda folder: {})
     with pytest.raises(UserError, match=r"holds a run already.*--resume"):
         Store(tmp_path / "run", CONFIG)
 

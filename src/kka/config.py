@@ -7,10 +7,10 @@ import dataclasses
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 
 from kka.errors import UserError
-from kka.settings import Count, Natural, settings
+from kka.settings import Count, Few, Natural, PartialShare, Passes, Seed, Side, Text, settings
 from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings, with_shares
 from kka.settings.drawing import DrawingSettings
@@ -21,7 +21,7 @@ from kka.settings.language import LanguageSettings
 class DetectorOptions:
     """How the detector is set up."""
 
-    preset: str | None = None
+    preset: Text | None = None
     """published, small (few images, any machine) or cpu (minutes on two cores). Default: published; of sad small, \
 in a run the settings under --sad."""
     set: tuple[str, ...] = ()
@@ -38,39 +38,39 @@ in a run the settings under --sad."""
 class RunConfig:
     """One run of Algorithm 1 and the detectors that compare its rounds."""
 
-    data: str = "garden"
+    data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
-    normal: tuple[str, ...] = ()
+    normal: tuple[Text, ...] = ()
     """The normal class: label number or name; several make one normal. A garden kind. Of photos: the \
 sub-folders that are normal, or a pattern such as "*"."""
-    unseen: Annotated[float, Ge(0), Lt(1)] = 0.0
+    unseen: PartialShare = 0.0
     """Share of the anomaly classes withheld from language model and image bank; figures are then given apart."""
-    describe: str | None = None
+    describe: Text | None = None
     """Caption of photos without captions: "a photo of a machined bracket"."""
-    domain: str | None = None
+    domain: Text | None = None
     """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data."""
-    size: Count | None = None
+    size: Side | None = None
     """Side in pixels at which images are kept. Default: the data's own; for photos as many as the detector makes use \
 of, 64 to 256."""
 
-    lm: str = "auto"
+    lm: Text = "auto"
     """garden, hf:<hub id or folder>, openai:<model>. auto: garden's own; trained on the known classes' captions; or \
 hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
-    images: str = "auto"
+    images: Text = "auto"
     """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>. auto: garden's own; the known classes' \
 pictures; or diffusers:stabilityai/sd-turbo for photos."""
-    detector: str = "sad"
+    detector: Text = "sad"
     """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast."""
-    prompt: str | None = None
+    prompt: Text | None = None
     """Name of a prompt template (style, defect) or a text with {caption}. Default: style; defect with --describe."""
 
-    rounds: Natural = 2
+    rounds: Annotated[int, Ge(0), Le(1000)] = 2
     """How often the language model is tuned and the pool renewed."""
     initial: Count = 200
     """Images generated in round 0."""
     fresh: Count = 200
     """Images generated in each later round."""
-    repeats: Count | None = None
+    repeats: Few | None = None
     """Pictures that one caption may have. Default: 1; more for kinds whose captions in the data are fewer than their \
 share of the images asked for, such as class names."""
     per_round: Natural = 60
@@ -79,27 +79,27 @@ share of the images asked for, such as class names."""
     """rep: hard ones replace easy ones; add: they join."""
     max_hard_share: Annotated[float, Gt(0), Le(1)] = 0.5
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
-    representatives: Count | None = None
+    representatives: Few | None = None
     """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
     steer: Literal["dpo", "examples", "none"] = "dpo"
     """How the language model is led to hard anomalies. dpo: Eq. 7, where it can be tuned. examples: the prompts of \
 later rounds show captions of hard anomalies in the place of normals' (any language model; an own --prompt gets them \
 as its {caption}). none: it samples on."""
-    min_preferred: Annotated[float, Ge(0), Lt(1)] = 0.2
+    min_preferred: PartialShare = 0.2
     """Eq. 7: where fewer than this share of the pool is hard, its nearest images stand in as the preferred ones."""
-    autoencoder_epochs: Natural = 20
+    autoencoder_epochs: Passes = 20
     """Of the autoencoder of the normals, whose encoder is the phi of Eq. 1-2."""
-    folds: Count = 2
+    folds: Annotated[int, Ge(1), Le(100)] = 2
     """Eq. 6: every image is judged by an evaluator that did not train on its fold. 1: the paper's rule."""
     quantile: Annotated[float, Gt(0), Le(1)] = 0.8
     """Eq. 6: hard = nearer to the centre than this quantile of the normals. The paper: 1."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the loop."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Of the choice of withheld classes, and of one caption where a normal has several: apart from `seed`, so that
     runs with several seeds share one task and one trained language model."""
-    seeds: Count = 3
+    seeds: Few = 3
     """Detectors trained for each arm of the comparison, each with a seed of its own."""
     language: LanguageSettings = field(default_factory=LanguageSettings)
     drawing: DrawingSettings = field(default_factory=DrawingSettings)

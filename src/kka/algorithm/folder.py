@@ -3,7 +3,6 @@
 It stands here and not above, as the stages of Algorithm 1 and the report both need it.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from kka.algorithm.hardness import is_hard
 from kka.algorithm.pool import AnomalyPool, read_lineage
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.common.files import read_records
+from kka.common.json_text import parse_json
 from kka.common.store import STAGE_FILE, read_entry
 
 CONFIG, SUMMARY, LEDGER, REPORT, POOL = "config.yaml", "summary.json", "ledger.json", "report.html", "pool.parquet"
@@ -142,7 +142,7 @@ class RunFolder:
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
             entered=sum(entry.round == number for entry in lineage),
-            dpo=Tuning.from_dict(json.loads(self.file(number, "dpo", TUNING).read_text(encoding="utf-8"))),
+            dpo=Tuning.from_dict(parse_json(self.file(number, "dpo", TUNING).read_text(encoding="utf-8"))),
         )  # fmt: skip
 
     def detector(self, arm: str, k: int = 0) -> Path:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
@@ -21,9 +21,10 @@ from kka.cli.detector import Export, Score, Train, run_export, run_score, run_tr
 from kka.cli.experiment import Experiments, run_experiment
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
+from kka.settings import PartialShare, Seed, Text, errors_of_settings, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Run(RunConfig):
     """Algorithm 1 whole: imagine anomalies, draw them, find the hard ones, tune, repeat; then train and compare
     detectors. Without options it runs on the embedded world."""
@@ -40,7 +41,7 @@ class Run(RunConfig):
         return RunConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig)})
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Report:
     """Write report.html anew from what a run directory holds."""
 
@@ -48,22 +49,22 @@ class Report:
     """The run directory."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class LM:
     """Train a small language model on the captions of a data set's known classes, or of the garden."""
 
     action: Annotated[Literal["train"], tyro.conf.Positional]
     out: Path
     """Folder for the model, in Hugging Face format; use it as --lm hf:FOLDER."""
-    data: str = "garden"
+    data: Text = "garden"
     """garden, or a folder with train.parquet and test.parquet."""
-    normal: tuple[str, ...] = ()
+    normal: tuple[Text, ...] = ()
     """The normal class: its captions are left out."""
-    unseen: float = 0.0
+    unseen: PartialShare = 0.0
     """Share of the anomaly classes to leave out as well."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Of the choice of classes that are left out, as in kka run."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +90,7 @@ RENAMED = {
 
 def parse(arguments: list[str]) -> Any:
     """The command, of one of the classes in `_COMMANDS`."""
+    _refuse_empty(arguments)
     arguments = [
         RENAMED.get(name.replace("_", "-"), name) + equals + value
         for name, equals, value in (text.partition("=") for text in arguments)
@@ -100,13 +102,25 @@ def parse(arguments: list[str]) -> Any:
     commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
     for name, kind in kinds.items():
         commands |= Annotated[kind, tyro.conf.subcommand(name)]
-    return tyro.cli(
-        commands,
-        args=arguments,
-        prog="kka",
-        description="Key Knowledge Augmentation: anomalies that a language model imagines, for sharper detectors.",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    with errors_of_settings():
+        return tyro.cli(
+            commands,
+            args=arguments,
+            prog="kka",
+            description="Key Knowledge Augmentation: anomalies that a language model imagines, for sharper detectors.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty text is what an unset variable of a script leaves, and as a path it would be the folder one is in."""
+    option = "arguments"
+    for text in arguments:
+        name, equals, value = text.partition("=")
+        if text.startswith("--"):
+            option = name
+        if not text.strip() or (text.startswith("--") and equals and not value.strip()):
+            raise UserError(f"{option}: expected a value; got an empty text. Give one, or leave the option out.")
 
 
 def _stored(arguments: list[str]) -> Run:
@@ -158,7 +172,9 @@ def _report(command: Report) -> int:
 def _lm(command: LM) -> int:
     _quiet()
     from kka.cli.progress import Console
+    from kka.common.writable import require_writable
 
+    require_writable(command.out, "--out", folder=True)
     with Console() as console:
 
         def progress(done: int, total: int, _: float) -> None:
@@ -169,19 +185,31 @@ def _lm(command: LM) -> int:
 
             report = train_garden_model(command.out, seed=command.seed, progress=progress)
         else:
-            from kka.data import open_task
+            from kka.data import is_photos, open_task
             from kka.run.models import train_corpus_model
 
+            if is_photos(Path(command.data)):
+                raise _no_classes(command.data)
             task = open_task(
                 command.data, normal=command.normal, unseen=command.unseen, seed=command.split_seed
             )
             console.task(task)
+            if task.knowledge is None:
+                raise _no_classes(command.data)
             report = train_corpus_model(task, command.out, seed=command.seed, progress=progress)
     print(
         f"{command.out}: {report.parameters:,} parameters, {report.captions:,} captions of {report.kinds} kinds, "
         f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s"
     )
     return 0
+
+
+def _no_classes(data: str) -> UserError:
+    return UserError(
+        f"lm train: expected captions of classes beside the normal one; {data} has none. It takes --data garden, or a "
+        "folder with train.parquet, test.parquet and several classes. For photos, name a model in kka run: "
+        "--lm hf:<hub id or folder>."
+    )
 
 
 def _quietly(run: Callable[[Any], int]) -> Callable[[Any], int]:
@@ -196,8 +224,8 @@ def _quiet() -> None:
     """Libraries that talk about themselves would break the progress display."""
     import warnings
 
-    settings: dict[str, Any] = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    for name, value in settings.items():
+    quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    for name, value in quiet.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|diffusers|accelerate)\b")
     warnings.formatwarning = lambda message, *_where, **_more: f"Warning: {message}\n"  # without a line of code

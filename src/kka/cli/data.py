@@ -2,16 +2,16 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from kka.data.prepare.options import PrepareOptions
+from kka.settings import Text, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Prepare(PrepareOptions):
     """Bring one of the paper's data sets into the form that kka reads: train.parquet, test.parquet, dataset.json.
     Without --from, the official files are downloaded."""
@@ -19,7 +19,7 @@ class Prepare(PrepareOptions):
     name: Annotated[Literal["cifar100", "oxford102", "ucm_caption"], tyro.conf.Positional]
     out: Path
     """The folder to write. Call it after the data set, as kka takes what its pictures show from that."""
-    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    source: Annotated[Text | None, tyro.conf.arg(name="from")] = None
     """A folder with the official files, or hf:<dataset id>. Default: download the official files."""
 
     @property
@@ -28,7 +28,7 @@ class Prepare(PrepareOptions):
         return PrepareOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(PrepareOptions)})
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Describe:
     """What a data set holds: counts, classes, sizes, captions, duplicates; of Parquet folders and folders of images."""
 
@@ -37,7 +37,7 @@ class Describe:
     """Write a page with sample pictures, too."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Data:
     """Prepare one of the paper's data sets, or describe a data set."""
 
@@ -55,8 +55,12 @@ def run_data(command: Data) -> int:
 def _prepare(command: Prepare) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from kka.cli.progress import Console
+    from kka.common.writable import require_writable
     from kka.data.prepare import prepare
 
+    require_writable(command.out, "--out", folder=True)
+    if command.downloads is not None:
+        require_writable(command.downloads, "--downloads", folder=True)
     with Console() as console:
         card = prepare(command.name, command.out, command.options, console.progress)
     _print_card(card, command.out)
@@ -65,12 +69,12 @@ def _prepare(command: Prepare) -> int:
 
 def _print_card(card: dict[str, Any], out: Path) -> None:
     """The printed summary; what is partial or was set aside stands first and in colour."""
-    from rich.console import Console
+    from kka.common.terminal import terminal
 
-    console = Console(highlight=False)
+    console = terminal()
 
     def say(text: str, style: str | None = None) -> None:
-        console.print(text, style=style, markup=False, soft_wrap=True)
+        console.print(text, style=style, soft_wrap=True)
 
     if card["partial"]:
         say(f"PARTIAL: not the whole, official {card['name']}. Its figures compare with no published ones.", "bold red")
@@ -97,9 +101,12 @@ def _print_card(card: dict[str, Any], out: Path) -> None:
 
 def _describe(command: Describe) -> int:
     from kka.cli.progress import Console
+    from kka.common.writable import require_writable
     from kka.data.describe import describe
     from kka.report.description import print_description, write_page
 
+    if command.html is not None:
+        require_writable(command.html, "--html")
     with Console() as console:
         facts = describe(command.folder, lambda done, total: console.progress("Reading pictures", done, total))
     print_description(facts)

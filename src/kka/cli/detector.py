@@ -3,15 +3,17 @@
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from annotated_types import Gt, Lt
 
 from kka.config import DetectorOptions
 from kka.errors import UserError
+from kka.settings import PartialShare, Seed, Side, Text, settings
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
@@ -22,35 +24,35 @@ SHOWN = 40
 """Rows of a table on the screen."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Train:
     """Train one detector on your normals and on anomalies that a run imagined, with a threshold from held-out
     normals."""
 
-    detector: str = "sad"
+    detector: Text = "sad"
     """sad, ssd, cmda, simplenet, recontrast."""
-    data: str = "garden"
+    data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
-    normal: tuple[str, ...] = ()
+    normal: tuple[Text, ...] = ()
     """The normal class, as in kka run."""
-    describe: str | None = None
+    describe: Text | None = None
     """Caption of photos without captions, for detectors that read captions (cmda)."""
     anomalies: Path | None = None
     """The directory of a kka run, its pool.parquet, or a folder of images. Default: none, normals alone."""
     out: Path | None = None
     """The detector's folder. Default: detectors/<detector>-<data>-<date>-<time>."""
-    size: int | None = None
+    size: Side | None = None
     """Side in pixels at which images are kept. Default: the data's own; for photos that of the anomalies' run, or as \
 many as the detector makes use of, 64 to 256."""
-    held_out: float = 0.2
+    held_out: PartialShare = 0.2
     """Share of the normals that sets the threshold and is not trained on."""
-    fpr: float = 0.05
+    fpr: Annotated[float, Gt(0), Lt(1)] = 0.05
     """Share of normals that the threshold may call anomalous."""
-    seed: int = 0
+    seed: Seed = 0
     options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Score:
     """Score image files with a detector that kka train or kka run kept."""
 
@@ -63,7 +65,7 @@ class Score:
     """A folder to write heat maps into, for detectors that localise."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Export:
     """Write a detector as one model for the edge: preprocessing, network, score and verdict."""
 
@@ -78,17 +80,16 @@ class Export:
 def run_train(command: Train) -> int:
     """What `kka train` does; returns the exit status."""
     from kka.cli.progress import Console
+    from kka.common.writable import require_writable
     from kka.data import open_task
-    from kka.deploy.calibrate import check_rate
-    from kka.deploy.train import anomaly_size, check_share, read_anomalies, require_free, train_detector
+    from kka.deploy.train import anomaly_size, read_anomalies, require_free, train_detector
     from kka.protocols import TakesMore
     from kka.run.models import check_weights, detector_of, working_size
 
     data = Path(command.data).name or "data"
     out = command.out or Path("detectors") / f"{command.detector}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
     require_free(out)
-    check_rate(command.fpr)
-    check_share(command.held_out)
+    require_writable(out, "--out", folder=True)
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
     with Console() as console:
         stage = f"Training {command.detector}"
@@ -124,9 +125,14 @@ def run_score(command: Score) -> int:
     """What `kka score` does; returns the exit status."""
     from kka.cli.progress import Console
     from kka.common.files import image_files
+    from kka.common.writable import require_writable
     from kka.deploy.score import score_files, write_csv
     from kka.deploy.train import NO_THRESHOLD, open_detector
 
+    if command.out is not None:
+        require_writable(command.out, "--out")
+    if command.maps is not None:
+        require_writable(command.maps, "--maps", folder=True)
     with _plain_warnings():
         kept = open_detector(command.detector_dir)
     files = _found(image_files(command.images), command.images)
@@ -150,9 +156,13 @@ def run_score(command: Score) -> int:
 
 def run_export(command: Export) -> int:
     """What `kka export` does; returns the exit status."""
+    from kka.common.writable import require_writable
     from kka.deploy.export import export_onnx
     from kka.deploy.train import NO_THRESHOLD, open_detector
 
+    out = command.out or command.detector_dir / "model.onnx"
+    if command.out is not None or command.detector_dir.is_dir():
+        require_writable(out, "--out")
     with _plain_warnings():
         kept = open_detector(command.detector_dir)
     check: Sequence[Path] = ()
@@ -160,7 +170,6 @@ def run_export(command: Export) -> int:
         from kka.common.files import image_files
 
         check = _found(image_files(command.check), command.check)
-    out = command.out or command.detector_dir / "model.onnx"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(torch|onnx|onnxscript|copyreg)\b")
         facts = export_onnx(kept, out, check)
@@ -182,9 +191,9 @@ def _found(files: list[Path], named: Sequence[Path]) -> list[Path]:
 
 
 def _say(text: str, style: str | None = None) -> None:
-    from rich.console import Console
+    from kka.common.terminal import terminal
 
-    Console(highlight=False, stderr=style is not None).print(text, style=style, markup=False, soft_wrap=True)
+    terminal(stderr=style is not None).print(text, style=style, soft_wrap=True)
 
 
 class _plain_warnings(warnings.catch_warnings):  # noqa: N801  # used as a function
@@ -201,8 +210,9 @@ def _name_set_aside(items: "Sequence[SetAside]") -> None:
 
 
 def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from kka.common.terminal import terminal
 
     table = Table(title=f"{name}, {side} pixels a side", show_header=False)
     rows = [
@@ -220,14 +230,14 @@ def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
             rows.append((title, f"{100 * facts.figures[key]:.1f}"))
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    terminal().print(table)
 
 
 def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from kka.common.terminal import terminal
     from kka.common.walk import printable
 
     found = kept.calibration
@@ -241,7 +251,7 @@ def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
     for row in rows[:SHOWN]:
         verdict = [] if row.anomalous is None else [Text("anomalous", "bold red") if row.anomalous else Text("normal")]
         table.add_row(Text(printable(str(row.file))), f"{row.score:.6g}", *verdict)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = terminal(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     counted = "" if found is None else f", {sum(bool(row.anomalous) for row in rows)} anomalous"
     more = f"; {len(rows) - SHOWN} less anomalous ones are not shown" if len(rows) > SHOWN else ""

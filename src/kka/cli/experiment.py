@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from annotated_types import Ge, Le
 
 from kka.errors import UserError, unknown
 from kka.experiments import EXPERIMENTS
+from kka.settings import Few, Text, settings
 from kka.settings.backbone import RANDOM, BackboneSettings
 
 if TYPE_CHECKING:
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
     from kka.experiments.engine.plan import Plan
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Asked:
     """Which tasks, seeds and settings are meant, and where things lie."""
 
-    dataset: tuple[str, ...] = ("oxford102", "ucm_caption", "cifar100")
-    tasks: tuple[str, ...] = ()
+    dataset: tuple[Text, ...] = ("oxford102", "ucm_caption", "cifar100")
+    tasks: tuple[Text, ...] = ()
     """Normal classes; several that make one normal are joined by +; all: every superclass of cifar100, every class of \
 oxford102. Default: the reported tasks of each data set."""
-    seeds: int = 3
+    seeds: Few = 3
     """How many, from 0."""
     scale: Literal["full", "cpu", "smoke"] = "cpu"
     """full: the published settings of evaluator and detectors (the models are --loop's). cpu: the detectors' \
@@ -42,7 +44,7 @@ cpu presets. smoke: every path, in minutes; no figures."""
     """Language models and pools."""
     results: Path = Path("benchmarks/results/experiments.jsonl")
     figures: Path = Path("docs/figures")
-    loop: tuple[str, ...] = ()
+    loop: tuple[Text, ...] = ()
     """Models and settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
 images=diffusers:stabilityai/sd-turbo steer=examples. Default: a small language model trained on the known classes' \
 captions, and their pictures as image bank."""
@@ -54,24 +56,24 @@ class ListExperiments:
     """What there is."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class ShowTables(Asked):
     """The tables, from what is stored."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class PlotFigures(Asked):
     """The figures, from what is stored; the few detectors that some need are trained."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Compute(Asked):
     """Results are stored as they come, and a killed run goes on."""
 
     name: tyro.conf.Suppress[str]
-    only: tuple[str, ...] = ()
+    only: tuple[Text, ...] = ()
     """Detectors; default: all of the experiment's."""
-    jobs: int = 1
+    jobs: Annotated[int, Ge(1), Le(256)] = 1
     """Processes at once; they share the machine's cores."""
     draw: bool = True
     """Print the tables and draw the figures at the end."""
@@ -113,8 +115,6 @@ def run_experiment(action: Action) -> int:
 
     for data in action.dataset:
         dataset(data)
-    if action.seeds < 1:
-        raise UserError(f"--seeds: expected 1 or more; got {action.seeds}")
     results = Results(action.results)
     if isinstance(action, ShowTables):
         if not action.results.is_file():
@@ -129,8 +129,6 @@ def run_experiment(action: Action) -> int:
 def _compute(command: Compute, results: "Results") -> int:
     from kka.experiments import experiment
 
-    if command.jobs < 1:
-        raise UserError(f"--jobs: expected 1 or more; got {command.jobs}")
     chosen = experiment(command.name)
     if not chosen.datasets(command.dataset):
         raise UserError(f"--dataset: {command.name} is of {chosen.dataset} alone; got {', '.join(command.dataset)}")
@@ -145,6 +143,11 @@ def _compute(command: Compute, results: "Results") -> int:
         check_tasks(left, command.data)
     if command.dry_run:
         return _dry_run(command, cells, results)
+    _check_places(command)
+    if left:
+        from kka.experiments.engine.checks import check_parts
+
+        check_parts(left, _place(command))
     if command.jobs > 1 and cells:
         if not command.redo:  # once, not in every process
             from kka.experiments.engine.provenance import check_settings
@@ -195,6 +198,16 @@ def _plot(command: Asked, names: Sequence[str], results: "Results") -> int:
     if missing:
         raise UserError("not drawn: " + "\n".join(missing))
     return 0
+
+
+def _check_places(command: Compute) -> None:
+    """Raises UserError where results, pools or figures could not be written at the end of the work."""
+    from kka.common.writable import require_writable
+
+    require_writable(command.results, "--results")
+    require_writable(command.work, "--work", folder=True)
+    if command.draw:
+        require_writable(command.figures, "--figures", folder=True)
 
 
 def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
@@ -277,19 +290,18 @@ def _in_processes(command: Compute) -> int:
 
 
 def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool) -> None:
-    from rich.console import Console
-
+    from kka.common.terminal import terminal
     from kka.experiments.engine.runner import run_cells
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
 
     def told(cell: "Cell", row: "Row | None", done: int, total: int, left: float | None) -> None:
         if row is None:
             estimate = "" if left is None else f", about {_time(left)} left"
-            console.print(f"[{done}/{total}{estimate}] {cell.id} …", markup=False, highlight=False)
+            console.print(f"[{done}/{total}{estimate}] {cell.id} …")
         else:
             figures = f"AUROC {100 * row.auroc:.1f}, {row.fit_seconds:.0f} s"
-            console.print(f"[{done}/{total}] {cell.id}: {figures}", markup=False, highlight=False)
+            console.print(f"[{done}/{total}] {cell.id}: {figures}")
 
     run_cells(cells, place, results, told, redo=redo)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import REPORT, RunFolder, arm_name
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.metrics import Estimate, read_estimates
+from kka.common.terminal import terminal
 from kka.task import Task
 
 SHOWN = 10
@@ -22,10 +22,10 @@ class Console:
     """A progress display with a line a stage. Use it as a context manager."""
 
     def __init__(self) -> None:
-        self._console = RichConsole(stderr=True)
+        self._console = terminal(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<34}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -74,7 +74,7 @@ class Console:
 
 def print_summary(summary: dict[str, Any], out: Path) -> None:
     """The table at the end: arms and rounds, what was generated, where the seconds went."""
-    console = RichConsole()
+    console = terminal()
     seeds = len(summary["seeds"])
     if summary["arms"]:
         console.print(_arms_table({arm: read_estimates(found) for arm, found in summary["arms"].items()}, seeds))
@@ -83,14 +83,14 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     console.print(_seconds_table(summary["seconds"]))
     for facts in rounds:
         if facts.dpo is not None and facts.dpo.report is None:
-            console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.", markup=False)
+            console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.")
         if facts.captions < facts.captions_asked:
             console.print(
                 f"Round {facts.round}: {facts.captions} of {facts.captions_asked} captions; the language "
-                f"model wrote no more that were new.", markup=False,
-            )  # fmt: skip
-    console.print(f"Detector: {RunFolder(out).detector(last_arm(summary))}", markup=False, soft_wrap=True)
-    console.print(f"Report:   {out / REPORT}", markup=False, soft_wrap=True)
+                f"model wrote no more that were new."
+            )
+    console.print(f"Detector: {RunFolder(out).detector(last_arm(summary))}", soft_wrap=True)
+    console.print(f"Report:   {out / REPORT}", soft_wrap=True)
 
 
 def last_arm(summary: dict[str, Any]) -> str:
@@ -137,5 +137,5 @@ def _seconds_table(seconds: dict[str, float]) -> Table:
     table.add_column("seconds", justify="right")
     for name, value in sums.items():
         table.add_row(name, f"{value:.1f}")
-    table.add_row("[bold]all[/]", f"[bold]{sum(sums.values()):.1f}[/]")
+    table.add_row("all", f"{sum(sums.values()):.1f}", style="bold")
     return table

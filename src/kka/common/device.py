@@ -40,7 +40,25 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """
     if precision == "fp32" or device.type == "mps":
         return None
-    return torch.bfloat16 if precision == "bf16" or device.type == "cuda" else None
+    if device.type == "cuda":
+        if has_bf16():
+            return torch.bfloat16
+        if precision == "bf16":
+            raise UserError("precision: expected auto or fp32, as this GPU has no bf16; got bf16")
+        return None
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def has_bf16() -> bool:
+    """Whether the GPU computes in bf16 itself; where it is emulated it is slower than fp32."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The 16 bits in which the weights of a language model are kept; None on a CPU, which keeps fp32."""
+    if device.type == "cpu":
+        return None
+    return torch.float16 if device.type == "cuda" and not has_bf16() else torch.bfloat16
 
 
 def seeded(build: Callable[[], M], device: torch.device, *, seed: int) -> M:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from kka.common.images import first_few
+from kka.common.json_text import parse_json
 from kka.common.masks import find_masks
 from kka.common.walk import is_image, listed, printable, walk
 from kka.errors import UserError
@@ -86,7 +87,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return []
     # Not splitlines(): a caption may hold characters, such as U+2028 and U+0085, at which that would cut.
     text = path.read_bytes().decode("utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
+    return [parse_json(line) for line in text.split("\n") if line]
 
 
 def write_records(path: Path, records: Sequence[Any]) -> None:

@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kka.common.pixels import WHITE, pixels
+from kka.common.room import require_room
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.task import SetAside
@@ -132,6 +133,7 @@ def decode_all(sources: Iterable[Source], total: int, size: int, *, where: str, 
     What cannot be read is set aside with its name and the reason. Raises UserError when that is more than a tenth;
     `where` names the whole of the sources in that error.
     """
+    require_room(total, size)
     images = np.empty((total, size, size, 3), np.uint8)
     kept: list[int] = []
     set_aside: list[SetAside] = []

@@ -50,6 +50,7 @@ class Store:
         self.config = config
         self._complete = complete
         self._lock: FileLock | None = None
+        self._withdrawn = False
         with self.guarded():
             if resume and not (root / "config.yaml").is_file():
                 raise _nothing_to_resume(root)
@@ -67,6 +68,8 @@ class Store:
     def _open(self, resume: bool) -> None:
         """Write the configuration, or compare it. Under the lock, so that no other process does so too."""
         exists = (self.root / "config.yaml").is_file()
+        if not resume and next(self.root.rglob(STAGE_FILE), None) is None:
+            exists = False  # a run that was killed before its first stage holds nothing
         if exists and not resume:
             raise UserError(
                 f"{self.root} holds a run already. Go on with it: kka run --out {self.root} --resume; "
@@ -82,7 +85,9 @@ class Store:
 
     def withdraw(self) -> None:
         """Take back a run that never began, so that the same folder serves a corrected configuration."""
-        (self.root / "config.yaml").unlink(missing_ok=True)
+        if next(self.root.rglob(STAGE_FILE), None) is None:
+            (self.root / "config.yaml").unlink(missing_ok=True)
+            self._withdrawn = True
 
     def __enter__(self) -> "Store":
         return self
@@ -91,8 +96,13 @@ class Store:
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.root / ".holder").unlink(missing_ok=True)
+                if self._withdrawn:
+                    (self.root / ".lock").unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
+            if self._withdrawn:
+                with contextlib.suppress(OSError):  # others' files in it
+                    self.root.rmdir()
 
     def done(self, name: str) -> bool:
         """Whether the stage was committed."""

@@ -5,7 +5,6 @@ samples stay in memory.
 """
 
 import dataclasses
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from PIL import Image
 from kka.common.cache import pixel_hash
 from kka.common.files import sha256
 from kka.common.images import ImageError, decode
+from kka.common.json_text import parse_json
 from kka.common.progress import Progress
 from kka.common.walk import printable
 from kka.data.layout import GOOD, Layout, read_layout
@@ -239,8 +239,8 @@ def _origin(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     if not file.is_file():
         return None, ()
     try:
-        origin = json.loads(file.read_text(encoding="utf-8"))
+        origin = parse_json(file.read_text(encoding="utf-8"))
         sums = dict(origin["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None, (file.name,)  # it is of something else, or damaged
     return origin, tuple(name for name, expected in sums.items() if sha256(folder / name) != expected)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kka.common.json_text import parse_json
 from kka.common.walk import printable, shown
 from kka.task import SetAside
 
@@ -68,10 +69,10 @@ def _lines(file: Path) -> Iterator[_Row]:
 
 def _json(line: bytes) -> dict[str, Any] | ValueError:
     try:
-        entry = json.loads(line.decode("utf-8-sig"))
+        entry = parse_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return ValueError("not UTF-8 text")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         return ValueError(f"not JSON: {error}")
     return entry if isinstance(entry, dict) else ValueError('expected an object with "file_name" and "text"')
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kka.common.device import choose_device
 from kka.common.files import write_atomically
+from kka.common.json_text import parse_json
 from kka.common.numbers import DAMAGED, DIVERGED, require_finite_tensors
 from kka.errors import UserError
 
@@ -47,8 +48,8 @@ def read_card(path: Path) -> dict[str, Any]:
     if not (path / CARD).is_file():
         raise UserError(f"detector: expected {path / CARD}, as a detector's save writes it; found none")
     try:
-        loaded = json.loads((path / CARD).read_text(), parse_constant=_number, parse_float=_number)
-    except (ValueError, RecursionError) as error:
+        loaded = parse_json((path / CARD).read_text(), parse_constant=_number, parse_float=_number)
+    except ValueError as error:
         raise UserError(f"detector: {path / CARD} is damaged ({error}); copy or train the detector anew") from error
     if not isinstance(loaded, dict):
         raise UserError(

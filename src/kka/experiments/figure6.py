@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kka.common.files import write_atomically
+from kka.common.json_text import parse_json
 from kka.common.metrics import auroc
 from kka.detectors import fit_detector
 from kka.detectors.recontrast.detector import ReContrast
@@ -32,7 +33,7 @@ def draw(plan: Plan, place: Place, rows: Sequence[Row], folder: Path) -> list[Pa
     """One PNG, of the first data set; its curves are stored as JSON beside it and serve again."""
     name, task_name = plan.tasks()[0]
     stored = folder / f"figure6-{name}.json"
-    curves = json.loads(stored.read_text()) if stored.is_file() else {}
+    curves = parse_json(stored.read_text()) if stored.is_file() else {}
     cells = [plan.cell(name, task_name, "recontrast", arm, 0) for arm in ("none", f"rep-{dataset(name).rounds}")]
     for cell in cells:
         now = made_with(settings_of(cell, place))

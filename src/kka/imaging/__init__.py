@@ -95,6 +95,34 @@ def build_image_model(
     return IMAGE_MODELS[name](argument, settings=settings or DrawingSettings(), **options)
 
 
+def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
+    """What is wrong with a spec or its settings shows here, before anything is loaded.
+
+    Raises:
+        UserError: as `build_image_model`; a model or a library that cannot be had.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in IMAGE_MODELS:
+        raise unknown("image model", spec, IMAGE_MODELS)
+    if name in ("openai", "garden"):  # nothing is loaded or asked
+        build_image_model(spec, settings=settings)
+    elif name == "diffusers":
+        from kka.imaging.diffusers import DiffusersModel, check
+
+        if not argument:
+            _built(DiffusersModel, name, argument, "a hub id or a folder", {})
+        check(argument, settings)
+    elif name == "bank":
+        from kka.imaging.bank import SETTINGS
+
+        folder = argument not in ("", "train")
+        refuse_unknown(settings, (*SETTINGS, "size") if folder else SETTINGS, of=spec, group="drawing")
+        if folder:
+            from kka.imaging.library import library_folder
+
+            library_folder(argument)
+
+
 def _built(member: type, name: str, argument: str, expected: str, options: dict[str, Any]) -> ImageModel:
     if not argument:
         raise UserError(f"image model: expected {expected} after '{name}:'; got nothing")

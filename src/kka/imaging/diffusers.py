@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kka.common.hub import require_model
 from kka.errors import UserError, unknown
 from kka.protocols import Images
 from kka.settings import refuse_unknown
@@ -35,6 +36,8 @@ SETTINGS = ("steps", "guidance", "size", "batch_size", "negative_prompt")
 """What it knows of `DrawingSettings`."""
 BATCH = 4
 """Pictures drawn together, unasked."""
+INDEX = "model_index.json"
+"""The file by which a pipeline is known."""
 SIDE = 8
 """Heights and widths are multiples of this: one cell of the usual latent space, in pixels."""
 
@@ -60,7 +63,7 @@ class DiffusersModel:
         variant: str | None = None,
     ) -> None:
         settings = settings or DrawingSettings()
-        refuse_unknown(settings, SETTINGS, of=f"diffusers:{path}", group="drawing")
+        _check_settings(path, settings)
         self.path = path
         few = next((few for word, few in FEW_STEPS.items() if word in Path(path).name.lower()), (None, None))
         self.steps = few[0] if settings.steps is None else settings.steps
@@ -119,8 +122,6 @@ class DiffusersModel:
     def _validate(self, dtype: str) -> None:
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)
-        if self.size is not None and any(side < SIDE or side % SIDE for side in self.size):
-            raise UserError(f"drawing.size: expected multiples of {SIDE} pixels; got {self.size}")
 
     def _pipeline_arguments(self) -> dict[str, Any]:
         """What the pipeline is called with, the captions and seeds apart."""
@@ -142,6 +143,23 @@ class DiffusersModel:
         return given
 
 
+def check(path: str, settings: DrawingSettings, revision: str | None = None) -> bool:
+    """Whether the model is to be read from here alone. Nothing is loaded.
+
+    Raises:
+        UserError: settings that no pipeline has; a model that cannot be had.
+    """
+    _check_settings(path, settings)
+    return require_model(path, INDEX, what="image model", revision=revision)
+
+
+def _check_settings(path: str, settings: DrawingSettings) -> None:
+    refuse_unknown(settings, SETTINGS, of=f"diffusers:{path}", group="drawing")
+    size = settings.height_width
+    if size is not None and any(side < SIDE or side % SIDE for side in size):
+        raise UserError(f"drawing.size: expected multiples of {SIDE} pixels; got {size}")
+
+
 def _precision(dtype: str, device: "torch.device") -> "torch.dtype":
     import torch
 
@@ -157,8 +175,7 @@ def _load(path: str, dtype: "torch.dtype", *, revision: str | None, variant: str
     except ImportError as error:
         raise UserError(f"diffusers:{path} needs the package diffusers: pip install 'kka[diffusers]'") from error
     folder = Path(path).expanduser()
-    if folder.exists() and not (folder / "model_index.json").is_file():
-        raise UserError(f"diffusers:{path}: expected a folder with model_index.json, as save_pretrained writes it")
+    here = require_model(path, INDEX, what="image model", revision=revision)
     try:
         with _quiet():
             return AutoPipelineForText2Image.from_pretrained(
@@ -166,6 +183,7 @@ def _load(path: str, dtype: "torch.dtype", *, revision: str | None, variant: str
                 torch_dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
+                local_files_only=here,
                 revision=revision,
                 variant=variant,
             )

@@ -21,11 +21,7 @@ def read_library(name: str, *, size: int | None = None) -> Knowledge:
     `size`: the side in pixels. What cannot be read is left out with a warning, as are images without a caption.
     Raises UserError for a folder that is not there or holds no captioned image.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise UserError(
-            f"bank:{name}: expected a folder with train.parquet, or of images with {METADATA}; got no folder there"
-        )
+    folder = library_folder(name)
     parquet = (folder / "train.parquet").is_file()
     sources, captions, kinds = _parquet(folder / "train.parquet") if parquet else _images(folder)
     if not sources:
@@ -40,6 +36,16 @@ def read_library(name: str, *, size: int | None = None) -> Knowledge:
         captions=tuple(captions[i] for i in decoded.kept),
         kinds=tuple(kinds[i] for i in decoded.kept),
     )
+
+
+def library_folder(name: str) -> Path:
+    """Raises UserError for a folder that is not there."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"bank:{name}: expected a folder with train.parquet, or of images with {METADATA}; got no folder there"
+        )
+    return folder
 
 
 class _Rows:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kka.common.hub import require_model
 from kka.common.members import build_member
 from kka.errors import UserError, unknown
 from kka.protocols import LanguageModel
+from kka.settings.language import LanguageSettings
 
 
 def _hf(argument: str, **options: Any) -> LanguageModel:
@@ -44,6 +46,42 @@ LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {"hf": _hf, "openai":
 """Name -> builder, called with what follows the colon of the spec, and options."""
 
 
+def check_language_model(spec: str, *, settings: LanguageSettings) -> None:
+    """What is wrong with a spec or its settings shows here, before anything is loaded.
+
+    Raises:
+        UserError: as `build_language_model`; a model that cannot be had.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in LANGUAGE_MODELS:
+        raise _unknown(spec)
+    if name == "openai":  # nothing is loaded or asked
+        _openai(argument, settings=settings)
+    if name == "garden" and argument:
+        _garden(argument)
+    if name in ("hf", "garden"):
+        if not argument and name == "hf":
+            _hf(argument)
+        check_local(settings)
+        if name == "hf":
+            require_model(argument, "config.json", what="language model", weights="*.safetensors")
+
+
+def check_local(settings: LanguageSettings) -> None:
+    """Raises UserError for settings that a model on this machine cannot have."""
+    if settings.max_new_tokens is None:
+        raise UserError("language.max_new_tokens: expected a number, for a model that runs here; got none")
+    if settings.load_in_4bit:
+        from kka.common.device import choose_device
+        from kka.language.loading import four_bits
+
+        four_bits(choose_device("auto"))
+
+
+def _unknown(spec: str) -> UserError:
+    return unknown("language model", spec, [f"{known}:…" if known != "garden" else known for known in LANGUAGE_MODELS])
+
+
 def build_language_model(spec: str, **options: Any) -> LanguageModel:
     """The language model that `spec` (`name` or `name:argument`) names.
 
@@ -55,7 +93,5 @@ def build_language_model(spec: str, **options: Any) -> LanguageModel:
     """
     name, _, argument = spec.partition(":")
     if name not in LANGUAGE_MODELS:
-        raise unknown(
-            "language model", spec, [f"{known}:…" if known != "garden" else known for known in LANGUAGE_MODELS]
-        )
+        raise _unknown(spec)
     return LANGUAGE_MODELS[name](argument, **options)

@@ -5,7 +5,8 @@ to round the adapter goes on, and the reference stays the base model.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,9 +18,10 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from trl import DPOConfig, DPOTrainer
 
 from kka.algorithm.preferences import dpo_loss, reward_margins
+from kka.common.device import has_bf16
 from kka.common.numbers import require_finite, require_finite_tensors
 from kka.errors import UserError
-from kka.language.chat import CHAT_OPTIONS, as_conversation
+from kka.language.chat import Chat
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
 
@@ -71,6 +73,10 @@ class _Trainer(DPOTrainer):
     def _send_telemetry(self) -> None:
         """Nothing is reported to anybody."""
 
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """It is tokens already: TRL's own cuts the prompt where a template renders it otherwise beside an answer."""
+        return dataset
+
 
 class _Progress(TrainerCallback):
     def __init__(self, tell: Callable[[int, int], None]) -> None:
@@ -100,30 +106,27 @@ def tune_adapter(
     Raises:
         UserError: the training diverged; the adapter is then as it was before.
     """
-    base = policy.get_base_model()
     before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
     with tempfile.TemporaryDirectory(prefix="kka-dpo-") as scratch:
-        trainer = make_trainer(policy, tokenizer, pairs, validation, settings, seed=seed, device=device, folder=scratch)
-        if progress is not None:
-            trainer.add_callback(_Progress(progress))
-        try:
-            result = trainer.train()
-            rate = f"DPO at a learning rate of {trainer.args.learning_rate:g}"
-            require_finite(float(result.training_loss), f"{rate}: the training loss", LOWER)
-            require_finite_tensors(dict(policy.named_parameters()), f"{rate}: the adapter's weights", LOWER)
-        except UserError:
-            with torch.no_grad():
-                for name, weight in policy.named_parameters():
-                    if name in before:
-                        weight.copy_(before[name])
-            raise
-        finally:
-            # TRL puts a fused head over `forward`, and accelerate its autocast: take both off again, or
-            # they pile up round by round.
-            for module in (policy, base):
-                module.__dict__.pop("forward", None)
-            policy.eval()
+        with as_it_was(policy):
+            trainer = make_trainer(
+                policy, tokenizer, pairs, validation, settings, seed=seed, device=device, folder=scratch
+            )
+            if progress is not None:
+                trainer.add_callback(_Progress(progress))
+            try:
+                result = trainer.train()
+                rate = f"DPO at a learning rate of {trainer.args.learning_rate:g}"
+                require_finite(float(result.training_loss), f"{rate}: the training loss", LOWER)
+                require_finite_tensors(dict(policy.named_parameters()), f"{rate}: the adapter's weights", LOWER)
+            except UserError:
+                with torch.no_grad():
+                    for name, weight in policy.named_parameters():
+                        if name in before:
+                            weight.copy_(before[name])
+                raise
         rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
+        trainer.accelerator.free_memory()
     captions = [caption for pair in pairs for caption in (pair.hard, pair.easy)]
     tokens = float(np.median([len(ids) + 1 for ids in tokenizer(captions, add_special_tokens=False)["input_ids"]]))
     step, kl = _shortened(policy, before, distance, settings.dpo_max_kl * tokens)
@@ -131,6 +134,37 @@ def tune_adapter(
     return Tuned(
         steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures
     )
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@contextmanager
+def as_it_was(model: PeftModel) -> Iterator[None]:
+    """Whatever a trainer hangs on the model's modules comes off again, or it would pile up round by round: TRL's fused
+    head and accelerate's autocast over `forward`, and the hooks of gradient checkpointing. Weights stay."""
+    before = {
+        module: ("forward" in vars(module), {name: dict(getattr(module, name) or {}) for name in HOOKS})
+        for module in model.modules()
+    }
+    base: Any = model.get_base_model()
+    cached = getattr(base.config, "use_cache", None)
+    try:
+        yield
+    finally:
+        base.disable_input_require_grads()
+        if base.is_gradient_checkpointing:
+            base.gradient_checkpointing_disable()
+        if cached is not None:
+            base.config.use_cache = cached
+        for module, (had_forward, hooks) in before.items():
+            if not had_forward:
+                vars(module).pop("forward", None)
+            for name, kept in hooks.items():
+                now = getattr(module, name)
+                for key in [key for key in now or () if key not in kept]:
+                    del now[key]
+        model.eval()
 
 
 SHORTEST = 1 / 64
@@ -171,7 +205,7 @@ def make_trainer(
     folder: str,
 ) -> DPOTrainer:
     """TRL's trainer with the base model as reference: silent, without checkpoints or reports."""
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    gpu = device.type == "cuda"
     micro = settings.dpo_micro_batch or settings.dpo_batch
     steps = steps_for(settings, len(pairs))
     config = DPOConfig(
@@ -184,10 +218,11 @@ def make_trainer(
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.dpo_warmup * steps),
         disable_dropout=False,  # TRL's own default would switch LoRA's dropout off
-        gradient_checkpointing=device.type == "cuda",
-        bf16=half,
+        gradient_checkpointing=gpu,
+        bf16=gpu and has_bf16(),
+        fp16=gpu and not has_bf16(),
         use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
+        dataloader_pin_memory=gpu,
         max_length=None,
         seed=seed,
         data_seed=seed,
@@ -198,7 +233,7 @@ def make_trainer(
         report_to="none",
         disable_tqdm=True,
     )
-    if device.type == "cuda":
+    if gpu:
         config._n_gpu = 1  # several GPUs in sight would make the Trainer ask for a launcher
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -216,20 +251,21 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     # TRL copies an adapter that exists already into a second one, "ref", as the reference. Ours is the base model,
     # which is what TRL falls back to, by switching the adapter off, when there is no "ref".
-    policy.delete_adapter("ref")
+    if "ref" in policy.peft_config:
+        policy.delete_adapter("ref")
     return trainer
 
 
 def _as_dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
-    chat = tokenizer.chat_template is not None
-    rows = []
-    for pair in pairs:
-        row: dict[str, Any] = {"prompt": as_conversation(pair.prompt, tokenizer)}
-        for name, caption in (("chosen", pair.hard), ("rejected", pair.easy)):
-            row[name] = [{"role": "assistant", "content": caption}] if chat else caption
-        if chat:
-            row["chat_template_kwargs"] = CHAT_OPTIONS
-        rows.append(row)
+    chat = Chat(tokenizer)
+    rows = [
+        {
+            "prompt_ids": chat.prompt_ids(pair.prompt),
+            "chosen_ids": chat.answer_ids(pair.prompt, pair.hard),
+            "rejected_ids": chat.answer_ids(pair.prompt, pair.easy),
+        }
+        for pair in pairs
+    ]
     return datasets.Dataset.from_list(rows)
 
 
@@ -282,5 +318,6 @@ def completion_logps(
         answer = attend & (position >= first[:, None])
         logits = model(input_ids=ids, attention_mask=attend.long(), use_cache=False).logits[:, :-1].float()
         token_logps = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        out.append((token_logps.double() * answer[:, 1:]).sum(1).cpu().numpy())
+        # In NumPy: a GPU by MPS has no numbers of 64 bits.
+        out.append((token_logps.cpu().numpy().astype(np.float64) * answer[:, 1:].cpu().numpy()).sum(1))
     return np.concatenate(out) if out else np.zeros(0)

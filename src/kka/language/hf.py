@@ -14,8 +14,9 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 from transformers.cache_utils import DynamicLayer
 
 from kka.common.device import choose_device
+from kka.common.json_text import parse_json
 from kka.errors import UserError
-from kka.language.chat import CHAT_OPTIONS, as_conversation
+from kka.language.chat import Chat
 from kka.language.loading import identify, load_model
 from kka.language.rng import own_randomness
 from kka.protocols import DPOReport, PreferencePair
@@ -77,6 +78,7 @@ class HFLanguageModel:
         self.model, self.tokenizer = load_model(
             self.source, self.device, self.settings.load_in_4bit, self.settings.trust_remote_code, revision
         )
+        self.chat = Chat(self.tokenizer)
         self.identity = identify(self.source, revision)
         self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
 
@@ -99,13 +101,7 @@ class HFLanguageModel:
         return answers
 
     def _encode(self, prompt: str) -> list[int]:
-        content = as_conversation(prompt, self.tokenizer)
-        if isinstance(content, str):
-            return list(self.tokenizer(content)["input_ids"])
-        ids = self.tokenizer.apply_chat_template(
-            content, add_generation_prompt=True, tokenize=True, return_dict=True, **CHAT_OPTIONS
-        )
-        return list(ids["input_ids"])
+        return self.chat.prompt_ids(prompt)
 
     def _decode(self, tokens: list[int]) -> str:
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
@@ -245,7 +241,7 @@ class HFLanguageModel:
         if self._peft is not None:
             self.model = self._peft.unload()
             self._peft = None
-        if not json.loads((path / NOTE).read_text())["tuned"]:
+        if not parse_json((path / NOTE).read_text())["tuned"]:
             return
         if not (path / "adapter_model.safetensors").is_file():
             raise UserError(f"language model: expected adapter_model.safetensors in {path}; it is missing")

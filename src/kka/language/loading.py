@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from kka.common.device import half_precision
+from kka.common.hub import require_model
 from kka.errors import UserError
 
 
@@ -30,11 +32,12 @@ def load_model(
     source: str, device: torch.device, load_in_4bit: bool, trust_remote_code: bool, revision: str | None
 ) -> tuple[Any, Any]:
     """Model and tokenizer, ready to sample."""
-    _check_folder(source)
+    here = check_source(source, revision)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
-    weights: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else torch.bfloat16}
+    options["local_files_only"] = here
+    weights: dict[str, Any] = {"dtype": half_precision(device) or torch.float32}
     if load_in_4bit:
-        weights["quantization_config"] = _four_bits(device)
+        weights["quantization_config"] = four_bits(device)
         weights["device_map"] = {"": device}
     try:
         with no_progress_bars():
@@ -56,23 +59,17 @@ def load_model(
     return model.eval().requires_grad_(False), tokenizer
 
 
-def _check_folder(source: str) -> None:
-    """A folder is checked before transformers takes a mistyped path for a hub id, or looks for pickled weights."""
-    path = Path(source).expanduser()
-    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
-    if not path.exists():
-        if looks_local:
-            raise UserError(f"language model: there is no folder {source!r}")
-        return
-    missing = [] if (path / "config.json").is_file() else ["config.json"]
-    missing += [] if any(path.glob("*.safetensors")) else ["*.safetensors (pickled weights are never loaded)"]
-    if missing:
-        raise UserError(
-            f"language model: expected a folder in Hugging Face format; {source!r} lacks {' and '.join(missing)}"
-        )
+def check_source(source: str, revision: str | None = None) -> bool:
+    """Whether the model is to be read from here alone.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    return require_model(source, "config.json", what="language model", weights="*.safetensors", revision=revision)
 
 
-def _four_bits(device: torch.device) -> Any:
+def four_bits(device: torch.device) -> Any:
+    """bitsandbytes NF4. Raises UserError where there is no CUDA or no bitsandbytes."""
     from importlib.util import find_spec
 
     from transformers import BitsAndBytesConfig
@@ -82,7 +79,8 @@ def _four_bits(device: torch.device) -> Any:
             "4-bit loading: expected a CUDA device and the package bitsandbytes (pip install 'kka[4bit]'); got device "
             f"{device.type}, bitsandbytes {'installed' if find_spec('bitsandbytes') else 'missing'}"
         )
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    dtype = half_precision(device)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def identify(source: str, revision: str | None) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kka.common.terminal import terminal
 from kka.common.walk import printable
 from kka.data.describe import Description, Part, Sample
 
@@ -64,7 +65,7 @@ def remarks(facts: Description) -> list[str]:
 
 def print_description(facts: Description, console: Console | None = None) -> None:
     """Tables and remarks on the terminal."""
-    console = console or Console(highlight=False)
+    console = console or terminal()
     table = Table(title=Text(f"{printable(str(facts.folder))} ({facts.form})"), title_justify="left")
     for column in COLUMNS:
         table.add_column(column)
@@ -72,15 +73,15 @@ def print_description(facts: Description, console: Console | None = None) -> Non
         table.add_row(*row)
     console.print(table)
     for remark in remarks(facts):
-        console.print(remark, style="yellow", markup=False)
+        console.print(remark, style="yellow")
     for group in facts.duplicates[:LISTED]:
-        console.print(f"  the same picture: {', '.join(group[:4])}", markup=False)
+        console.print(f"  the same picture: {', '.join(group[:4])}")
     for item in facts.set_aside[:LISTED]:
-        console.print(f"  cannot be read: {item.path}: {item.reason}", markup=False)
+        console.print(f"  cannot be read: {item.path}: {item.reason}")
     for name, part in facts.parts.items():
         if part.shortest is not None:
-            console.print(f"{name}, shortest caption: {part.shortest}", markup=False)
-            console.print(f"{name}, longest caption: {part.longest}", markup=False)
+            console.print(f"{name}, shortest caption: {part.shortest}")
+            console.print(f"{name}, longest caption: {part.longest}")
     counts = _class_rows(facts)
     if len(counts) > 1:
         several = Table(title="classes", title_justify="left")

@@ -1,7 +1,6 @@
 """A run directory as plain records. Whatever a run may lack (test set, rounds, latent space) is None or empty here."""
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from kka.algorithm.folder import (
     arm_stage,
 )
 from kka.algorithm.records import Representative, UnusablePicture
+from kka.common.json_text import parse_json
 from kka.common.ledger import Ledger
 from kka.common.metrics import Estimate, read_estimates
 from kka.errors import UserError
@@ -159,5 +159,5 @@ def _arm(folder: Path, name: str, figures: dict[str, Any]) -> ArmRecord:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     return loaded

@@ -15,6 +15,7 @@ import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images
 from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, RunFolder, arm_name, arm_stage
+from kka.common.json_text import parse_json
 from kka.common.ledger import Counts
 from kka.common.metrics import Estimate, evaluate
 from kka.common.progress import StageProgress
@@ -94,7 +95,7 @@ def compare(
                 task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
                 hard=known.get(name), keep=keep,
             )  # fmt: skip
-            runs.append(json.loads((folder / METRICS).read_text()))
+            runs.append(parse_json((folder / METRICS).read_text()))
             done += 1
         if task.test is not None:
             figures[name] = _summarise(runs)

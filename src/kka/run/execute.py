@@ -23,10 +23,18 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
-from kka.errors import UserError
 from kka.protocols import ImageModel, LanguageModel
 from kka.run.comparison import StoredPools, compare
-from kka.run.models import build_images, build_language, check_weights, resolve, run_detector, working_size
+from kka.run.models import (
+    build_images,
+    build_language,
+    check_config,
+    check_counts,
+    check_models,
+    resolve,
+    run_detector,
+    working_size,
+)
 from kka.task import Task
 
 
@@ -50,7 +58,7 @@ def run(
         started = time.perf_counter()
         try:
             task, specs, image_model, language_model = _prepare(config, progress, on_task)
-        except UserError:
+        except BaseException:  # stopped by hand as well
             if not resume:
                 store.withdraw()
             raise
@@ -87,8 +95,7 @@ def _prepare(
     config: RunConfig, progress: StageProgress | None, on_task: Callable[[Task], None] | None
 ) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
     """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
-    detector = run_detector(config, config.seed)
-    check_weights(detector)
+    detector = check_config(config)
     task = open_task(
         config.data,
         normal=config.normal,
@@ -100,7 +107,9 @@ def _prepare(
     )
     if on_task is not None:
         on_task(task)
+    check_counts(config, task)
     specs = resolve(config, task)
+    check_models(specs, config)
     image_model = build_images(specs[1], config, task)
     return task, specs, image_model, build_language(specs[0], config, task, progress)
 

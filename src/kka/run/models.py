@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kka.algorithm.prompts import build_prompt
+from kka.algorithm.prompts import build_prompt, resolve_template
 from kka.common.cache import cache_folder, pixel_hash
 from kka.common.progress import StageProgress
 from kka.config import DetectorOptions, RunConfig
 from kka.data import is_photos
 from kka.detectors import build_detector
 from kka.errors import UserError
-from kka.imaging import build_image_model
-from kka.language import build_language_model
+from kka.imaging import build_image_model, check_image_model
+from kka.language import build_language_model, check_language_model, check_local
 from kka.protocols import ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
 from kka.task import Task
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PHOTO_LM = "hf:Qwen/Qwen3-4B-Instruct-2507"
 PHOTO_IMAGES = "diffusers:stabilityai/sd-turbo"
+AUTO = "auto"
+GARDEN, OF_CLASSES = ("garden", "garden"), ("corpus", "bank:train")
+"""What auto means for the garden, and for data with classes that may be known."""
 LM_STEPS = 800
 LM_VERSION = 2
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
@@ -30,15 +33,72 @@ LM_VERSION = 2
 def resolve(config: RunConfig, task: Task) -> tuple[str, str]:
     """The specs that `config.lm` and `config.images` mean for this task; "corpus" = train on the known captions."""
     if task.source == "garden":
-        automatic = ("garden", "garden")
-    elif task.knowledge is not None:
-        automatic = ("corpus", "bank:train")
-    else:
-        automatic = (PHOTO_LM, PHOTO_IMAGES)
-    return tuple(  # type: ignore[return-value]
-        chosen if given == "auto" else given
-        for given, chosen in zip((config.lm, config.images), automatic, strict=True)
-    )
+        return _chosen(config, GARDEN)
+    return _chosen(config, (PHOTO_LM, PHOTO_IMAGES) if task.knowledge is None else OF_CLASSES)
+
+
+def _chosen(config: RunConfig, automatic: tuple[str, str]) -> tuple[str, str]:
+    """(language model, image model): as asked for, else the automatic ones."""
+    language, images = automatic
+    return (language if config.lm == AUTO else config.lm, images if config.images == AUTO else config.images)
+
+
+def check_config(config: RunConfig) -> Detector:
+    """What can be wrong before the data is read: prompt, detector, both models, weights. Returns the detector.
+
+    Raises:
+        UserError: the first of these; of both models at once.
+    """
+    resolve_template(config.prompt)
+    detector = run_detector(config, config.seed)
+    if config.data == "garden":
+        automatic = GARDEN
+    else:  # of classes, whether any are known is not known yet
+        automatic = (PHOTO_LM, PHOTO_IMAGES) if is_photos(Path(config.data)) else (AUTO, AUTO)
+    check_models(_chosen(config, automatic), config)
+    check_weights(detector)
+    return detector
+
+
+def check_models(specs: tuple[str, str], config: RunConfig) -> None:
+    """Look for both models before either is loaded.
+
+    Raises:
+        UserError: what is wrong with either, in one message.
+    """
+
+    def language() -> None:
+        if specs[0] == "corpus":
+            check_local(config.language)
+        elif specs[0] != AUTO:
+            check_language_model(specs[0], settings=config.language)
+
+    def images() -> None:
+        if specs[1] != AUTO:
+            check_image_model(specs[1], settings=config.drawing)
+
+    problems = []
+    for look in (language, images):
+        try:
+            look()
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def check_counts(config: RunConfig, task: Task) -> None:
+    """Raises UserError for settings that ask for more normals or pictures than there are."""
+    normals = len(task.normals)
+    if config.rounds and config.folds > min(normals, config.initial):
+        raise UserError(
+            f"folds: expected 1 to {min(normals, config.initial)}, as there are {normals} normals and {config.initial} "
+            f"images in round 0; got {config.folds}"
+        )
+    if config.representatives is not None and config.representatives > normals:
+        raise UserError(f"representatives: expected 1 to {normals}, the normals; got {config.representatives}")
+    if task.knowledge is None and config.lm == "corpus":
+        corpus(task)  # which says what to do
 
 
 def build_language(spec: str, config: RunConfig, task: Task, progress: StageProgress | None = None) -> LanguageModel:

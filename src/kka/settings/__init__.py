@@ -1,28 +1,71 @@
 """Settings: frozen classes, checked where they are made. Nothing heavy is imported: `kka --help` reads them.
 
-A class under `@settings(...)` is a keyword-only dataclass whose annotations are its rules (by pydantic). No number that
-is NaN or infinite passes, and no name that is no field.
+A class under `@settings(...)` is a keyword-only dataclass whose annotations are its rules (by pydantic). No number
+that is NaN or infinite passes, and no name that is no field. Every number has a least and a largest value: the largest
+is one that nobody means, so that a slip of the finger ends in an error and not in a full memory.
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 import pydantic.dataclasses
-from annotated_types import Ge, Gt, Le
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from kka.errors import UserError, unknown
 
-Count = Annotated[int, Ge(1)]
-Natural = Annotated[int, Ge(0)]
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a text that is not empty")
+    return value
+
+
+MAX_COUNT, MAX_SIDE, MAX_NUMBER = 1_000_000, 4096, 1e9
+Count = Annotated[int, Ge(1), Le(MAX_COUNT)]
+Natural = Annotated[int, Ge(0), Le(MAX_COUNT)]
+Few = Annotated[int, Ge(1), Le(1000)]
+"""Of what each costs a training: seeds, rounds, clusters."""
+Epochs = Annotated[int, Ge(1), Le(100_000)]
+Passes = Annotated[int, Ge(0), Le(100_000)]
+Side = Annotated[int, Ge(8), Le(MAX_SIDE)]
+"""Of a square picture, in pixels."""
+Width = Annotated[int, Ge(1), Le(65_536)]
+"""Of a batch or a layer."""
+Seed = Annotated[int, Ge(-(2**63)), Lt(2**63)]
+Positive = Annotated[float, Gt(0), Le(MAX_NUMBER)]
+NonNegative = Annotated[float, Ge(0), Le(MAX_NUMBER)]
+Number = Annotated[float, Ge(-MAX_NUMBER), Le(MAX_NUMBER)]
 Share = Annotated[float, Ge(0), Le(1)]
+PartialShare = Annotated[float, Ge(0), Lt(1)]
+Text = Annotated[str, AfterValidator(_text)]
+"""Not empty."""
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _SAYS = "Input should be "
 T = TypeVar("T")
+
+
+class _RefusalError(Exception):
+    """An error on its way through a library that takes every ValueError for its own."""
+
+
+_passing: ContextVar[bool] = ContextVar("passing", default=False)
+
+
+@contextmanager
+def errors_of_settings() -> Iterator[None]:
+    """The errors of settings that are made in the block come out of it as they are, whatever is around them."""
+    before = _passing.set(True)
+    try:
+        yield
+    except _RefusalError as refusal:
+        raise refusal.args[0] from None
+    finally:
+        _passing.reset(before)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
@@ -37,7 +80,8 @@ def settings(name: str = "") -> Any:
             try:
                 checked(self, **values)
             except ValidationError as error:
-                raise _in_words(error, made, name) from None
+                told = _in_words(error, made, name)
+                raise (_RefusalError(told) if _passing.get() else told) from None
 
         made.__init__ = check
         return made
@@ -51,17 +95,58 @@ def _in_words(error: ValidationError, cls: Any, name: str) -> UserError:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):  # of a rule over several fields
         return cause
-    place = [name] if name else []
-    place += [part for part in first["loc"] if isinstance(part, str)]
+    place, hint = [name] if name else [], cls
+    for part in first["loc"]:
+        inner = get_type_hints(hint, include_extras=True) if dataclasses.is_dataclass(hint) else {}
+        if first["type"] == "unexpected_keyword_argument" and part not in inner:
+            known = ", ".join(".".join([*place, field]) for field in sorted(inner))
+            return UserError(f"configuration: expected only {known}; got {'.'.join([*place, str(part)])}")
+        if part in inner:  # other parts name a place in a tuple, or one of several types
+            place.append(str(part))
+            hint = inner[str(part)]
     path = ".".join(place)
-    if first["type"] == "unexpected_keyword_argument":
-        for part in first["loc"][:-1]:
-            cls = get_type_hints(cls)[str(part)]
-        names = sorted(field.name for field in dataclasses.fields(cls))
-        known = ", ".join(".".join([*place[:-1], field]) for field in names)
-        return UserError(f"configuration: expected only {known}; got {path}")
-    expected = first["msg"].removeprefix(_SAYS)
-    return UserError(f"configuration: expected {path} to be {expected}; got {path} = {first['input']!r}")
+    return UserError(
+        f"configuration: expected {path} to be {_expected(hint, first)}; got {path} = {first['input']!r}"
+    )
+
+
+def _expected(hint: Any, fault: Any) -> str:
+    """What would do in the place of a fault: of numbers all of the range, else what pydantic says."""
+    if fault["type"].startswith(("greater_than", "less_than", "finite", "int_", "float_")) and (found := _range(hint)):
+        return found
+    said: str = fault["msg"]
+    return said.removeprefix(_SAYS).removeprefix("Value error, ")
+
+
+def bounds(hint: Any) -> tuple[type, Any, Any] | None:
+    """The kind of number that stands in a type first, with its lower and its upper rule; None where there is none."""
+    if get_origin(hint) is not Annotated:
+        return next((found for inner in get_args(hint) if (found := bounds(inner)) is not None), None)
+    kind, *rules = get_args(hint)
+    if kind not in (int, float):
+        return bounds(kind)
+    lower = next((rule for rule in rules if isinstance(rule, Ge | Gt)), None)
+    upper = next((rule for rule in rules if isinstance(rule, Le | Lt)), None)
+    return kind, lower, upper
+
+
+def _range(hint: Any) -> str:
+    found = bounds(hint)
+    if found is None:
+        return ""
+    kind, lower, upper = found
+    words = ["a whole number" if kind is int else "a number"]
+    if lower is not None:
+        words.append(f"from {_shown(lower.ge)}" if isinstance(lower, Ge) else f"above {_shown(lower.gt)}")
+    if upper is not None and isinstance(lower, Ge):
+        words.append(f"to {_shown(upper.le)}" if isinstance(upper, Le) else f"to below {_shown(upper.lt)}")
+    elif upper is not None:
+        words.append(f"and at most {_shown(upper.le)}" if isinstance(upper, Le) else f"and below {_shown(upper.lt)}")
+    return " ".join(words)
+
+
+def _shown(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
 def refuse_unknown(given: Any, known: Collection[str], *, of: str, group: str) -> None:
@@ -104,7 +189,7 @@ def parsed(kind: type[Any], overrides: Sequence[str], *, of: str) -> dict[str, A
         try:
             values[key] = _value(hints[key], value)
         except ValidationError as error:
-            said = error.errors()[0]["msg"].removeprefix(_SAYS)
+            said = _expected(hints[key], error.errors()[0])
             raise UserError(f"settings of {of}: expected {key} to be {said}; got {value!r}") from error
     return values
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from kka.errors import UserError
-from kka.settings import settings
+from kka.settings import Number, Positive, Text, settings
 
 HUB, RANDOM = "hub", "random"
 
@@ -14,7 +14,8 @@ def _channels(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) else value
 
 
-Channels = Annotated[tuple[float, ...], BeforeValidator(_channels)]
+Means = Annotated[tuple[Number, ...], BeforeValidator(_channels)]
+Deviations = Annotated[tuple[Positive, ...], BeforeValidator(_channels)]
 """One number, or three of RGB."""
 
 
@@ -22,15 +23,15 @@ Channels = Annotated[tuple[float, ...], BeforeValidator(_channels)]
 class BackboneSettings:
     """Of simplenet and recontrast: which backbone, with which weights, and how its input is prepared."""
 
-    name: str = "wide_resnet50_2.tv_in1k"
+    name: Text = "wide_resnet50_2.tv_in1k"
     """A timm architecture, with the tag of its weights if they come from the hub."""
-    weights: str = HUB
+    weights: Text = HUB
     """hub (downloaded by timm), a .safetensors file of the whole model, or random."""
     padding: Literal["same"] | None = None
     """same: TensorFlow's padding, for weights that were trained with it. none: the architecture's own."""
-    mean: Channels | None = None
+    mean: Means | None = None
     """Of the input in 0 to 1; one number or three. none: the architecture's, by timm."""
-    std: Channels | None = None
+    std: Deviations | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):

@@ -1,24 +1,24 @@
 """How an image model draws (Eq. 4)."""
 
-from kka.settings import Count, settings
+from kka.settings import Few, Number, Side, Text, Width, settings
 
 
 @settings("drawing")
 class DrawingSettings:
     """How the image model draws (Eq. 4). What is not set is left to the model; what it does not know is refused."""
 
-    steps: Count | None = None
+    steps: Few | None = None
     """diffusers: denoising steps."""
-    guidance: float | None = None
+    guidance: Number | None = None
     """diffusers: classifier-free guidance."""
-    size: Count | tuple[Count, Count] | None = None
+    size: Side | tuple[Side, Side] | None = None
     """diffusers, openai: side, or height and width, in pixels at which it draws. bank:<folder>: side at which its \
 pictures are kept."""
-    batch_size: Count | None = None
+    batch_size: Width | None = None
     """diffusers: pictures at once."""
     negative_prompt: str | None = None
     """diffusers: what the pictures should not show."""
-    embedding: str | None = None
+    embedding: Text | None = None
     """bank: hf:<sentence encoder> in the place of TF-IDF."""
 
     @property

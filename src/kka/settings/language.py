@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Gt, Le
 
 from kka.errors import UserError
-from kka.settings import Count, Positive, Share, settings
+from kka.settings import Epochs, PartialShare, Positive, Share, Text, Width, settings
 
 
 @settings("language")
@@ -17,9 +17,9 @@ class LanguageSettings:
     """none: left to the server (some take no other than theirs); of a local model 1."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = 0.95
     """Nucleus sampling; top-k is off. none: left to the server; of a local model 1."""
-    max_new_tokens: Count | None = 96
+    max_new_tokens: Width | None = 96
     """An answer cut off there loses its last, unfinished line. none: the server's limit."""
-    batch_size: Count = 256
+    batch_size: Width = 256
     """Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes."""
     load_in_4bit: bool = False
     """bitsandbytes NF4 (CUDA only)."""
@@ -29,21 +29,21 @@ class LanguageSettings:
     dpo_max_kl: Positive = 3.0
     """Nats a token of the captions: a tuned model that is farther from the untuned one goes back half of its way, \
 until it is not. Beyond that models repeat themselves."""
-    dpo_steps: Count = 40
-    dpo_max_epochs: Count = 10
+    dpo_steps: Epochs = 40
+    dpo_max_epochs: Epochs = 10
     """Few pairs end the training sooner: each is seen at most so often."""
-    dpo_batch: Count = 16
+    dpo_batch: Width = 16
     """Pairs a step."""
-    dpo_micro_batch: Annotated[int, Ge(1)] | None = None
+    dpo_micro_batch: Width | None = None
     """Pairs at once on the device; None: the whole batch. The published runs used 4, four times a step."""
     dpo_learning_rate: Positive | None = None
     """None: the published 5e-5, or 1e-3 for a model of under 100 million parameters, which moves too little else."""
     dpo_warmup: Share = 0.1
     """Share of the steps over which the learning rate rises, before its cosine falls."""
-    lora_rank: Count = 8
-    lora_alpha: Count = 8
-    lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
-    lora_targets: str = "all-linear"
+    lora_rank: Width = 8
+    lora_alpha: Width = 8
+    lora_dropout: PartialShare = 0.1
+    lora_targets: Text = "all-linear"
     """The layers that get an adapter, as peft names them."""
 
     def __post_init__(self) -> None:

@@ -1,46 +1,47 @@
 """What `kka data prepare` takes. Nothing heavy is imported: `kka --help` reads this."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
 from kka.errors import UserError
+from kka.settings import Seed, Side, Text, settings
 
 HUB = "hf:"
 """How a data set of the Hugging Face hub is named: hf:<dataset id or folder>."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings("columns")
 class Columns:
     """Columns of a hub data set that are not called as usual. Default: the first usual name that is there."""
 
-    image: str | None = None
+    image: Text | None = None
     """Usually image or img."""
-    label: str | None = None
+    label: Text | None = None
     """Usually fine_label or label."""
-    captions: tuple[str, ...] = ()
+    captions: tuple[Text, ...] = ()
     """One column of lists of texts, or one or several of texts."""
     label_base: Literal[0, 1] | None = None
     """The number of the first class, where the numbers alone do not tell."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class PrepareOptions:
     """How a data set is found, split and stored."""
 
-    source: str | None = None
+    source: Text | None = None
     """A folder with the official files, or hf:<dataset id>. Default: download the official files."""
     captions: Path | None = None
     """oxford102: the folder of Reed et al.'s text_c10. ucm_caption: the JSON file of UCM-Captions.
     Default: looked for in the source."""
-    caption_model: str | None = None
+    caption_model: Text | None = None
     """hf:<image-to-text model> for images that have no caption. Default: the class name, 'a photo of a rose'."""
     split: Literal["official", "random"] | None = None
     """official: the data set's own. random: within each class, identical files on one side. Default: random for
     oxford102 (70/30, which fits the paper's counts), official for the others."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the random split."""
-    size: int | None = None
+    size: Side | None = None
     """Side of the stored square pictures in pixels. Default: 32 (cifar100), 128 (oxford102), 256 (ucm_caption)."""
     downloads: Path | None = None
     """Where downloads are kept. Default: downloads/ in kka's cache."""
@@ -51,10 +52,6 @@ class PrepareOptions:
     """Replace a data set that is in the output folder already."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and not 8 <= self.size <= 4096:
-            raise UserError(f"size: expected 8 to 4096 pixels; got {self.size}")
-        if self.split not in (None, "official", "random"):
-            raise UserError(f"split: expected official or random; got {self.split!r}")
         if self.source is not None and not self.source.removeprefix(HUB).strip():
             raise UserError(f"from: expected a folder or hf:<dataset id>; got {self.source!r}")
         if self.captions is not None and not self.captions.exists():

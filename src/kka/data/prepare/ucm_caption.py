@@ -6,12 +6,12 @@ Captions: Qu et al., "Deep semantic understanding of high resolution remote sens
 {"images": [{"filename": "1.tif", "split": "train", "sentences": [{"raw": "..."}]}]}, which names images either way.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Literal
 
 from kka.common.images import SUFFIXES
+from kka.common.json_text import parse_json
 from kka.data.prepare.download import Download
 from kka.data.prepare.options import PrepareOptions
 from kka.data.prepare.records import DataSet, Found, Record, locate, unpack, verify
@@ -130,7 +130,7 @@ def read_captions(file: Path) -> dict[tuple[int, int], tuple[Literal["train", "t
             raise UserError(f"captions: expected the JSON file of UCM-Captions in {file}; found none. {CAPTIONS_WHERE}")
         file = found
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8-sig"))
+        content: Any = parse_json(file.read_text(encoding="utf-8-sig"))
         images = content["images"]
         entries = {}
         for entry in images:

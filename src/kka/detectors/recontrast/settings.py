@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 
 from kka.errors import UserError
-from kka.settings import Count, NonNegative, settings
+from kka.settings import MAX_SIDE, Count, NonNegative, Side, Text, Width, settings
 
 STRIDES = (4, 8, 16)
 DEEPEST = 32
@@ -15,10 +15,10 @@ DEEPEST = 32
 class ReContrastSettings:
     """How ReContrast is trained and scores. The defaults are the published ones; what concerns anomalies is ours."""
 
-    size: Annotated[Count, Le(4096)] = 256
+    size: Side = 256
     """Pixels a side; a multiple of 32."""
     iterations: Count = 2000
-    batch_size: Count = 16
+    batch_size: Width = 16
     learning_rate: NonNegative = 2e-3
     """Of bottleneck and decoder."""
     encoder_learning_rate: NonNegative | None = None
@@ -29,9 +29,9 @@ class ReContrastSettings:
     anomalies, eval without them: normals of one class alone make for unstable statistics."""
     pooling: Literal["max", "mean"] = "max"
     """From the map to the image's score: max (a defect somewhere) or mean (another thing altogether)."""
-    sigma: Annotated[NonNegative, Le(1024)] = 4.0
+    sigma: Annotated[float, Ge(0), Le(MAX_SIDE)] = 4.0
     """Of the Gaussian that smooths the map, in pixels at `size`."""
-    anomalies_per_batch: Count = 8
+    anomalies_per_batch: Width = 8
     """Anomalies beside the normals of a batch."""
     margin: NonNegative = 1.0
     """The discrepancy, from 0 to 2, that an anomaly should have at least."""
@@ -40,7 +40,7 @@ class ReContrastSettings:
     """Share of the positions, the most distant, that make up an anomaly's discrepancy; 1: the whole map."""
     anomaly_encoder: bool = True
     """Whether the anomalies' term also changes the trainable encoder."""
-    device: str = "auto"
+    device: Text = "auto"
 
     def __post_init__(self) -> None:
         if self.size % DEEPEST:

@@ -2,28 +2,28 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Le, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from kka.errors import UserError
-from kka.settings import Count, NonNegative, Share, settings
+from kka.settings import MAX_SIDE, Epochs, NonNegative, Share, Side, Text, Width, settings
 
 
 @settings()
 class SimpleNetSettings:
     """How SimpleNet prepares images and is trained. The defaults are the published ones."""
 
-    size: Annotated[Count, Le(4096)] = 329
+    size: Side = 329
     """Pixels a side after resizing."""
-    crop: Annotated[Count, Le(4096)] = 288
+    crop: Side = 288
     """Pixels a side of the centre that the backbone sees."""
-    strides: Annotated[tuple[Count, ...], MinLen(1)] = (8, 16)
+    strides: Annotated[tuple[Annotated[int, Ge(1), Le(MAX_SIDE)], ...], MinLen(1)] = (8, 16)
     """Of the backbone's maps, ascending; the first is the grid of the patches. Published: layers 2 and 3."""
-    dimension: Annotated[Count, Le(65536)] = 1536
+    dimension: Width = 1536
     """Of a patch's feature; a multiple of the number of strides."""
     standardise: bool = False
     """Subtract the normals' mean and divide by their deviation, one number for all dimensions, so that `noise` means \
 the same under any backbone."""
-    hidden: Annotated[Count, Le(65536)] = 1024
+    hidden: Width = 1024
     """Units of the discriminator."""
     noise: NonNegative = 0.015
     """Deviation of the Gaussian noise that turns an adapted normal patch into a negative."""
@@ -37,13 +37,13 @@ an image-level head learns it from pooled features, and its answer is added to t
     """Share of an anomaly's patches that "top" trains on; at least one."""
     score_top: Share = 0.0
     """The score is the mean over this share of the patches, the most anomalous; 0: the maximum, as published."""
-    epochs: Count = 160
+    epochs: Epochs = 160
     """Passes over the normals. Published: 40 times 4."""
-    batch_size: Count = 8
+    batch_size: Width = 8
     """Normals in a batch; as many anomalies are beside them."""
     learning_rate: NonNegative = 2e-4
     """Of the discriminator (Adam, weight decay 1e-5); the adaptor's (AdamW) is half of it."""
-    device: str = "auto"
+    device: Text = "auto"
 
     def __post_init__(self) -> None:
         if self.crop > self.size:

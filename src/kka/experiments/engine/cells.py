@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from kka.common.json_text import parse_json
 from kka.errors import UserError
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.tasks import Protocol, Scale
@@ -164,7 +165,7 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> dict[str, T]:
         if not line.strip():
             continue
         try:
-            stored = json.loads(line)
+            stored = parse_json(line)
             found[stored["id"]] = parse(stored)
         except (ValueError, TypeError, KeyError) as error:  # half a line of a killed process
             warnings.warn(f"{path}, line {number}: no result ({error}); it is passed over", stacklevel=3)

@@ -1,0 +1,25 @@
+"""What can be wrong with an experiment's parts, looked for before its first cell: models, prompt, weights."""
+
+from collections.abc import Sequence
+
+from kka.algorithm.prompts import resolve_template
+from kka.experiments.engine.cells import Cell
+from kka.experiments.engine.compute import Place, build
+from kka.experiments.engine.pools import pool_config
+from kka.run.models import AUTO, check_models, check_weights
+
+
+def check_parts(cells: Sequence[Cell], place: Place) -> None:
+    """Each kind of detector once, and the models of each kind of pool.
+
+    Raises:
+        UserError: a model or weights that cannot be had; a prompt without {caption}.
+    """
+    pools = {(cell.variant, cell.scale): cell for cell in cells if cell.round is not None}
+    for cell in pools.values():
+        config = pool_config(cell, place.data, place.work)
+        resolve_template(config.prompt)
+        named = any(setting.startswith("lm=") for setting in cell.variant.split(","))
+        check_models((config.lm if named else AUTO, config.images), config)  # its own is trained where it is not there
+    for cell in {cell.detector: cell for cell in cells}.values():
+        check_weights(build(cell, place))
