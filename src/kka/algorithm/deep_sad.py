@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
 from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.common.disk import reading
 from kka.common.progress import Progress
 from kka.protocols import Images, Scores
 from kka.seeding import derive_seed
@@ -140,7 +141,8 @@ class DeepSAD:
         from safetensors.torch import load_file
 
         where = choose_device(device)
-        tensors = load_file(path / "deep_sad.safetensors")
+        with reading(path / "deep_sad.safetensors"):
+            tensors = load_file(path / "deep_sad.safetensors")
         centre, losses = tensors.pop("centre").to(where), tensors.pop("losses").tolist()
         network = seeded(LeNet, where, seed=0)
         network.load_state_dict(tensors)

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 from kka.common.images import first_few
 from kka.common.masks import find_masks
 from kka.common.walk import is_image, listed, printable, walk
+import numpy as np
+
+from kka.common.disk import reading
 from kka.errors import UserError
 
 T = TypeVar("T")
@@ -75,18 +78,46 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    with reading(path):
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(loaded, dict):
+            raise TypeError(f"expected a JSON object, got {type(loaded).__name__}")
+    return loaded
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array in an .npy file.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    with reading(path):
+        return np.asarray(np.load(path, allow_pickle=False))
+
+
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One JSON object a line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file; none where there is no file: the stage that writes it never ran."""
+    """The rows of a JSON Lines file; none where there is no file: the stage that writes it never ran.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.is_file():
         return []
     # Not splitlines(): a caption may hold characters, such as U+2028 and U+0085, at which that would cut.
-    text = path.read_bytes().decode("utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
+    with reading(path):
+        text = path.read_bytes().decode("utf-8")
+        return [json.loads(line) for line in text.split("\n") if line]
 
 
 def write_records(path: Path, records: Sequence[Any]) -> None:

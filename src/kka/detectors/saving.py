@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from kka.common.disk import reading
 from kka.common.files import write_atomically
 from kka.errors import UserError
 
@@ -47,7 +48,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """What `write` wrote beside the card."""
     from safetensors.torch import load_file
 
-    return load_file(path / WEIGHTS)
+    with reading(path / WEIGHTS):
+        return load_file(path / WEIGHTS)
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
