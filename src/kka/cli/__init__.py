@@ -153,8 +153,9 @@ def _report(command: Report) -> int:
 def _lm(command: LM) -> int:
     _quiet()
     from kka.cli.progress import Console
+    from kka.common.hold import held
 
-    with Console() as console:
+    with held(command.out), Console() as console:
 
         def progress(done: int, total: int, _: float) -> None:
             console.progress("lm train", done, total)

@@ -78,6 +78,7 @@ class Export:
 def run_train(command: Train) -> int:
     """What `kka train` does; returns the exit status."""
     from kka.cli.progress import Console
+    from kka.common.hold import held
     from kka.data import open_task
     from kka.deploy.calibrate import check_rate
     from kka.deploy.train import anomaly_size, check_share, read_anomalies, require_free, train_detector
@@ -90,7 +91,8 @@ def run_train(command: Train) -> int:
     check_rate(command.fpr)
     check_share(command.held_out)
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
-    with Console() as console:
+    with held(out), Console() as console:
+        require_free(out)  # another process may have ended meanwhile
         stage = f"Training {command.detector}"
         detector = detector_of(
             command.detector, command.options, seed=command.seed,

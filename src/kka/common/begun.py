@@ -69,8 +69,8 @@ def require_unedited(root: Path, *, free: Free | None = None, complete: Callable
     begun, says = completed(root, record["config"], complete), completed(root, read_config(root), complete)
     if lines := differences(begun, says, free=free, words=("begun with", "config.yaml has")):
         raise UserError(
-            f"{root / CONFIG_FILE} was edited after the run was begun:\n{lines}\nPut that back (or remove the file: "
-            f"kka run --out {root} --resume writes it as it was); for other settings start anew, with another --out."
+            f"{root / CONFIG_FILE} was edited after the run was begun:\n{lines}\nPut that back, or remove it, and "
+            f"kka run --out {root} --resume writes it as it was. For other settings start anew, with another --out."
         )
 
 

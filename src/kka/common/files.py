@@ -97,8 +97,8 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    with reading(path):
-        return np.asarray(np.load(path, allow_pickle=False))
+    with reading(path), path.open("rb") as file:
+        return np.asarray(np.load(file, allow_pickle=False))
 
 
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

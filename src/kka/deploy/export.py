@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from kka.common.files import replacing, write_atomically
+from kka.common.files import replacing
+from kka.common.hold import held
 from kka.deploy.calibrate import anomalous
 from kka.deploy.score import read_images
 from kka.deploy.train import StoredDetector
@@ -85,6 +86,19 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
         UserError: a missing package, no images to check on, a graph that cannot be exported, scores that differ.
     """
     require_packages()
+    require_model_file(out)
+    with held(out):
+        return _export(kept, out, check)
+
+
+def require_model_file(out: Path) -> None:
+    """Raises UserError where `out` is no name for a model: its facts are written to the same name with .json."""
+    if out.suffix.lower() == ".json" or out.is_dir():
+        what = "a folder" if out.is_dir() else "the name of the facts that are written beside the model"
+        raise UserError(f"export: expected a file such as {out.with_suffix('.onnx')} for --out; {out} is {what}")
+
+
+def _export(kept: StoredDetector, out: Path, check: Sequence[Path]) -> ExportFacts:
     files = list(check) or list(kept.check)
     images = read_images(files, kept.size)
     if not len(images):
@@ -94,8 +108,7 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
     threshold = None if kept.calibration is None else kept.calibration.threshold
     expected = kept.detector.score(images)  # what the threshold was chosen on, whatever graph() may be
     model = Deployed(kept.detector.graph().cpu(), threshold).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work:
+    with replacing(out) as work, replacing(out.with_suffix(".json")) as beside:
         _write(model, work, kept)
         difference = _compared(work, images, expected, threshold)
         facts = ExportFacts(
@@ -107,7 +120,7 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
             bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
             onnxruntime=import_module("onnxruntime").__version__,
         )  # fmt: skip
-    write_atomically(out.with_suffix(".json"), json.dumps(dataclasses.asdict(facts), indent=1))
+        beside.write_text(json.dumps(dataclasses.asdict(facts), indent=1), encoding="utf-8")
     return facts
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from kka.common.files import replacing
 from kka.common.images import ImageError, decode
 from kka.common.progress import Progress
 from kka.common.walk import printable
@@ -114,10 +115,13 @@ def _decode(files: Sequence[Path], size: int, bad: list[SetAside]) -> tuple[Imag
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Columns file, score, anomalous (true, false, or empty without a threshold)."""
+    """Columns file, score, anomalous (true, false, or empty without a threshold). The file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     words = {True: "true", False: "false", None: ""}
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        replacing(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["file", "score", "anomalous"])
         writer.writerows([str(row.file), f"{row.score:.9g}", words[row.anomalous]] for row in rows)
@@ -185,4 +189,5 @@ def write_maps(
     """The overlay of each image, at its path."""
     for target, image, own in zip(targets, images, heat, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(overlay(image, own, limits)).save(target)
+        with replacing(target, sync=False) as part:
+            Image.fromarray(overlay(image, own, limits)).save(part)

@@ -179,7 +179,7 @@ def _arm(folder: Path, name: str, figures: dict[str, Any]) -> ArmRecord:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with reading(path), np.load(path, allow_pickle=False) as stored:
+    with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         task = {name: stored[name] for name in stored.files}
         if "normals" not in task:
             raise KeyError("normals")
