@@ -127,7 +127,8 @@ def test_reading_names_the_file(tmp_path: Path) -> None:
 def test_sigterm(tmp_path: Path) -> None:
     """A scheduler's SIGTERM: what is in work is cleared away, and it is said that it was stopped."""
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom kka.cli.ending import ended\nfrom kka.common.hold import held\n"
+        "import sys, time\nfrom pathlib import Path\nfrom kka.cli.ending import ended\n"
+        "from kka.common.hold import held\n"
         "def work():\n with held(Path(sys.argv[1])):\n  print('at it', flush=True)\n  time.sleep(60)\n"
         "sys.exit(ended(work))"
     )

@@ -113,7 +113,8 @@ def test_where_it_is_computed_may_change(tmp_path: Path, finished: Path) -> None
     # its card says on which device the kept detector scores
     card = "arms/kka-2/seed-0/detector/detector.json"
     assert {name for name in before if before[name] != after[name]} <= {"config.yaml", "run.json", card}
-    assert b"dpo_micro_batch: 4" in after["config.yaml"] and b'"setting": "language.dpo_micro_batch"' in after["run.json"]
+    assert b"dpo_micro_batch: 4" in after["config.yaml"]
+    assert b'"setting": "language.dpo_micro_batch"' in after["run.json"]
 
 
 def test_what_may_change(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from kka.common.images import first_few
-from kka.common.masks import find_masks
-from kka.common.walk import is_image, listed, printable, walk
 import numpy as np
 
 from kka.common.disk import reading
+from kka.common.images import first_few
+from kka.common.masks import find_masks
+from kka.common.walk import is_image, listed, printable, walk
 from kka.errors import UserError
 
 T = TypeVar("T")
