@@ -91,7 +91,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(name, damage, marks=marks, id=f"{name}-{damage.__name__}")
 
 
-@pytest.mark.parametrize(("name", "damage"), cases())
+@pytest.mark.parametrize(("name", "damage"), list(cases()))
 def test_a_damaged_run(
     tmp_path: Path,
     finished: Path,
