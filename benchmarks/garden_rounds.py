@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kka.cli.progress import arm_label
+from kka.common.files import write_atomically
 from kka.common.metrics import mean_ci95
-from kka.common.store import write_atomically
 from kka.config import RunConfig
 from kka.experiments.engine.summary import as_text
 from kka.run.execute import run

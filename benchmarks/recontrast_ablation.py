@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from simplenet_ablation import TASKS, parsed, task_images
 
+from kka.common.files import write_atomically
 from kka.common.metrics import auroc
-from kka.common.store import write_atomically
 from kka.detectors.recontrast.detector import ReContrast
 from kka.settings.backbone import RANDOM, BackboneSettings
 

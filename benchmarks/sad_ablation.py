@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from kka.algorithm.folder import RunFolder
+from kka.common.files import write_atomically
 from kka.common.metrics import auroc, mean_ci95
-from kka.common.store import write_atomically
 from kka.detectors.sad import SAD
 from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell

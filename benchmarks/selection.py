@@ -16,8 +16,8 @@ from sad_ablation import TASKS, parsed
 
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
+from kka.common.files import write_atomically
 from kka.common.metrics import auroc, mean_ci95
-from kka.common.store import write_atomically
 from kka.detectors.sad import SAD
 from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell

@@ -88,12 +88,12 @@ def test_a_run_and_its_resumption(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert main(["run", "--out", str(out), "--resume"]) == 0
         assert main(["run", f"--out={out}", "--resume"]) == 0
     assert (out / "pool.parquet").read_bytes() == before
-    from kka.common.store import read_config
+    from kka.common.begun import read_config
 
     config = kka.config.RunConfig.from_dict(read_config(out))
     assert (config.rounds, config.initial, config.sad.epochs, config.data) == (0, 24, 1, "fake")
-    told = refused(["run", "--out", str(out), "--resume", "--rounds", "1", "--sad.epochs", "2"], capsys)
-    assert "rounds: started with 0, got 1" in told and "sad.epochs: started with 1, got 2" in told
+    told = refused(["run", "--out", str(out), "--resume", "--folds", "1", "--sad.epochs", "2"], capsys)
+    assert "folds: started with 2, got 1" in told and "sad.epochs: started with 1, got 2" in told
     assert "holds a run already" in refused(fast_arguments(out), capsys)
 
 

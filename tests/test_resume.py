@@ -33,9 +33,9 @@ def test_stopped_within_every_stage(tmp_path: Path, finished: Path, monkeypatch:
     committed: list[str] = []
     this_try: list[str] = []
 
-    def stage(self: Store, name: str, compute: Callable[[Path], dict[str, Any] | None]) -> Path:
+    def stage(self: Store, name: str, compute: Callable[[Path], dict[str, Any] | None], **rest: Any) -> Path:
         if self.done(name):
-            return original(self, name, compute)
+            return original(self, name, compute, **rest)
 
         def dies_at_the_second(folder: Path) -> dict[str, Any] | None:
             counts = compute(folder)
@@ -43,7 +43,7 @@ def test_stopped_within_every_stage(tmp_path: Path, finished: Path, monkeypatch:
                 raise StoppedError(name)
             return counts
 
-        folder = original(self, name, dies_at_the_second)
+        folder = original(self, name, dies_at_the_second, **rest)
         this_try.append(name)
         committed.append(name)
         return folder
@@ -92,8 +92,8 @@ def test_a_finished_run_can_be_resumed(tmp_path: Path, finished: Path) -> None:
     run_fake(FAST, tmp_path / "run", resume=True)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("stage.json")}
     assert outcome(tmp_path / "run") == outcome(finished)
-    with pytest.raises(UserError, match="rounds: started with 2, got 3"):
-        run_fake(replace(FAST, rounds=3), tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="folds: started with 2, got 3"):
+        run_fake(replace(FAST, folds=3), tmp_path / "run", resume=True)
     assert outcome(tmp_path / "run") == outcome(finished)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kka.common.begun import read_config, require_same
 from kka.common.files import write_atomically
-from kka.common.store import Store, read_config, require_same
+from kka.common.store import Store
 from kka.errors import UserError
 
 CONFIG = {
@@ -120,7 +122,7 @@ def test_peak_memory_sees_a_short_peak() -> None:
     code = """
 import time
 import numpy as np
-from kka.common.store import PeakMemory
+from kka.common.memory import PeakMemory
 with PeakMemory() as memory:
     before = memory.peak_mb
     block = np.ones(100 * 2**17)
@@ -147,9 +149,52 @@ def test_configuration_round_trip(tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     """Without --resume a directory that holds a run is refused, and told how to go on."""
     with Store(tmp_path / "run", CONFIG) as store:
-        store.stage("first", lambda folder: {})
+        store.stage("a", fill())
     with pytest.raises(UserError, match=r"holds a run already.*--resume"):
         Store(tmp_path / "run", CONFIG)
+
+
+def test_a_run_without_a_finished_stage_blocks_nothing(tmp_path: Path) -> None:
+    """A first command that came to nothing must not stand in the way of the corrected one, nor leave a lock behind."""
+    with Store(tmp_path / "run", CONFIG):
+        pass
+    with Store(tmp_path / "run", CONFIG | {"rounds": 5}):
+        pass
+    assert read_config(tmp_path / "run")["rounds"] == 5
+    with Store(tmp_path / "new", CONFIG) as store:
+        store.withdraw()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "run" / "run.json").unlink()  # as an old version left it, or another program's config.yaml
+    with pytest.raises(UserError, match="holds a run already"):
+        Store(tmp_path / "run", CONFIG)
+
+
+def test_a_withdrawn_resumption_changes_nothing(tmp_path: Path) -> None:
+    """--resume with a device that there is none of: the next --resume without it must find the old settings."""
+    with Store(tmp_path / "run", CONFIG) as store:
+        store.stage("a", fill())
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
+    with Store(tmp_path / "run", CONFIG | {"rounds": 3}, resume=True, free=lambda *_: True) as store:
+        assert store.changed == {"rounds": (2, 3)} and read_config(store.root)["rounds"] == 3
+        store.withdraw()
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
+
+
+def test_a_stage_made_anew_must_come_out_alike(tmp_path: Path) -> None:
+    """What was made from a stage that is another one now must not pass for made from that."""
+
+    def resumed(text: str) -> Store:
+        with Store(tmp_path / "run", CONFIG, resume=(tmp_path / "run").exists()) as store:
+            store.stage("rounds/0/captions", fill(text))
+            store.stage("rounds/0/images", fill("drawn"), after=["rounds/0/captions"])
+        return store
+
+    resumed("one")
+    shutil.rmtree(tmp_path / "run/rounds/0/captions")
+    resumed("one")
+    shutil.rmtree(tmp_path / "run/rounds/0/captions")
+    with pytest.raises(UserError, match=r"images was made from another rounds/0/captions .*Remove the folder .*images"):
+        resumed("two")
 
 
 @pytest.mark.parametrize("missing", ["none", "no/parent", "empty"])

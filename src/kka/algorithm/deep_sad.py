@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
 from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.common.disk import reading
 from kka.common.numbers import DAMAGED, DIVERGED, require_finite, require_finite_tensors
 from kka.common.progress import Progress
 from kka.protocols import Images, Scores
@@ -143,7 +144,8 @@ class DeepSAD:
         from safetensors.torch import load_file
 
         where = choose_device(device)
-        tensors = load_file(path / "deep_sad.safetensors")
+        with reading(path / "deep_sad.safetensors"):
+            tensors = load_file(path / "deep_sad.safetensors")
         require_finite_tensors(tensors, f"Deep SAD: the weights in {path / 'deep_sad.safetensors'}", DAMAGED)
         centre, losses = tensors.pop("centre").to(where), tensors.pop("losses").tolist()
         network = seeded(LeNet, where, seed=0)

@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from kka.algorithm.deep_sad import DeepSAD, pretrain, train_deep_sad
 from kka.algorithm.hardness import fold_of, relative_distance
+from kka.common.disk import reading
+from kka.common.files import read_array
 from kka.common.progress import Progress
 from kka.errors import UserError
 from kka.protocols import Images
@@ -48,9 +50,13 @@ class ConfusionEvaluator:
     def load(cls, path: Path, *, quantile: float, device: str = "auto") -> "ConfusionEvaluator":
         """Read what `save` wrote."""
         folders = sorted(path.glob("fold-*"))
+        networks = []
+        for folder in folders:
+            with reading(folder / "deep_sad.safetensors"):
+                networks.append(DeepSAD.load(folder, device=device))
         return cls(
-            networks=tuple(DeepSAD.load(folder, device=device) for folder in folders),
-            normal_distances=tuple(np.load(f / "normal_distances.npy", allow_pickle=False) for f in folders),
+            networks=tuple(networks),
+            normal_distances=tuple(read_array(f / "normal_distances.npy") for f in folders),
             quantile=quantile,
         )
 

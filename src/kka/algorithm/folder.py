@@ -15,11 +15,13 @@ from kka.algorithm.facts import RoundFacts, Tuning
 from kka.algorithm.hardness import is_hard
 from kka.algorithm.pool import AnomalyPool, read_lineage
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
-from kka.common.files import read_records
-from kka.common.json_text import parse_json
-from kka.common.store import STAGE_FILE, read_entry
+from kka.common.begun import completed, is_begun, read_config
+from kka.common.disk import CONFIG_FILE, STAGE_FILE, reading
+from kka.common.files import read_json, read_records
+from kka.common.manifest import read_entry
+from kka.config import RunConfig
 
-CONFIG, SUMMARY, LEDGER, REPORT, POOL = "config.yaml", "summary.json", "ledger.json", "report.html", "pool.parquet"
+CONFIG, SUMMARY, LEDGER, REPORT, POOL = CONFIG_FILE, "summary.json", "ledger.json", "report.html", "pool.parquet"
 """At the top of the folder; the pool of a round has the same name."""
 REPRESENTATIVES, CAPTIONS, IMAGES, SET_ASIDE = (
     "representatives.jsonl", "captions.jsonl", "images.parquet", "set_aside.jsonl",
@@ -39,6 +41,11 @@ def stage_name(number: int, stage: str) -> str:
     return f"rounds/{number}/{stage}"
 
 
+def pool_stage(number: int) -> str:
+    """The stage with the pool after round `number`; after round 0 it is what was generated."""
+    return stage_name(number, "images" if number == 0 else "pool")
+
+
 def arm_name(number: int) -> str:
     """The arm that trains with the pool after round `number`."""
     return f"kka-{number}"
@@ -47,6 +54,11 @@ def arm_name(number: int) -> str:
 def arm_stage(arm: str, k: int) -> str:
     """The name in the store of the k-th detector of an arm."""
     return f"arms/{arm}/seed-{k}"
+
+
+def up_to_date(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the settings that there were none of when it was written."""
+    return RunConfig.from_dict(stored).as_dict()
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,15 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether there is a run at all."""
-        return (self.root / CONFIG).is_file()
+        return is_begun(self.root)
+
+    def config(self) -> RunConfig:
+        """The configuration of the run.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return RunConfig.from_dict(completed(self.root, read_config(self.root), up_to_date))
 
     @property
     def last_round(self) -> int:
@@ -116,7 +136,9 @@ class RunFolder:
         judged = self.judgements(number)
         if judged is None:
             return None
-        return is_hard(np.array([judged[entry.id] for entry in self.fresh(number).entries], dtype=np.float64))
+        entries = self.fresh(number).entries
+        with reading(self.file(number, "scores", SCORES)):
+            return is_hard(np.array([judged[entry.id] for entry in entries], dtype=np.float64))
 
     def pool(self, number: int) -> AnomalyPool:
         """The pool after round `number`; after round 0 it is what was generated."""
@@ -142,8 +164,15 @@ class RunFolder:
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
             entered=sum(entry.round == number for entry in lineage),
-            dpo=Tuning.from_dict(parse_json(self.file(number, "dpo", TUNING).read_text(encoding="utf-8"))),
+            dpo=self.tuning(number),
         )  # fmt: skip
+
+    def tuning(self, number: int) -> Tuning:
+        """What Eq. 7 did in round `number`, from 1 on."""
+        file = self.file(number, "dpo", TUNING)
+        stored = read_json(file)
+        with reading(file):
+            return Tuning.from_dict(stored)
 
     def detector(self, arm: str, k: int = 0) -> Path:
         """Where the detector that a run keeps lies."""
@@ -151,7 +180,9 @@ class RunFolder:
 
     def _count(self, number: int, stage: str, name: str) -> int:
         """A count in the ledger's entry of a stage of round `number`."""
-        return int(read_entry(self.root, stage_name(number, stage)).counts[name] or 0)
+        entry = read_entry(self.root, stage_name(number, stage))
+        with reading(self.file(number, stage, STAGE_FILE)):
+            return int(entry.counts[name] or 0)
 
     def _done(self, number: int, stage: str) -> bool:
         return self.file(number, stage, STAGE_FILE).is_file()

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from kka.algorithm.hardness import is_hard
+from kka.common.disk import reading
 from kka.protocols import Images
 
 
@@ -104,23 +105,25 @@ class AnomalyPool:
 
     @classmethod
     def load(cls, path: Path) -> "AnomalyPool":
-        """Read what `save` wrote."""
+        """Read what `save` wrote. UserError where that is missing or damaged."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path)
-        rows = table.to_pylist()
-        height, width = map(int, table.schema.metadata[b"size"].decode().split("x"))
-        images = np.zeros((len(rows), height, width, 3), dtype=np.uint8)
-        for i, row in enumerate(rows):
-            images[i] = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
-        return cls(_lineage(rows), images)
+        with reading(path):
+            table = pq.read_table(path)
+            rows = table.to_pylist()
+            height, width = map(int, table.schema.metadata[b"size"].decode().split("x"))
+            images = np.zeros((len(rows), height, width, 3), dtype=np.uint8)
+            for i, row in enumerate(rows):
+                images[i] = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
+            return cls(_lineage(rows), images)
 
 
 def read_lineage(path: Path) -> tuple[Lineage, ...]:
     """The lineage of a pool that `AnomalyPool.save` wrote, without its pictures."""
     import pyarrow.parquet as pq
 
-    return _lineage(pq.read_table(path, columns=[*_COLUMNS, "history"]).to_pylist())
+    with reading(path):
+        return _lineage(pq.read_table(path, columns=[*_COLUMNS, "history"]).to_pylist())
 
 
 def _lineage(rows: Sequence[dict[str, Any]]) -> tuple[Lineage, ...]:

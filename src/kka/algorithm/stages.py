@@ -28,6 +28,7 @@ from kka.algorithm.folder import (
     SET_ASIDE,
     TUNING,
     RunFolder,
+    pool_stage,
     stage_name,
 )
 from kka.algorithm.hardness import is_hard, preferred
@@ -38,6 +39,7 @@ from kka.algorithm.prompts import LIKE_HARD, build_prompt
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import representatives
 from kka.common.cache import ImageCache
+from kka.common.disk import reading
 from kka.common.files import read_records, write_jsonl, write_records
 from kka.common.ledger import Counts
 from kka.common.progress import StageProgress
@@ -148,7 +150,10 @@ class Stages:
                 "tokens": batch.tokens,
             }
 
-        self.store.stage(stage_name(number, "captions"), compute)
+        self.store.stage(
+            stage_name(number, "captions"), compute,
+            after=[stage_name(0, "representatives") if number == 0 else stage_name(number, "dpo")],
+        )  # fmt: skip
         return self.folder.captions(number)
 
     def repeats(self) -> Callable[[str], int]:
@@ -204,7 +209,8 @@ class Stages:
                 "ignored_words": ignored,
             }
 
-        return AnomalyPool.load(self.store.stage(stage_name(number, "images"), compute) / IMAGES)
+        folder = self.store.stage(stage_name(number, "images"), compute, after=[stage_name(number, "captions")])
+        return AnomalyPool.load(folder / IMAGES)
 
     def evaluate(self, number: int, pool: AnomalyPool) -> tuple[ConfusionEvaluator, AnomalyPool]:
         """Eq. 5-6: train the evaluator on normals and pool, and judge the pool by it."""
@@ -224,8 +230,9 @@ class Stages:
             write_records(folder / SCORES, _judgements(pool, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(pool)}
 
-        folder = self.store.stage(stage_name(number, "evaluator"), compute)
-        relative = [row.relative_distance for row in read_records(folder / SCORES, Judgement)]
+        before = pool_stage(number - 1)
+        folder = self.store.stage(stage_name(number, "evaluator"), compute, after=[before])
+        relative = _relative(folder, pool)
         evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
         return evaluator, pool.judged(number, relative)
 
@@ -249,9 +256,12 @@ class Stages:
             return {"pairs": len(train), "dpo_steps": tuning.report.steps if tuning.report else 0}
 
         tuned_now = not self.store.done(stage_name(number, "dpo"))
-        folder = self.store.stage(stage_name(number, "dpo"), compute)
-        if not tuned_now and (folder / ADAPTER).is_dir() and isinstance(self.language_model, TunableLanguageModel):
-            self.language_model.restore(folder / ADAPTER)
+        folder = self.store.stage(stage_name(number, "dpo"), compute, after=[stage_name(number, "evaluator")])
+        if tuned_now or not isinstance(self.language_model, TunableLanguageModel):
+            return
+        if self.folder.tuning(number).report is not None:
+            with reading(folder / ADAPTER):
+                self.language_model.restore(folder / ADAPTER)
 
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
@@ -275,8 +285,9 @@ class Stages:
             write_records(folder / SCORES, _judgements(fresh, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(fresh)}
 
-        folder = self.store.stage(stage_name(number, "scores"), compute)
-        return fresh.judged(number, [row.relative_distance for row in read_records(folder / SCORES, Judgement)])
+        before = [stage_name(number, stage) for stage in ("evaluator", "images")]
+        folder = self.store.stage(stage_name(number, "scores"), compute, after=before)
+        return fresh.judged(number, _relative(folder, fresh))
 
     def update(self, number: int, pool: AnomalyPool, fresh: AnomalyPool) -> AnomalyPool:
         """Eq. 8: add or replace."""
@@ -287,7 +298,8 @@ class Stages:
             change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / POOL)
             return {}
 
-        return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute) / POOL)
+        before = [pool_stage(number - 1), *(stage_name(number, stage) for stage in ("evaluator", "scores"))]
+        return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute, after=before) / POOL)
 
 
 def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
@@ -297,6 +309,15 @@ def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
         logs.setdefault((entry.prompt, entry.caption), []).append(math.log(max(entry.relative, 1e-30)))
     prompts, captions = ([key[i] for key in logs] for i in (0, 1))
     return prompts, captions, np.exp([np.mean(values) for values in logs.values()])
+
+
+def _relative(folder: Path, pool: AnomalyPool) -> list[float]:
+    """The stored relative distances of the pictures of `pool`, in their order."""
+    rows = read_records(folder / SCORES, Judgement)
+    with reading(folder / SCORES):
+        if [row.id for row in rows] != [entry.id for entry in pool.entries]:
+            raise ValueError(f"expected judgements of the pool's {len(pool)} pictures; got {len(rows)}")
+    return [row.relative_distance for row in rows]
 
 
 def _judgements(pool: AnomalyPool, relative: np.ndarray) -> list[Judgement]:

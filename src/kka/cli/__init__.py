@@ -18,6 +18,7 @@ import tyro
 
 from kka.cli.data import Data, run_data
 from kka.cli.detector import Export, Score, Train, run_export, run_score, run_train
+from kka.cli.ending import ended, stopped
 from kka.cli.experiment import Experiments, run_experiment
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
@@ -70,15 +71,12 @@ class LM:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status. Errors meant for people are printed without a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
+
+    def work() -> int:
         command = parse(arguments)
         return _COMMANDS[type(command)](command)
-    except UserError as error:
-        print(f"kka: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # before or after the part of a run that there is something to resume of
-        print("\nkka: stopped.", file=sys.stderr)
-        return 130
+
+    return ended(work)
 
 
 RENAMED = {
@@ -131,12 +129,12 @@ def _stored(arguments: list[str]) -> Run:
     given += [a.removeprefix("--out=") for a in arguments if a.startswith("--out=")]
     if not given:
         raise UserError("--resume: expected the run to go on with, as in kka run --out runs/x --resume; got no --out")
-    from kka.common.store import read_config
+    from kka.algorithm.folder import RunFolder
 
-    folder = Path(given[0])
-    if not (folder / "config.yaml").is_file():
+    folder = RunFolder(Path(given[0]))
+    if not folder.begun:
         return Run()  # the store says what is missing
-    stored = RunConfig.from_dict(read_config(folder))
+    stored = folder.config()
     return Run(**{f.name: getattr(stored, f.name) for f in dataclasses.fields(RunConfig)})
 
 
@@ -153,16 +151,13 @@ def _run(command: Run) -> int:
     try:
         with console:
             summary = run(command.config, out, resume=command.resume, progress=console.progress, on_task=tell)
-    except KeyboardInterrupt:
-        print(f"\nkka: stopped. What was finished is kept; go on with: kka run --out {out} --resume", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return stopped(stop, f"What was finished is kept; go on with: kka run --out {out} --resume")
     print_summary(summary, out)
     return 0
 
 
 def _report(command: Report) -> int:
-    if not (command.folder / "summary.json").is_file():
-        raise UserError(f"report: expected a finished run with summary.json in {command.folder}; found none")
     from kka.report import write_report
 
     print(f"Report: {write_report(command.folder)}")
@@ -172,10 +167,11 @@ def _report(command: Report) -> int:
 def _lm(command: LM) -> int:
     _quiet()
     from kka.cli.progress import Console
+    from kka.common.hold import held
     from kka.common.writable import require_writable
 
     require_writable(command.out, "--out", folder=True)
-    with Console() as console:
+    with held(command.out), Console() as console:
 
         def progress(done: int, total: int, _: float) -> None:
             console.progress("lm train", done, total)

@@ -80,6 +80,7 @@ class Export:
 def run_train(command: Train) -> int:
     """What `kka train` does; returns the exit status."""
     from kka.cli.progress import Console
+    from kka.common.hold import held
     from kka.common.writable import require_writable
     from kka.data import open_task
     from kka.deploy.train import anomaly_size, read_anomalies, require_free, train_detector
@@ -91,7 +92,8 @@ def run_train(command: Train) -> int:
     require_free(out)
     require_writable(out, "--out", folder=True)
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
-    with Console() as console:
+    with held(out), Console() as console:
+        require_free(out)  # another process may have ended meanwhile
         stage = f"Training {command.detector}"
         detector = detector_of(
             command.detector, command.options, seed=command.seed,

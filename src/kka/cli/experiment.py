@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from annotated_types import Ge, Le
 
+from kka.cli.ending import Terminated
 from kka.errors import UserError, unknown
 from kka.experiments import EXPERIMENTS
 from kka.settings import Few, Text, settings
@@ -283,7 +284,10 @@ def _in_processes(command: Compute) -> int:
     try:
         codes = [process.wait() for process in processes]
         return next((code if code > 0 else 1 for code in codes if code), 0)  # below 0: killed by a signal
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        for process in processes:
+            if isinstance(stop, Terminated):  # a Ctrl-C reaches them by itself
+                process.terminate()
         for process in processes:
             process.wait()
         raise

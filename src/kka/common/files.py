@@ -12,6 +12,9 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+import numpy as np
+
+from kka.common.disk import reading
 from kka.common.images import first_few
 from kka.common.json_text import parse_json
 from kka.common.masks import find_masks
@@ -76,18 +79,46 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    with reading(path):
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(loaded, dict):
+            raise TypeError(f"expected a JSON object, got {type(loaded).__name__}")
+    return loaded
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array in an .npy file.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    with reading(path), path.open("rb") as file:
+        return np.asarray(np.load(file, allow_pickle=False))
+
+
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One JSON object a line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file; none where there is no file: the stage that writes it never ran."""
+    """The rows of a JSON Lines file; none where there is no file: the stage that writes it never ran.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.is_file():
         return []
     # Not splitlines(): a caption may hold characters, such as U+2028 and U+0085, at which that would cut.
-    text = path.read_bytes().decode("utf-8")
-    return [parse_json(line) for line in text.split("\n") if line]
+    with reading(path):
+        text = path.read_bytes().decode("utf-8")
+        return [parse_json(line) for line in text.split("\n") if line]
 
 
 def write_records(path: Path, records: Sequence[Any]) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 Counts = Mapping[str, int | float | None]
 """What a stage made: {"images": 40, "tokens": 812}. None: nothing counts it there."""
 
+_NO_COUNTS = ("seconds", "peak_mb", "files", "after")
+"""In a stage's marker beside its counts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -24,7 +27,7 @@ class Entry:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Entry":
         """Read what `as_dict` gave."""
-        counts = {name: value for name, value in stored.items() if name not in ("seconds", "peak_mb")}
+        counts = {name: value for name, value in stored.items() if name not in _NO_COUNTS}
         return cls(seconds=float(stored["seconds"]), peak_mb=float(stored["peak_mb"]), counts=counts)
 
     def plus(self, other: "Entry") -> "Entry":

@@ -1,30 +1,36 @@
 """The run directory: stages that are committed whole or not at all, a lock, and the ledger of what they cost.
 
 A stage works in a hidden folder beside its own; the rename to its name, last, is the commit. A killed run finds its
-finished stages by name and does the rest again.
+finished stages by name and does the rest again. What is read back is checked against what was committed.
 """
 
 import contextlib
-import errno
 import json
-import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from kka.common.files import sync, sync_tree, write_atomically
+from kka import __version__
+from kka.common.begun import (
+    Free,
+    changed,
+    completed,
+    is_begun,
+    read_config,
+    read_record,
+    require_same,
+    require_unedited,
+    write_config,
+)
+from kka.common.disk import CONFIG_FILE, RECORD_FILE, STAGE_FILE, DamagedError, is_full, is_refused, remedy
+from kka.common.files import read_json, sync, sync_tree, write_atomically
+from kka.common.hold import Hold
 from kka.common.ledger import Counts, Entry, Ledger
+from kka.common.manifest import check_stage, digest_of, manifest, read_entry
+from kka.common.memory import PeakMemory
 from kka.errors import UserError
-
-STAGE_FILE = "stage.json"
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 class Store:
@@ -37,28 +43,35 @@ class Store:
         *,
         resume: bool = False,
         complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+        free: Free | None = None,
     ) -> None:
         """Create `root` with `config.yaml`, or take up the run in it.
 
-        `complete` adds to a stored configuration the settings that there were none of when it was written.
+        Args:
+            complete: Adds to a stored configuration the settings that there were none of when it was written.
+            free: Which settings may be others than the run was begun with. `changed` says which are.
 
         Raises:
             UserError: no permission to write; a run that is there already without `resume`; nothing to resume;
-                another configuration than the one it was started with; held by another process.
+                another configuration than the one it was started with, or an edited one; held by another process.
         """
         self.root = root
         self.config = config
-        self._complete = complete
-        self._lock: FileLock | None = None
-        self._withdrawn = False
+        self.changed: dict[str, tuple[Any, Any]] = {}
+        """Setting -> what it was and is, since the run was last taken up."""
+        self._complete, self._free = complete, free
+        self._hold: Hold | None = None
+        self._before: dict[str, str | None] = {}
+        self._sound: set[str] = set()  # stages that were compared with what they committed
         with self.guarded():
-            if resume and not (root / "config.yaml").is_file():
+            if resume and not is_begun(root):
                 raise _nothing_to_resume(root)
+            self._made = not root.exists()
             try:
                 root.mkdir(parents=True, exist_ok=True)
             except FileNotFoundError as error:  # what /proc says to a new folder
                 raise UserError(f"cannot create the folder {root}: {error.strerror}. Choose another --out.") from error
-            self._take_lock()
+            self._hold = Hold(root / ".lock", root)
             try:
                 self._open(resume)
             except BaseException:
@@ -67,54 +80,80 @@ class Store:
 
     def _open(self, resume: bool) -> None:
         """Write the configuration, or compare it. Under the lock, so that no other process does so too."""
-        exists = (self.root / "config.yaml").is_file()
-        if not resume and next(self.root.rglob(STAGE_FILE), None) is None:
-            exists = False  # a run that was killed before its first stage holds nothing
-        if exists and not resume:
+        if is_begun(self.root) and not resume and not self._empty():
             raise UserError(
                 f"{self.root} holds a run already. Go on with it: kka run --out {self.root} --resume; "
                 f"or choose another --out."
             )
-        if exists:
+        self.record = read_record(self.root) if resume else {}
+        if resume:
+            require_unedited(self.root, free=self._free, complete=self._complete)
             stored = read_config(self.root)
-            require_same(self._complete(stored), self.config, self.root)
-            if stored == self.config:
-                return  # else settings have come since it was begun
-        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-        write_atomically(self.root / "config.yaml", text)
+            whole = completed(self.root, stored, self._complete)
+            require_same(whole, self.config, self.root, free=self._free)
+            self.changed = changed(whole, self.config)
+            if stored == self.config == self.record.get("config") and (self.root / CONFIG_FILE).is_file():
+                return  # else settings have come since it was begun, or may change
+        for name in (CONFIG_FILE, RECORD_FILE):
+            file = self.root / name
+            self._before[name] = file.read_text(encoding="utf-8") if file.is_file() and resume else None
+        history = [{"setting": name, "was": old, "is": new} for name, (old, new) in self.changed.items()]
+        if history:
+            self.record["changes"] = [*self.record.get("changes", ()), *history]
+        self.remember(config=self.config)
+        write_atomically(self.root / CONFIG_FILE, write_config(self.config))
+
+    def _empty(self) -> bool:
+        """Whether the run in the folder has nothing to lose, as no stage of it was ever finished."""
+        recorded = (self.root / RECORD_FILE).is_file()  # else it may be no run, or that of an old version
+        return recorded and not any(self.root.glob(f"*/**/{STAGE_FILE}"))
+
+    def remember(self, **facts: Any) -> None:
+        """Write facts into run.json, by which a resumed run knows that it is the same."""
+        self.record = {"kka": __version__, **self.record, **facts}
+        self.write(RECORD_FILE, json.dumps(self.record, indent=1, ensure_ascii=False))
 
     def withdraw(self) -> None:
-        """Take back a run that never began, so that the same folder serves a corrected configuration."""
-        if next(self.root.rglob(STAGE_FILE), None) is None:
-            (self.root / "config.yaml").unlink(missing_ok=True)
-            self._withdrawn = True
+        """Take back a start that came to nothing, so that the same folder serves a corrected configuration."""
+        for name, text in self._before.items():
+            if text is None:
+                (self.root / name).unlink(missing_ok=True)
+            else:
+                self.write(name, text)
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                (self.root / ".holder").unlink(missing_ok=True)
-                if self._withdrawn:
-                    (self.root / ".lock").unlink(missing_ok=True)
-            self._lock.release()
-            self._lock = None
-            if self._withdrawn:
-                with contextlib.suppress(OSError):  # others' files in it
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+            if self._made:
+                with contextlib.suppress(OSError):  # it holds something
                     self.root.rmdir()
 
     def done(self, name: str) -> bool:
         """Whether the stage was committed."""
         return (self.root / name / STAGE_FILE).is_file()
 
-    def stage(self, name: str, compute: Callable[[Path], Counts]) -> Path:
+    def stage(self, name: str, compute: Callable[[Path], Counts], *, after: Sequence[str] = ()) -> Path:
         """The folder of the stage `name`; `compute` fills it, unless that was done before.
 
         `compute` gets an empty folder and returns counts for the ledger ("images", "tokens", …).
+
+        Args:
+            after: The stages that it is made from. One of them that was made anew since, and came out otherwise, is an
+                error.
+
+        Raises:
+            UserError: it was done before, and its files are not those that were committed; the disk is full.
         """
         final = self.root / name
         if self.done(name):
+            if name not in self._sound:
+                check_stage(self.root, name)
+                self._check_sources(name)
+                self._sound.add(name)
             return final
         work = final.with_name(f".{final.name}.part")
         with self.guarded():
@@ -124,12 +163,27 @@ class Store:
             with PeakMemory() as memory:
                 counts = compute(work)
             entry = Entry(seconds=round(time.perf_counter() - started, 3), peak_mb=memory.peak_mb, counts=counts)
-            write_atomically(work / STAGE_FILE, json.dumps(entry.as_dict(), indent=1))
+            marker = entry.as_dict() | {"files": manifest(work)}
+            if sources := {source: digest for source in after if (digest := digest_of(self.root, source))}:
+                marker["after"] = sources
+            write_atomically(work / STAGE_FILE, json.dumps(marker, indent=1))
             sync_tree(work)
             shutil.rmtree(final, ignore_errors=True)  # a folder without its marker was never committed
             work.rename(final)
             sync(final.parent)
+        self._sound.add(name)
         return final
+
+    def _check_sources(self, name: str) -> None:
+        """Raises UserError where a stage that `name` was made from is another one now."""
+        marker = self.root / name / STAGE_FILE
+        for source, digest in read_json(marker).get("after", {}).items():
+            now = digest_of(self.root, source)
+            if now is not None and now != digest:
+                raise DamagedError(
+                    f"{self.root / name} was made from another {source} than is there now: that was made again, and "
+                    f"came out otherwise. {remedy(marker)}"
+                )
 
     def fork(self, source: Path, names: Sequence[str]) -> None:
         """Take over the stages called `names` from the run in `source`, each whole; those that are here stay.
@@ -140,6 +194,7 @@ class Store:
             final = self.root / name
             if self.done(name) or not (source / name / STAGE_FILE).is_file():
                 continue
+            check_stage(source, name)
             work = final.with_name(f".{final.name}.part")
             with self.guarded():
                 shutil.rmtree(work, ignore_errors=True)
@@ -173,105 +228,18 @@ class Store:
         except UserError:
             raise
         except Exception as error:
-            if _is_full(error):
+            if is_full(error):
                 raise UserError(
                     f"the disk is full ({self.root}): {error}. What was finished is kept. Free some space, "
                     f"then: kka run --out {self.root} --resume"
                 ) from error
-            if isinstance(error, OSError) and error.errno in _REFUSED:
+            if isinstance(error, OSError) and is_refused(error):
                 raise UserError(
                     f"cannot write to {error.filename or self.root}: {error.strerror}. Choose another --out, "
                     f"a folder that you may write to."
                 ) from error
             raise
 
-    def _take_lock(self) -> None:
-        lock, holder = FileLock(self.root / ".lock"), self.root / ".holder"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            pid = holder.read_text().strip() if holder.is_file() else ""
-            raise UserError(
-                f"{self.root} is in use by another process (pid {pid or 'unknown'}). Wait for it, or choose another "
-                f"--out."
-            ) from error
-        self._lock = lock
-        holder.write_text(str(os.getpid()))
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether the disk is full. numpy and safetensors say so in words alone, without an errno."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _NO_SPACE
-    text = str(error)
-    short_write = isinstance(error, OSError) and "requested and" in text and text.endswith("written")
-    return short_write or any(f"(os error {number})" in text for number in _NO_SPACE)
-
 
 def _nothing_to_resume(root: Path) -> UserError:
     return UserError(f"nothing to resume: expected a run's config.yaml in {root}; got none. Leave out --resume.")
-
-
-def read_entry(root: Path, name: str) -> Entry:
-    """What the stage `name` of the run in `root` cost."""
-    return Entry.from_dict(json.loads((root / name / STAGE_FILE).read_text(encoding="utf-8")))
-
-
-def read_config(root: Path) -> dict[str, Any]:
-    """The configuration that a run was started with."""
-    loaded: dict[str, Any] = yaml.safe_load((root / "config.yaml").read_text())
-    return loaded
-
-
-def require_same(stored: dict[str, Any], given: dict[str, Any], root: Path) -> None:
-    """Raises UserError that shows every difference between two configurations."""
-    if lines := differences(stored, given):
-        raise UserError(
-            f"--resume: {root} was started with another configuration:\n{lines}\n"
-            f"Leave these options out to go on, or choose another --out for a new run."
-        )
-
-
-def differences(stored: dict[str, Any], given: dict[str, Any]) -> str:
-    """A line for each setting in which two configurations differ; empty where they are the same."""
-    old, new = flat(stored), flat(given)
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return "\n".join(f"  {name}: started with {old.get(name)!r}, got {new.get(name)!r}" for name in names)
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """One level: {"sad": {"epochs": 40}} becomes {"sad.epochs": 40}."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
-class PeakMemory:
-    """The largest resident memory of this process while the block runs, sampled 20 times a second."""
-
-    def __enter__(self) -> "PeakMemory":
-        import psutil
-
-        self._process = psutil.Process()
-        self._peak = self._process.memory_info().rss
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            self._peak = max(self._peak, self._process.memory_info().rss)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._peak = max(self._peak, self._process.memory_info().rss)
-
-    @property
-    def peak_mb(self) -> float:
-        return round(self._peak / 2**20, 1)

@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from kka.common.files import replacing, write_atomically
+from kka.common.files import replacing
+from kka.common.hold import held
 from kka.common.numbers import DAMAGED, require_finite
 from kka.common.pixels import WHITE, pixels
 from kka.deploy.calibrate import anomalous
@@ -94,6 +95,19 @@ def export_onnx(kept: StoredDetector, out: Path, check: Sequence[Path] = ()) -> 
             are no numbers.
     """
     require_packages()
+    require_model_file(out)
+    with held(out):
+        return _export(kept, out, check)
+
+
+def require_model_file(out: Path) -> None:
+    """Raises UserError where `out` is no name for a model: its facts are written to the same name with .json."""
+    if out.suffix.lower() == ".json" or out.is_dir():
+        what = "a folder" if out.is_dir() else "the name of the facts that are written beside the model"
+        raise UserError(f"export: expected a file such as {out.with_suffix('.onnx')} for --out; {out} is {what}")
+
+
+def _export(kept: StoredDetector, out: Path, check: Sequence[Path]) -> ExportFacts:
     files = list(check) or list(kept.check)
     if not files:
         raise UserError(f"export: no images to check the model on in {kept.folder}; name some: --check IMAGES")
@@ -110,8 +124,7 @@ def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: P
     rows = (*scored.rows, *odd.rows)
     expected = np.array([row.score for row in rows], np.float32)
     model = Deployed(kept.detector.graph().cpu(), threshold).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work:
+    with replacing(out) as work, replacing(out.with_suffix(".json")) as beside:
         _write(model, work, kept)
         images = device_pixels(work, [row.file for row in rows])
         difference = _compared(work, images, expected, threshold)
@@ -124,7 +137,7 @@ def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: P
             bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
             onnxruntime=import_module("onnxruntime").__version__,
         )  # fmt: skip
-    write_atomically(out.with_suffix(".json"), json.dumps(dataclasses.asdict(facts), indent=1))
+        beside.write_text(json.dumps(dataclasses.asdict(facts), indent=1), encoding="utf-8")
     return facts
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from kka.common.files import replacing
 from kka.common.images import ImageError, Picture, clipped_reason, read_picture
 from kka.common.numbers import DAMAGED, require_finite
 from kka.common.progress import Progress
@@ -123,10 +124,13 @@ def _decode(
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Columns file, score, anomalous (true, false, or empty without a threshold)."""
+    """Columns file, score, anomalous (true, false, or empty without a threshold). The file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     words = {True: "true", False: "false", None: ""}
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        replacing(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["file", "score", "anomalous"])
         writer.writerows([str(row.file), f"{row.score:.9g}", words[row.anomalous]] for row in rows)
@@ -194,4 +198,5 @@ def write_maps(
     """The overlay of each image, at its path."""
     for target, image, own in zip(targets, images, heat, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(overlay(image, own, limits)).save(target)
+        with replacing(target, sync=False) as part:
+            Image.fromarray(overlay(image, own, limits)).save(part)

@@ -14,6 +14,7 @@ from PIL import Image
 from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
+from kka.common.disk import reading
 from kka.common.files import image_files, replacing
 from kka.common.images import LARGEST_SIZE, clipped_reason, decode_all, first_few, fitted
 from kka.common.metrics import evaluate
@@ -60,7 +61,8 @@ def anomaly_size(source: Path) -> int | None:
         return None
     import pyarrow.parquet as pq
 
-    size = (pq.read_schema(file).metadata or {}).get(b"size")
+    with reading(file):
+        size = (pq.read_schema(file).metadata or {}).get(b"size")
     if size is None:
         raise UserError(f"anomalies: expected the pool of a kka run; {file} is another kind of Parquet file")
     return int(size.decode().partition("x")[0])

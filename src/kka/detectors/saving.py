@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kka.common.device import choose_device
+from kka.common.disk import reading
 from kka.common.files import write_atomically
 from kka.common.json_text import parse_json
 from kka.common.numbers import DAMAGED, DIVERGED, require_finite_tensors
@@ -75,7 +76,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     from safetensors.torch import load_file
 
-    tensors = load_file(path / WEIGHTS)
+    with reading(path / WEIGHTS):
+        tensors = load_file(path / WEIGHTS)
     require_finite_tensors(tensors, f"detector: the weights in {path / WEIGHTS}", DAMAGED)
     return tensors
 

@@ -227,6 +227,9 @@ class HFLanguageModel:
         """Write the adapter (safetensors) into the folder `path`; of an untuned model, the note that there is none."""
         path.mkdir(parents=True, exist_ok=True)
         if self._peft is not None:
+            for config in self._peft.peft_config.values():
+                if isinstance(config.target_modules, set):  # whose order would differ from process to process
+                    config.target_modules = sorted(config.target_modules)
             self._peft.save_pretrained(str(path), safe_serialization=True)
         (path / NOTE).write_text(json.dumps({"tuned": self._peft is not None, "base": self.identity}, indent=1))
 

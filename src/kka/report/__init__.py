@@ -12,7 +12,7 @@ def write_report(folder: Path) -> Path:
     The file is replaced whole or not at all.
 
     Raises:
-        UserError: `folder` holds no finished run (no summary.json).
+        UserError: `folder` holds no finished run (no summary.json), or a damaged one.
     """
     from kka.common.files import write_atomically
     from kka.report.html import render

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from kka.algorithm.hardness import is_hard
+from kka.common.begun import flat
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
-from kka.common.store import flat
 from kka.config import RunConfig
 from kka.report import analysis, figures
 from kka.report.read import Picture, RoundRecord, Run

@@ -2,11 +2,11 @@
 
 import io
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from kka.algorithm.facts import RoundFacts
@@ -21,10 +21,15 @@ from kka.algorithm.folder import (
     TASK_ARRAYS,
     RunFolder,
     arm_stage,
+    up_to_date,
 )
 from kka.algorithm.records import Representative, UnusablePicture
-from kka.common.json_text import parse_json
+from kka.algorithm.resume import may_change
+from kka.common.begun import read_config, require_unedited
+from kka.common.disk import reading
+from kka.common.files import read_array, read_json
 from kka.common.ledger import Ledger
+from kka.common.manifest import check_stage
 from kka.common.metrics import Estimate, read_estimates
 from kka.errors import UserError
 from kka.protocols import Images
@@ -60,8 +65,9 @@ class RoundRecord:
 
         if not pictures:  # an empty list has no type that `take` knows
             return []
-        rows = pq.read_table(self.images_file, columns=["image"]).take([p.row for p in pictures]).to_pylist()
-        return [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
+        with reading(self.images_file):
+            rows = pq.read_table(self.images_file, columns=["image"]).take([p.row for p in pictures]).to_pylist()
+            return [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,25 +109,35 @@ def read_run(folder: Path) -> Run:
     """Read the run directory `folder`.
 
     Raises:
-        UserError: no summary.json, so the run is not finished, or this is no run.
+        UserError: no summary.json, so the run is not finished, or this is no run; a file that is damaged; a config.yaml
+            that was edited.
     """
     if not RunFolder(folder).finished:
         raise UserError(f"report: expected a finished run with summary.json in {folder}; found none")
-    summary = _json(folder / SUMMARY)
-    with np.load(folder / TASK / TASK_ARRAYS, allow_pickle=False) as stored:
-        task = {name: stored[name] for name in stored.files}
-    config_text = (folder / CONFIG).read_text(encoding="utf-8")
+    run = RunFolder(folder)
+    require_unedited(folder, complete=up_to_date, free=partial(may_change, folder))
+    summary = read_json(folder / SUMMARY)
+    with reading(folder / SUMMARY):
+        stages, arms, rounds = dict(summary["seconds"]), dict(summary["arms"]), list(summary["rounds"])
+    for name in stages:
+        check_stage(folder, name, nested=False)  # no report reads networks
+    task = _arrays(folder / TASK / TASK_ARRAYS)
+    with reading(folder / CONFIG):
+        config, config_text = read_config(folder), (folder / CONFIG).read_text(encoding="utf-8")
+    ledger = read_json(folder / LEDGER)
+    with reading(folder / LEDGER):
+        costs = Ledger.from_dict(ledger)
     return Run(
         folder=folder,
         summary=summary,
-        config=yaml.safe_load(config_text),
+        config=config,
         config_text=config_text,
-        ledger=Ledger.from_dict(_json(folder / LEDGER)),
+        ledger=costs,
         normals=task["normals"],
-        representatives=tuple(RunFolder(folder).representatives()),
+        representatives=tuple(run.representatives()),
         representative_images=task.get("representatives"),
-        rounds=tuple(_round(RunFolder(folder), facts) for facts in summary["rounds"]),
-        arms={name: _arm(folder, name, figures) for name, figures in summary["arms"].items()},
+        rounds=tuple(_round(run, facts) for facts in rounds),
+        arms={name: _arm(folder, name, figures) for name, figures in arms.items()},
         is_anomaly=task.get("is_anomaly"),
         seen=task.get("seen"),
     )
@@ -130,13 +146,15 @@ def read_run(folder: Path) -> Run:
 def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
     import pyarrow.parquet as pq
 
-    number = facts["round"]
+    with reading(run.root / SUMMARY):
+        number, figures = int(facts["round"]), RoundFacts.from_dict(facts)
     relative = run.judgements(number) or {}
     images_file = run.file(number, "images", IMAGES)
-    table = pq.read_table(images_file, columns=["id", "caption"])
+    with reading(images_file):
+        table = pq.read_table(images_file, columns=["id", "caption"])
     return RoundRecord(
         number=number,
-        facts=RoundFacts.from_dict(facts),
+        facts=figures,
         captions=tuple(row.caption for row in run.captions(number)),
         pictures=tuple(
             Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]))
@@ -148,16 +166,21 @@ def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
 
 
 def _arm(folder: Path, name: str, figures: dict[str, Any]) -> ArmRecord:
-    seeds = [folder / arm_stage(name, k) for k in range(len(figures["auroc"]["per_seed"]))]
+    with reading(folder / SUMMARY):
+        estimates = read_estimates(figures)
+        seeds = [folder / arm_stage(name, k) for k in range(len(figures["auroc"]["per_seed"]))]
     latent = seeds[0] / LATENT
     return ArmRecord(
         name=name,
-        figures=read_estimates(figures),
-        scores=tuple(np.load(seed / ARM_SCORES, allow_pickle=False) for seed in seeds),
-        latent=np.load(latent, allow_pickle=False).astype(np.float32) if latent.is_file() else None,
+        figures=estimates,
+        scores=tuple(read_array(seed / ARM_SCORES) for seed in seeds),
+        latent=read_array(latent).astype(np.float32) if latent.is_file() else None,
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-    return loaded
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        task = {name: stored[name] for name in stored.files}
+        if "normals" not in task:
+            raise KeyError("normals")
+        return task

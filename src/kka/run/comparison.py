@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images
-from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, RunFolder, arm_name, arm_stage
-from kka.common.json_text import parse_json
+from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, RunFolder, arm_name, arm_stage, pool_stage
+from kka.common.files import read_json
 from kka.common.ledger import Counts
 from kka.common.metrics import Estimate, evaluate
 from kka.common.progress import StageProgress
@@ -80,6 +80,7 @@ def compare(
     """
     trained = arms(task, pools, seed=seed)
     known = {arm_name(number): flags for number, flags in enumerate(hard)}
+    sources = {arm_name(number): pool_stage(number) for number in range(len(pools))}
     last = arm_name(len(pools) - 1)
     if task.test is None:
         trained = {last: trained[last]}
@@ -93,9 +94,9 @@ def compare(
             keep = name == last and k == 0
             folder = _train_arm(
                 task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
-                hard=known.get(name), keep=keep,
+                hard=known.get(name), keep=keep, source=sources.get(name),
             )  # fmt: skip
-            runs.append(parse_json((folder / METRICS).read_text()))
+            runs.append(read_json(folder / METRICS))
             done += 1
         if task.test is not None:
             figures[name] = _summarise(runs)
@@ -115,8 +116,12 @@ def _train_arm(
     *,
     hard: np.ndarray | None,
     keep: bool,
+    source: str | None,
 ) -> Path:
-    """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep."""
+    """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep.
+
+    `source`: the stage with the pool that it trains with.
+    """
 
     def compute(folder: Path) -> Counts:
         model, anomalies = build(), get()
@@ -139,7 +144,7 @@ def _train_arm(
         (folder / METRICS).write_text(json.dumps(metrics, indent=1))
         return {"anomalies": 0 if anomalies is None else len(anomalies)}
 
-    return store.stage(arm_stage(name, k), compute)
+    return store.stage(arm_stage(name, k), compute, after=[] if source is None else [source])
 
 
 def _save_latent(model: Detector, task: Task, folder: Path) -> None:

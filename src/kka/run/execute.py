@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
-from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name
+from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name, up_to_date
 from kka.algorithm.loop import rounds
+from kka.algorithm.resume import may_change, require_same_task
 from kka.common.cache import ImageCache
 from kka.common.files import replacing
 from kka.common.ledger import Counts, Ledger
@@ -23,7 +24,7 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
-from kka.protocols import ImageModel, LanguageModel
+from kka.protocols import Identified, ImageModel, LanguageModel
 from kka.run.comparison import StoredPools, compare
 from kka.run.models import (
     build_images,
@@ -49,19 +50,21 @@ def run(
     """Run Algorithm 1 and the comparison into the folder `out`; returns what summary.json holds.
 
     Raises:
-        UserError: bad data, an unknown name, no permission, a full disk, another process in `out`.
+        UserError: bad data, an unknown name, no permission, a full disk, another process in `out`; a run to resume
+            that is damaged, or was begun with other data or settings.
     """
-    def complete(stored: dict[str, Any]) -> dict[str, Any]:
-        return RunConfig.from_dict(stored).as_dict()
-
-    with Store(out, config.as_dict(), resume=resume, complete=complete) as store:
+    free = partial(may_change, out)
+    with Store(out, config.as_dict(), resume=resume, complete=up_to_date, free=free) as store:
         started = time.perf_counter()
         try:
             task, specs, image_model, language_model = _prepare(config, progress, on_task)
+            name = language_model.identity if isinstance(language_model, Identified) else type(language_model).__name__
+            require_same_task(store, task, name)
         except BaseException:  # stopped by hand as well
-            if not resume:
-                store.withdraw()
+            store.withdraw()
             raise
+        if store.changed:
+            (out / SUMMARY).unlink(missing_ok=True)  # it is of the settings that were
         with store.guarded():
             for done in rounds(  # noqa: B007  # the last one counts
                 task, language_model, image_model, config=config, store=store, cache=ImageCache(), progress=progress
@@ -70,17 +73,18 @@ def run(
             with replacing(out / POOL) as part:
                 done.pool.save(part)
         made = RunFolder(out)
-        arms = compare(
-            task,
-            StoredPools(made, config.rounds + 1),
-            build=partial(run_detector, config),
-            hard=[made.hard(number) for number in range(config.rounds + 1)],
-            seeds=config.seeds,
-            seed=config.seed,
-            store=store,
-            progress=progress,
-        )
-        _save_sources(task, store)
+        with store.guarded():
+            arms = compare(
+                task,
+                StoredPools(made, config.rounds + 1),
+                build=partial(run_detector, config),
+                hard=[made.hard(number) for number in range(config.rounds + 1)],
+                seeds=config.seeds,
+                seed=config.seed,
+                store=store,
+                progress=progress,
+            )
+            _save_sources(task, store)
         ledger = store.ledger()
         store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
         summary = summarise(task, config, made, arms, ledger, specs)

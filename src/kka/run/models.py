@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.prompts import build_prompt, resolve_template
 from kka.common.cache import cache_folder, pixel_hash
+from kka.common.hold import held
 from kka.common.progress import StageProgress
 from kka.config import DetectorOptions, RunConfig
 from kka.data import is_photos
@@ -158,9 +159,10 @@ def corpus_model(task: Task, progress: StageProgress | None = None) -> Path:
     """A small language model trained on the captions of the task's known classes, from the cache if it is there."""
     folder = cache_folder() / "lm" / corpus_digest(task, LM_STEPS)
     if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         tell = None if progress is None else (lambda done, total, loss: progress("lm train", done, total))
-        train_corpus_model(task, folder, seed=0, progress=tell)
+        with held(folder, wait=True):
+            if not (folder / "config.json").is_file():  # another run may have trained it meanwhile
+                train_corpus_model(task, folder, seed=0, progress=tell)
     return folder
 
 

@@ -5,14 +5,20 @@
     a folder --------+
 """
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kka.common.hold import held
 from kka.common.progress import StageProgress
 from kka.data.prepare.options import HUB, PrepareOptions
 from kka.errors import UserError, unknown
 
+WORK = ".preparing-"
+"""How the names of folders begin in which pictures are unpacked."""
 NAMES = ("cifar100", "oxford102", "ucm_caption")
 
 
@@ -47,8 +53,8 @@ def prepare(
         from kka.language.captioner import Captioner
 
         captioner = Captioner(options.caption_model)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=out) as work:
+    with _own(out), tempfile.TemporaryDirectory(prefix=WORK, dir=out) as work:
+        _refuse_to_overwrite(out, options.overwrite)  # another process may have ended meanwhile
         found = _find(dataset, Path(work), options, progress)
         faults = _check(dataset, found, options.allow_partial)
         from kka.data.prepare.split import split
@@ -74,6 +80,28 @@ def prepare(
                 "set_aside": left_out,
             },
         )
+
+
+@contextmanager
+def _own(out: Path) -> Iterator[None]:
+    """The folder is this process's own while the block runs; what killed ones left in it is removed first.
+
+    Raises:
+        UserError: another process is at it.
+    """
+    with held(out):
+        made = not out.exists()
+        out.mkdir(exist_ok=True)
+        for left in out.glob(f"{WORK}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for left in out.glob(".*.parquet.part"):
+            left.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):  # it holds something
+                    out.rmdir()
 
 
 def _refuse_to_overwrite(out: Path, overwrite: bool) -> None:

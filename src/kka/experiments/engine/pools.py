@@ -14,9 +14,10 @@ from typing import Any
 
 from kka.algorithm.folder import RunFolder, stage_name
 from kka.algorithm.loop import rounds
+from kka.common.begun import differences, read_config
 from kka.common.cache import ImageCache
 from kka.common.files import write_atomically
-from kka.common.store import Store, differences, read_config
+from kka.common.store import Store
 from kka.config import RunConfig
 from kka.detectors.sad import SAD
 from kka.errors import UserError, unknown

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kka.common.store import flat
+from kka.common.begun import flat
 from kka.config import RunConfig
 from kka.errors import UserError
 from kka.experiments.engine.cell_task import data_digest, file_digest
