@@ -10,11 +10,14 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## The main job on the embedded world
 	$(BIN)/kka run --sad.epochs 25
 
+# A file's tests stay in one process, as they share what it makes once; one thread each, or the processes would contend.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --durations=15
+
 test: $(INSTALLED)  ## The tests but the slow ones: CPU, offline
-	$(BIN)/pytest -q -m "not slow" --durations=15
+	$(PYTEST) -m "not slow"
 
 slow: $(INSTALLED)  ## The slow tests
-	$(BIN)/pytest -q -m slow --durations=15
+	$(PYTEST) -m slow
 
 check: lint types test slow  ## What CI runs: everything
 
