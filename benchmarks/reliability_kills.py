@@ -63,8 +63,8 @@ def jobs(place: Path) -> list[Job]:
              "--set", "epochs=6", "--preset", "small"]  # fmt: skip
     first = forked(command([*train, "--out", str(detector)]), limit=LIMIT)
     assert first.code == 0, first.text
-    loop = ["run", "--rounds", "2", "--initial", "24", "--fresh", "24", "--per-round", "8", "--seeds", "1",
-            "--sad.epochs", "2", "--autoencoder-epochs", "1", "--language.dpo-steps", "3"]  # fmt: skip
+    loop = ["run", "--rounds", "1", "--initial", "16", "--fresh", "16", "--per-round", "6", "--seeds", "1",
+            "--sad.epochs", "1", "--autoencoder-epochs", "1", "--language.dpo-steps", "2"]  # fmt: skip
 
     def run(out: Path) -> list[str]:
         begun = (out / "config.yaml").is_file()
@@ -122,7 +122,7 @@ def campaign(kills: int, seed: int) -> list[dict[str, Any]]:
             out = base / "x" if whole.name == "x" else base
             struck, messages = 0, []
             while True:
-                after = rng.uniform(0.02, 1.0) * plain.seconds if struck < left else None
+                after = rng.uniform(0.02, 0.6) * plain.seconds if struck < left else None
                 ended = forked(command(job.arguments(out)), limit=LIMIT, kill_after=after)
                 if ended.code is not None:
                     break

@@ -119,6 +119,8 @@ def _refuse_empty(arguments: list[str]) -> None:
             option = name
         if not text.strip() or (text.startswith("--") and equals and not value.strip()):
             raise UserError(f"{option}: expected a value; got an empty text. Give one, or leave the option out.")
+        if "\0" in text:  # no name of a file can hold it, and Python says so in a traceback
+            raise UserError(f"{option}: expected a text; got one with a zero byte in it.")
 
 
 def _stored(arguments: list[str]) -> Run:

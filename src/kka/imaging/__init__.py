@@ -87,9 +87,7 @@ def build_image_model(
     Raises UserError for an unknown name, a setting or option that the member does not have, and for a model that
     cannot be loaded.
     """
-    name, _, argument = spec.partition(":")
-    if name not in IMAGE_MODELS:
-        raise unknown("image model", spec, IMAGE_MODELS)
+    name, argument = _parts(spec)
     if name == "bank":
         options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes}
     return IMAGE_MODELS[name](argument, settings=settings or DrawingSettings(), **options)
@@ -101,9 +99,7 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
     Raises:
         UserError: as `build_image_model`; a model or a library that cannot be had.
     """
-    name, _, argument = spec.partition(":")
-    if name not in IMAGE_MODELS:
-        raise unknown("image model", spec, IMAGE_MODELS)
+    name, argument = _parts(spec)
     if name in ("openai", "garden"):  # nothing is loaded or asked
         build_image_model(spec, settings=settings)
     elif name == "diffusers":
@@ -121,6 +117,16 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
             from kka.imaging.library import library_folder
 
             library_folder(argument)
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    """The member and what stands after the colon."""
+    name, colon, argument = spec.partition(":")
+    if name not in IMAGE_MODELS:
+        raise unknown("image model", spec, IMAGE_MODELS)
+    if name == "bank" and colon and not argument:  # an unset variable of a script
+        raise UserError("image model: expected a folder after 'bank:', or bank alone for the data's own; got nothing")
+    return name, argument
 
 
 def _built(member: type, name: str, argument: str, expected: str, options: dict[str, Any]) -> ImageModel:
