@@ -91,7 +91,7 @@ def _print(report: "ImageTrainingReport", out: Path) -> None:
     )
     rate = matrix_rate(report.device, report.dtype) / 2
     for stage, fitted in report.fitted.items():
-        if fitted.pictures_per_second is not None:
+        if fitted.pictures_per_second is not None and fitted.multiply_adds is not None:
             floor = rate / fitted.multiply_adds
             print(
                 f"{stage}: {fitted.pictures_per_second:,.1f} pictures a second; {fitted.multiply_adds / 1e6:,.0f} "

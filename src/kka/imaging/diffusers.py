@@ -43,7 +43,7 @@ SIDE = 8
 """Heights and widths are multiples of this: one cell of the usual latent space, in pixels."""
 
 
-RECOMMENDED = "kka.json"
+RECOMMENDED = "drawing.json"
 """In the folder of a model that kka trained: the steps and the guidance that it draws with unasked."""
 
 

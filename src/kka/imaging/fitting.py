@@ -34,8 +34,8 @@ class Fitted:
     """Over about the last hundred steps."""
     pictures_per_second: float | None
     """Of this process, its first step apart. None: it had fewer than two to do."""
-    multiply_adds: float
-    """Of one picture, forward and backward."""
+    multiply_adds: float | None
+    """Of one picture, forward and backward; counted where there is a speed to compare."""
 
 
 def batch_of(count: int, size: int, seed: int, step: int) -> Int[np.ndarray, "b"]:
@@ -80,7 +80,6 @@ class Fit:
 
         `told`: called with (steps done, loss so far) after each step.
         """
-        multiply_adds = self._count()
         first, started = self.step, time.perf_counter()
         while self.step < self.steps:
             for group in self._optimiser.param_groups:
@@ -104,6 +103,7 @@ class Fit:
                 self._save()
             told(self.step, self.running)
         done, seconds = self.step - first - 1, time.perf_counter() - started
+        multiply_adds = self._count() if done > 0 else None
         self._mean.copy_to(self.parameters)
         return Fitted(
             steps=self.steps,

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from kka.common.files import write_atomically
 from kka.common.store import require_same
@@ -17,6 +18,7 @@ CONFIG = "config.yaml"
 
 def work_folder(out: Path) -> Path:
     """Where the training of the model `out` keeps checkpoints and sheets, until the model is there."""
+    out = out if out.name not in ("", "..") else out.resolve()
     return out.with_name(f"{out.name}.training")
 
 
@@ -52,10 +54,15 @@ def require_free(out: Path, *, resume: bool) -> None:
         raise UserError(f"images train: {out} holds a model already. Choose another --out, or remove it.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"images train: expected --out to be a new or an empty folder; got {out}, which holds files")
-    if not resume and (work_folder(out) / CONFIG).is_file():
+    work = work_folder(out)
+    # The folder goes when the model is done.
+    shown = [path.name for path in work.iterdir() if not path.name.startswith(".")] if work.is_dir() else []
+    if (work.exists() and not work.is_dir()) or (shown and CONFIG not in shown):
+        raise UserError(f"images train: {work} holds files of something else. Choose another --out, or move it.")
+    if not resume and shown:
         raise UserError(
             f"images train: a training of {out} was begun already. Go on with it: kka images train --out {out} "
-            f"--resume; or remove {work_folder(out)}."
+            f"--resume; or remove {work}."
         )
 
 
@@ -83,10 +90,11 @@ def training_folder(out: Path, config: dict[str, Any], *, resume: bool) -> Itera
         else:
             write_atomically(work / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         yield work
-    except OSError as error:  # safetensors' own errors of writing are OSErrors too
+    except (OSError, SafetensorError) as error:
+        where = (error.filename if isinstance(error, OSError) else None) or work
         raise UserError(
-            f"cannot write to {error.filename or work}: {error.strerror or error}. What was done is kept; free some "
-            f"space, then: kka images train --out {out} --resume"
+            f"cannot write to {where}: {getattr(error, 'strerror', None) or error}. What was saved is kept; make room, "
+            f"then: kka images train --out {out} --resume"
         ) from error
     finally:
         lock.release()

@@ -14,7 +14,7 @@ class ImageTrainingSettings:
     size: Literal[32, 64] = 32
     """Side in pixels of the pictures that it learns from and draws."""
     steps: Count = 3500
-    """Of text encoder and UNet: with the default, some 90 minutes on two idle cores at either size."""
+    """Of text encoder and UNet: the default is reckoned for some 90 minutes on two idle cores, at either size."""
     autoencoder_steps: Count = 1000
     """Of the autoencoder, which is trained first."""
     batch_size: Count = 64
