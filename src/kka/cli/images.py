@@ -2,19 +2,21 @@
 
 import dataclasses
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from kka.cli.ending import stopped
+from kka.settings import PartialShare, Seed, Text, settings
 from kka.settings.image_training import ImageTrainingSettings
 
 if TYPE_CHECKING:
     from kka.imaging.train import ImageTrainingReport
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings()
 class Images:
     """Train a small text-to-image model on the captioned training pictures of a data set's known classes."""
 
@@ -22,26 +24,28 @@ class Images:
     out: Path
     """Folder for the model, in diffusers' format; use it as --images diffusers:FOLDER. Checkpoints and sheets of \
 samples lie in FOLDER.training until it is done."""
-    data: str = "garden"
+    data: Text = "garden"
     """A folder with train.parquet and test.parquet, a folder of captioned images, or garden."""
-    normal: tuple[str, ...] = ()
+    normal: tuple[Text, ...] = ()
     """The normal class: its pictures are left out."""
-    unseen: float = 0.0
+    unseen: PartialShare = 0.0
     """Share of the anomaly classes to leave out as well."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Of the choice of classes that are left out, as in kka run."""
-    known: tuple[str, ...] = ()
+    known: tuple[Text, ...] = ()
     """All classes that the model may know, in the place of --unseen. With neither this nor --normal: all."""
     resume: bool = False
     """Go on with the training of --out; no other option is needed."""
-    settings: Annotated[ImageTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=ImageTrainingSettings)
+    training: Annotated[ImageTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=ImageTrainingSettings)
 
 
 def run_images(command: Images) -> int:
     """What `kka images` does; returns the exit status."""
     from kka.cli.progress import Console
+    from kka.common.writable import require_writable
     from kka.run.drawing import Allowed, train_drawing_model
 
+    require_writable(command.out, "--out", folder=True)
     if command.resume:
         command = _as_begun(command)
     names = [f.name for f in dataclasses.fields(Allowed)]
@@ -50,15 +54,11 @@ def run_images(command: Images) -> int:
     try:
         with console:
             report = train_drawing_model(
-                allowed, command.out, settings=command.settings, resume=command.resume, progress=console.progress,
+                allowed, command.out, settings=command.training, resume=command.resume, progress=console.progress,
                 say=lambda text: print(text, file=sys.stderr),
             )  # fmt: skip
-    except KeyboardInterrupt:
-        print(
-            f"\nkka: stopped. What was saved is kept; go on with: kka images train --out {command.out} --resume",
-            file=sys.stderr,
-        )
-        return 130
+    except KeyboardInterrupt as stop:
+        return stopped(stop, f"What was saved is kept; go on with: kka images train --out {command.out} --resume")
     _print(report, command.out)
     return 0
 
@@ -78,8 +78,8 @@ def _as_begun(command: Images) -> Images:
             found[name] = kept if value == getattr(default, name) else value
         return found
 
-    settings = ImageTrainingSettings(**chosen(command.settings, ImageTrainingSettings()))
-    return dataclasses.replace(command, **chosen(command, Allowed(data=Images.data)), settings=settings)
+    training = ImageTrainingSettings(**chosen(command.training, ImageTrainingSettings()))
+    return dataclasses.replace(command, **chosen(command, Allowed(data=Images.data)), training=training)
 
 
 def _print(report: "ImageTrainingReport", out: Path) -> None:

@@ -1,10 +1,11 @@
 """The captioned training pictures of a Parquet folder that a model may know, by class; and never a test picture."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from kka.common.cache import pixel_hash
-from kka.common.images import decode_all
+from kka.common.images import decode_all, decode_in_own_range, white_of
 from kka.data.parquet import choose_classes, read_tables, split_of
 from kka.errors import UserError
 from kka.task import Knowledge, SetAside
@@ -30,15 +31,16 @@ def load_known(
     rows = [i for i, kind in enumerate(train.kinds) if kind in kinds]
     others = [i for i, kind in enumerate(train.kinds) if kind not in kinds]
     sealed: dict[str, str] = {}
+    part = decode_in_own_range(partial(train.read, rows), len(rows), size, where=train.where)
+    white = white_of(part.largest)
     jobs = [(train, others, "of a class that is not known")]
     if "test" in tables:
         test = split_of(tables["test"], names)
         jobs.append((test, list(range(len(test.paths))), "in the test set"))
     for split, positions, why in jobs:
-        decoded = decode_all(split.read(positions), len(positions), size, where=split.where)
+        decoded = decode_all(split.read(positions), len(positions), size, where=split.where, white=white)
         for j, image in zip(decoded.kept, decoded.images, strict=True):
             sealed[pixel_hash(image)] = f"the same picture as {split.paths[positions[j]]}, {why}"
-    part = decode_all(train.read(rows), len(rows), size, where=train.where)
     aside = [*tables["train"].unlabelled, *part.set_aside]
     kept = []
     for j, image in enumerate(part.images):

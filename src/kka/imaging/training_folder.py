@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from kka.common.begun import require_same, write_config
 from kka.common.files import write_atomically
-from kka.common.store import require_same
+from kka.common.hold import Hold
 from kka.errors import UserError
 
-CONFIG = "config.yaml"
+CONFIG = "training.yaml"
 
 
 def work_folder(out: Path) -> Path:
@@ -77,10 +77,7 @@ def training_folder(out: Path, config: dict[str, Any], *, resume: bool) -> Itera
     work = work_folder(out)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(work / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{work} is in use by another process. Wait for it, or choose another --out.") from error
+        hold = Hold(work / ".lock", out)
     except OSError as error:
         raise UserError(f"cannot write to {work}: {error.strerror}. Choose another --out.") from error
     try:
@@ -88,7 +85,7 @@ def training_folder(out: Path, config: dict[str, Any], *, resume: bool) -> Itera
         if resume:
             require_same(begun(out), config, work)
         else:
-            write_atomically(work / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            write_atomically(work / CONFIG, write_config(config))
         yield work
     except (OSError, SafetensorError) as error:
         where = (error.filename if isinstance(error, OSError) else None) or work
@@ -97,4 +94,4 @@ def training_folder(out: Path, config: dict[str, Any], *, resume: bool) -> Itera
             f"then: kka images train --out {out} --resume"
         ) from error
     finally:
-        lock.release()
+        hold.release()

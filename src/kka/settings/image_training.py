@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from annotated_types import Ge, Gt, Le, Lt
 
-from kka.settings import Count, Natural, Positive, Share, settings
+from kka.errors import UserError
+from kka.settings import Count, Few, PartialShare, Seed, Share, Text, Width, settings
 
 
 @settings()
@@ -17,21 +18,21 @@ class ImageTrainingSettings:
     """Of text encoder and UNet: the default is reckoned for some 90 minutes on two idle cores, at either size."""
     autoencoder_steps: Count = 1000
     """Of the autoencoder, which is trained first."""
-    batch_size: Count = 64
+    batch_size: Width = 64
     """Pictures a step."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Annotated[float, Gt(0), Le(1)] = 1e-3
     """Reached after a warm-up; it falls over the second half of the steps."""
-    width: Annotated[int, Ge(16), Le(512), MultipleOf(16)] = 64
-    """Channels of the UNet on its 16 x 16 places; twice as many on 8 x 8, and in the text encoder."""
-    caption_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    width: Annotated[int, Ge(16), Le(512)] = 64
+    """A multiple of 16: channels of the UNet on its 16 x 16 places; twice as many on 8 x 8, and in the text encoder."""
+    caption_dropout: PartialShare = 0.1
     """Share of the pictures shown without their caption: classifier-free guidance needs both."""
     ema: Annotated[float, Gt(0), Lt(1)] = 0.9995
     """Decay a step of the mean of the weights, which is what is kept."""
-    vocabulary: Annotated[int, Ge(512)] = 2048
+    vocabulary: Annotated[int, Ge(512), Le(100_000)] = 2048
     """Most tokens that the tokenizer may have beyond single letters."""
-    drawing_steps: Count = 20
+    drawing_steps: Few = 20
     """Denoising steps, and `guidance`: how the model draws where drawing.steps and drawing.guidance do not say."""
-    guidance: Annotated[float, Ge(1)] = 2.0
+    guidance: Annotated[float, Ge(1), Le(100)] = 2.0
     flips: Share = 0.5
     """Share of the pictures that are shown mirrored."""
     save_every: Count = 250
@@ -40,6 +41,10 @@ class ImageTrainingSettings:
     """Steps from one sheet of samples to the next."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """fp32, bf16 (autocast; weights stay fp32), or auto: bf16 on CUDA, fp32 elsewhere."""
-    device: str = "auto"
-    seed: Natural = 0
+    device: Text = "auto"
+    seed: Seed = 0
     """Of weights, order, noise: equal seeds give equal models on one machine with one thread count."""
+
+    def __post_init__(self) -> None:
+        if self.width % 16:
+            raise UserError(f"configuration: expected width to be a multiple of 16; got width = {self.width}")
