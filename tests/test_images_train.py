@@ -140,7 +140,7 @@ def test_a_larger_size(tmp_path: Path) -> None:
 def test_the_colour_follows_the_caption(tmp_path: Path) -> None:
     """A model that hears no caption draws either colour for both."""
     settings = dataclasses.replace(
-        SMALL, steps=400, autoencoder_steps=150, batch_size=16, drawing_steps=8, guidance=3.0, learning_rate=2e-3,
+        SMALL, steps=400, autoencoder_steps=400, batch_size=16, drawing_steps=8, guidance=3.0, learning_rate=2e-3,
         ema=0.98, sample_every=1000, save_every=1000,
     )  # fmt: skip
     train(tmp_path / "m", toy(count=64), settings=settings)

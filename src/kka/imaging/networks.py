@@ -20,13 +20,15 @@ TIMES = 1000
 def autoencoder(size: int, channels: int) -> Any:
     """(b, 3, size, size) in [-1, 1] <-> (b, 8, 16, 16)."""
     levels = (size // PLACES).bit_length()  # one more than halvings
-    return AutoencoderTiny(
+    network: Any = AutoencoderTiny(
         encoder_block_out_channels=(channels,) * levels,
         decoder_block_out_channels=(channels,) * levels,
         num_encoder_blocks=(1,) * levels,
         num_decoder_blocks=(1,) * levels,
         latent_channels=LATENT_CHANNELS,
     )
+    nn.init.constant_(network.decoder.layers[-1].bias, 0.5)  # what it draws begins at grey, and not at black
+    return network
 
 
 def unet(width: int) -> Any:

@@ -188,7 +188,7 @@ class _Training:
         settings, draws = self.settings, stage == "drawing"
         steps = settings.steps if draws else settings.autoencoder_steps
         fit = Fit(
-            [self.text, self.unet] if draws else [self.vae], loss, steps=steps, batch_size=settings.batch_size,
+            [self.text, self.unet] if draws else [self.vae], loss, steps=steps, batch_size=self._batch(stage),
             learning_rate=settings.learning_rate, ema=settings.ema if draws else min(settings.ema, 0.995),
             checkpoint=self.work / f"{stage}.safetensors",
         )  # fmt: skip
@@ -206,12 +206,17 @@ class _Training:
 
         return fit.run(save_every=settings.save_every, told=told)
 
+    def _batch(self, stage: str) -> int:
+        """Pictures a step."""
+        whole = self.settings.batch_size
+        return whole if stage == "drawing" else max(min(4, whole), whole // 8)
+
     def _autoencoder_loss(self, pixels: UInt8[Tensor, "n 3 s s"], step: int) -> Tensor:
         """Squared error of what comes back; latents are led to mean 0 and variance 1, a channel each."""
         settings = self.settings
         seed = derive_seed(settings.seed, "autoencoder")
         generator = generator_of(seed, step)
-        index = torch.from_numpy(batch_of(len(pixels), settings.batch_size, seed, step)).to(self.device)
+        index = torch.from_numpy(batch_of(len(pixels), self._batch("autoencoder"), seed, step)).to(self.device)
         top, left = torch.randint(settings.size - CROP + 1, (2,), generator=generator).tolist()
         crop = pixels[index][:, :, top : top + CROP, left : left + CROP]
         flip = (torch.rand(len(index), generator=generator) < settings.flips).to(self.device)
