@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -337,7 +338,9 @@ def test_devices_and_precision() -> None:
     assert cpu.type == "cpu" and choose_device("auto").type in ("cpu", "cuda", "mps")
     assert autocast_dtype("fp32", cpu) is None and autocast_dtype("bf16", cpu) is torch.bfloat16
     assert autocast_dtype("auto", cpu) is None  # on a CPU that has bf16 too: one command, one result
-    assert autocast_dtype("auto", torch.device("cuda")) is torch.bfloat16
+    for has, expected in ((True, torch.bfloat16), (False, None)):
+        with mock.patch.object(torch.cuda, "is_bf16_supported", return_value=has):
+            assert autocast_dtype("auto", torch.device("cuda")) is expected
     settings = DeepSADSettings(epochs=1, pretrain_epochs=0, milestones=(), precision="bf16", device="cpu")
     model = train_deep_sad(pictures(6), settings=settings, seed=0)
     assert all(v.dtype is torch.float32 for k, v in model.network.state_dict().items() if "tracked" not in k)

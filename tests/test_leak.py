@@ -10,8 +10,8 @@ import torch
 import kka.algorithm.deep_sad
 from fakes import FAST, outcome, run_fake, small_task
 
-LABELLED = ("metrics.json", "task.npz", "summary.json")
-"""The only files that may know a test label."""
+LABELLED = ("metrics.json", "task.npz", "summary.json", "run.json")
+"""The only files that may know a test label; run.json has a digest of them."""
 
 
 def test_shuffled_labels_change_metrics_only(tmp_path: Path, finished: Path) -> None:
@@ -22,6 +22,8 @@ def test_shuffled_labels_change_metrics_only(tmp_path: Path, finished: Path) -> 
     changed = {name for name in before if before[name] != after[name]}
     assert {Path(name).name for name in changed} == set(LABELLED)
     assert sum(name.endswith("scores.npy") for name in before) == 6
+    digests = [json.loads(files["run.json"])["data"] for files in (before, after)]
+    assert {part for part in digests[0] if digests[0][part] != digests[1][part]} == {"labels of the test images"}
     old, new = (json.loads(files["summary.json"]) for files in (before, after))
     assert old["arms"] != new["arms"]
     for r, s in zip(old["rounds"], new["rounds"], strict=True):
