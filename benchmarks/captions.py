@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import torch
-from machine import matrix_rate
 
 from kka.algorithm.prompts import build_prompt
+from kka.common.machine import matrix_rate
 from kka.garden.corpus import corpus
 from kka.language import build_language_model
 from kka.language.hf import HFLanguageModel

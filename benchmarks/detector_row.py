@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import matrix_rate
 from torch.utils.flop_counter import FlopCounterMode
 
+from kka.common.machine import matrix_rate
 from kka.common.metrics import auroc
 from kka.detectors import build_detector
 from kka.settings.backbone import BackboneSettings

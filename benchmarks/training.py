@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import matrix_rate
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +27,7 @@ from torchvision import transforms
 
 from kka.algorithm.deep_sad import deep_sad_loss, pretrain, train_deep_sad
 from kka.common.device import autocast_dtype, choose_device
+from kka.common.machine import matrix_rate
 from kka.data import open_task
 from kka.settings.deep_sad import DeepSADSettings
 

@@ -1,4 +1,4 @@
-"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `data`, `experiment`.
+"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `images train`, `data`, `experiment`.
 
 Nothing heavy is imported until a command needs it.
 """
@@ -20,6 +20,7 @@ from kka.cli.data import Data, run_data
 from kka.cli.detector import Export, Score, Train, run_export, run_score, run_train
 from kka.cli.ending import ended, stopped
 from kka.cli.experiment import Experiments, run_experiment
+from kka.cli.images import Images, run_images
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Text, errors_of_settings, settings
@@ -94,8 +95,8 @@ def parse(arguments: list[str]) -> Any:
         for name, equals, value in (text.partition("=") for text in arguments)
     ]
     kinds: dict[str, type] = {
-        "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "data": Data,
-        "experiment": Experiments,
+        "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "images": Images,
+        "data": Data, "experiment": Experiments,
     }  # fmt: skip
     commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
     for name, kind in kinds.items():
@@ -236,6 +237,7 @@ _COMMANDS: dict[type, Callable[[Any], int]] = {
     Score: _quietly(run_score),
     Export: _quietly(run_export),
     LM: _lm,
+    Images: _quietly(run_images),
     Data: run_data,
     Experiments: _quietly(lambda command: run_experiment(command.action)),
 }

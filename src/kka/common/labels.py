@@ -10,6 +10,9 @@ STAGES = {
     "dpo": "Tuning the language model (Eq. 7)",
     "detectors": "Training detectors",
     "lm train": "Training the language model",
+    "autoencoder": "Training the autoencoder",
+    "drawing": "Training the drawing model",
+    "samples": "Drawing samples",
     "report": "Writing the report",
 }
 """A stage's name in progress and ledger -> as people read it."""

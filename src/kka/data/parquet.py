@@ -66,6 +66,28 @@ def check_normal(folder: Path, tasks: Sequence[Sequence[str]]) -> None:
         _choose(normal, tables, names)
 
 
+def read_tables(folder: Path) -> "tuple[dict[str, _Table], dict[str, str]]":
+    """What the files train and test hold but the image bytes, and the name of each label's class.
+
+    Raises:
+        UserError: a file that is not there or not of the expected form.
+    """
+    tables = _tables(folder)
+    return tables, _class_names(list(tables.values()))
+
+
+def choose_classes(
+    words: Sequence[str], tables: "Mapping[str, _Table]", names: Mapping[str, str], *, of: str
+) -> set[str]:
+    """The classes that `words` name; `of`: the option, as errors call it."""
+    return _choose(words, list(tables.values()), names, of=of)
+
+
+def split_of(table: "_Table", names: Mapping[str, str]) -> Split:
+    """One file, its pictures not yet decoded; a template stands in for captions that are not there."""
+    return _split(table, names, set(), None)[0]
+
+
 def _tables(folder: Path) -> "dict[str, _Table]":
     train_file = folder / "train.parquet"
     if not train_file.is_file():
@@ -159,8 +181,10 @@ def _class_names(tables: list[_Table]) -> dict[str, str]:
     return {label: name if counts[name] == 1 else f"{name} ({label})" for label, name in names.items()}
 
 
-def _choose(normal: Sequence[str], tables: list[_Table], names: Mapping[str, str]) -> set[str]:
-    """The normal classes. A word is tried as label, as class name, then as superclass."""
+def _choose(
+    normal: Sequence[str], tables: list[_Table], names: Mapping[str, str], *, of: str = "normal"
+) -> set[str]:
+    """The normal classes, or those of the option `of`. A word is tried as label, as class name, then as superclass."""
     aliases: dict[str, set[str]] = defaultdict(set)
     for table in tables:
         for column in ("coarse_name", "coarse_label"):
@@ -176,7 +200,7 @@ def _choose(normal: Sequence[str], tables: list[_Table], names: Mapping[str, str
     shown = [f"{label} {names[label]}" for label in sorted(names, key=lambda x: (len(x), x))]
     superclasses = sorted({str(c) for table in tables for c in table.column("coarse_name") if c is not None})
     wanted = [fold(name).replace("coarse: ", "coarse:") for name in normal]
-    return choose_normal(wanted, dict(aliases), shown=[*[f"coarse:{c}" for c in superclasses], *shown])
+    return choose_normal(wanted, dict(aliases), shown=[*[f"coarse:{c}" for c in superclasses], *shown], of=of)
 
 
 def _split(table: _Table, names: Mapping[str, str], normal: set[str], describe: str | None) -> tuple[Split, int]:

@@ -22,8 +22,11 @@ def fold(name: object) -> str:
     return " ".join(str(name).casefold().replace("_", " ").split())
 
 
-def choose_normal(normal: Sequence[str], aliases: Mapping[str, Iterable[str]], *, shown: Sequence[str]) -> set[str]:
+def choose_normal(
+    normal: Sequence[str], aliases: Mapping[str, Iterable[str]], *, shown: Sequence[str], of: str = "normal"
+) -> set[str]:
     """The classes that `normal` names. `aliases`: folded name -> classes; `shown`: the classes as errors list them.
+    `of`: the option that names them, as errors call it.
 
     Raises UserError for no name and for an unknown one, with near matches and the known classes.
     """
@@ -35,7 +38,7 @@ def choose_normal(normal: Sequence[str], aliases: Mapping[str, Iterable[str]], *
         if fold(name) not in aliases:
             near = difflib.get_close_matches(fold(name), aliases, n=3)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise UserError(f"normal: no class is called {name!r}.{hint} Known: {listed}")
+            raise UserError(f"{of}: no class is called {name!r}.{hint} Known: {listed}")
         chosen.update(aliases[fold(name)])
     return chosen
 

@@ -5,6 +5,7 @@ it depends on its caption and seed alone; on one device a batch of another size 
 """
 
 import inspect
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,11 +43,15 @@ SIDE = 8
 """Heights and widths are multiples of this: one cell of the usual latent space, in pixels."""
 
 
+RECOMMENDED = "drawing.json"
+"""In the folder of a model that kka trained: the steps and the guidance that it draws with unasked."""
+
+
 class DiffusersModel:
     """An `ImageModel` by `AutoPipelineForText2Image`.
 
-    `settings`: `steps`, `guidance` and `size` at None are the defaults of the model (see `FEW_STEPS`); memory bounds
-    `batch_size`. `dtype`: "auto" is half precision on a
+    `settings`: `steps`, `guidance` and `size` at None are the defaults of the model (see `FEW_STEPS`, `RECOMMENDED`);
+    memory bounds `batch_size`. `dtype`: "auto" is half precision on a
     GPU and float32 on a CPU. `variant`: as hub repositories name files, e.g. "fp16". Captions are cut where the text
     encoder ends, for CLIP after 77 tokens. A picture that the model's safety checker refuses, or that comes out
     non-finite (with a warning), is returned black.
@@ -65,7 +70,7 @@ class DiffusersModel:
         settings = settings or DrawingSettings()
         _check_settings(path, settings)
         self.path = path
-        few = next((few for word, few in FEW_STEPS.items() if word in Path(path).name.lower()), (None, None))
+        few = _recommended(path)
         self.steps = few[0] if settings.steps is None else settings.steps
         self.guidance = few[1] if settings.guidance is None else settings.guidance
         self.size = settings.height_width
@@ -160,6 +165,21 @@ def _check_settings(path: str, settings: DrawingSettings) -> None:
         raise UserError(f"drawing.size: expected multiples of {SIDE} pixels; got {size}")
 
 
+def _recommended(path: str) -> tuple[int | None, float | None]:
+    """(steps, guidance) that the model is made for; None: the pipeline's own."""
+    file = Path(path).expanduser() / RECOMMENDED
+    if not file.is_file():
+        return next((few for word, few in FEW_STEPS.items() if word in Path(path).name.lower()), (None, None))
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return int(told["steps"]), float(told["guidance"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: expected JSON with steps and guidance; got {type(error).__name__}: {error}. Mend it, or "
+            "remove it and give drawing.steps and drawing.guidance."
+        ) from error
+
+
 def _precision(dtype: str, device: "torch.device") -> "torch.dtype":
     import torch
 
@@ -208,11 +228,14 @@ def _quiet() -> Iterator[None]:
     """Without the libraries' notes on cut captions and progress of loading: there are thousands of captions."""
     from diffusers.utils import logging
 
+    from kka.language.loading import no_progress_bars  # of transformers, whose text encoders most pipelines have
+
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with no_progress_bars():
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -1,4 +1,4 @@
-"""The machine's matrix rate: the floor of the benchmarks beside it."""
+"""The machine's matrix rate: the floor under whatever is made of matrix products."""
 
 import time
 
