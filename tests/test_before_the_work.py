@@ -73,6 +73,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--lm", "hf:./nowhere"], "there is no folder './nowhere'"),
         (["--images", "diffusers:./nowhere"], "there is no folder './nowhere'"),
         (["--images", "bank:./nowhere"], "got no folder there"),
+        (["--images", "bank:"], "expected a folder after 'bank:'"),
+        (["--out", "a\0b"], "zero byte"),
         (["--images", "diffusers:x/y", "--drawing.size", "30"], "expected multiples of 8 pixels"),
         (["--lm", "garden", "--language.max-new-tokens", "None"], "language.max_new_tokens: expected a number"),
         (["--detector", "simplenet", "--backbone.name", "resnet19"], "expected an architecture that timm knows"),
