@@ -93,9 +93,12 @@ def forked(work: Callable[[], int], *, limit: float, kill_after: float | None = 
 
 
 def _child(work: Callable[[], int], said: int) -> None:
+    import torch
+
     code = 1
     try:
         os.setsid()
+        torch.set_num_threads(1)  # makes torch's pool anew, which a fork breaks, before several threads ask for it
         for stream in (1, 2):
             os.dup2(said, stream)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # lives as long as the process
