@@ -1,5 +1,6 @@
 """Layouts of folders: what is normal, anomalous, a mask is read from known words, said, and never guessed."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -8,15 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kka.common.cache import pixel_hash
 from kka.common.files import image_files
 from kka.common.folder_words import Role, only_group, role_of
 from kka.common.masks import find_masks, look_at
+from kka.config import RunConfig
 from kka.data import open_task
 from kka.data.describe import describe
 from kka.data.layout import read_layout
 from kka.data.sides import Sides, choose_sides
 from kka.errors import UserError
 from kka.imaging.library import read_library
+from kka.run.models import build_images
+from kka.settings.drawing import DrawingSettings
 
 
 def picture(path: Path, seed: int, *, size: tuple[int, int] = (12, 16)) -> Path:
@@ -222,6 +227,55 @@ def test_nearly_binary_photos_are_no_masks_of_each_other(tmp_path: Path) -> None
     assert find_masks({}).photos == ()
 
 
+def dark(path: Path, seed: int, *, bright: bool = False) -> Path:
+    """Dust on black, which is nearly binary; or a photo of the same size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 12, (40, 40))
+    pixels[3, 4] = 255
+    Image.fromarray((rng.integers(0, 256, (40, 40)) if bright else pixels).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("night", "day"),
+    [("good", "defect"), ("2024-01-01", "2024-01-02"), ("train/good", "test/scratch"), ("cam1", "cam2")],
+)
+def test_dark_photos_are_no_masks_of_bright_ones(tmp_path: Path, night: str, day: str) -> None:
+    """Numbers as names are the same in each folder; a class would be gone, and photos of a production unscored."""
+    for i in range(9):
+        dark(tmp_path / night / f"{i:03}.png", i)
+        dark(tmp_path / day / f"{i:03}.png", 50 + i, bright=True)
+    assert len(read_layout(tmp_path).photos) == 18 and len(image_files([tmp_path])) == 18
+
+
+def test_a_folder_called_mask_may_hold_photos(tmp_path: Path) -> None:
+    """As of people who wear one: the anomalies would be gone without a word."""
+    make(tmp_path, "no_mask 9, mask 5")
+    assert sides_of(tmp_path, "no_mask").test and not read_layout(tmp_path).masks
+    assert "named like masks" in " ".join(read_layout(tmp_path).notes)
+    with pytest.raises(UserError, match="not clear what the sub-folders mask"):
+        sides_of(tmp_path)
+
+
+def test_a_cut_out_and_a_photo_of_a_label_are_photos(tmp_path: Path) -> None:
+    """Parts on white, and backlit ones, are nearly binary."""
+    for i in range(9):
+        dark(tmp_path / f"{i:03}.png", i, bright=True)
+        dark(tmp_path / f"{i:03}.bmp", 20 + i)
+        dark(tmp_path / f"x{i}.png", 40 + i)
+        dark(tmp_path / f"x{i}_label.png", 60 + i)
+    assert not read_layout(tmp_path).masks
+
+
+def test_all_are_normal_but_those_that_say_otherwise(tmp_path: Path) -> None:
+    """The option that the error names would train on defects."""
+    make(tmp_path, "line1 9, line2 9, defect 4")
+    sides = sides_of(tmp_path, "*")
+    assert {path.split("/")[0] for path in sides.train} == {"line1", "line2"}
+    assert {path.split("/")[0] for path in sides.test} >= {"defect"}
+
+
 def test_each_mask_finds_its_photo(tmp_path: Path) -> None:
     """Figures by pixel would compare a map with the mask of another photo."""
     make(tmp_path, "train/good 3, test/good 3, test/scratch 3, test/dent 3, ground_truth/scratch? 3")
@@ -295,6 +349,26 @@ def test_a_bank_holds_no_mask_and_no_test_anomaly(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="2 anomalies are a test set, and left out"):
         found = read_library(str(folder))
     assert {*found.kinds} == {"good"} and len(found.images) == 3
+
+
+def test_a_bank_of_the_same_folder_gives_no_test_picture(tmp_path: Path) -> None:
+    """It keeps larger pictures than the task: a test picture must be known again all the same."""
+    for at, name in enumerate(("apple", "pear")):
+        lines = []
+        for i in range(9):
+            picture(tmp_path / name / f"{i:03}.png", 100 * at + i, size=(90, 90))
+            lines.append(json.dumps({"file_name": f"{i:03}.png", "text": f"{name} number {i}"}))
+        (tmp_path / name / "metadata.jsonl").write_text("\n".join(lines))
+    task = open_task(str(tmp_path), normal=["apple"])
+    assert task.test is not None and task.test.is_anomaly.sum() == 9
+    config = RunConfig(data=str(tmp_path), normal=("apple",))
+    bank = build_images(f"bank:{tmp_path}", config, task)
+    pictures = bank.draw(["pear number 3"] * 9, seeds=range(9))
+    assert pictures.shape[1:3] == (64, 64)  # as the task's, or none would be known again
+    assert not {pixel_hash(image) for image in pictures} & {pixel_hash(image) for image in task.test.images}
+    sized = dataclasses.replace(config, drawing=DrawingSettings(size=48))
+    with pytest.raises(UserError, match=r"drawing\.size: expected 64"):
+        build_images(f"bank:{tmp_path}", sized, task)
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

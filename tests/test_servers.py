@@ -3,6 +3,7 @@
 Whatever comes, the end is an answer or one `UserError`, and neither the key nor a token of the address is in it.
 """
 
+import asyncio
 import base64
 import io
 import json
@@ -481,7 +482,6 @@ def test_only_a_filter_makes_a_black_picture(server: Server, reply: Reply, filte
         (lambda body: chat("half a li", reason="length"), r"limit of 50 tokens.*--language\.max-new-tokens"),
         (lambda body: chat("<think>so, the user", reason="length"), r"limit of 50 tokens"),
         (lambda body: Reply({"choices": []}), "no choices"),
-        (lambda body: error("prompt was filtered", code="content_filter"), "content filter holds"),
     ],
 )
 def test_empty_answers_end_soon(server: Server, reply: Callable[[dict[str, Any]], Reply], message: str) -> None:
@@ -491,6 +491,31 @@ def test_empty_answers_end_soon(server: Server, reply: Callable[[dict[str, Any]]
     text = told(lambda: model.sample(["p"] * 20, 40, seed=0))
     assert re.search(f"3 replies in a row without text.*{message}", text), text
     assert len(server.bodies) == 3
+
+
+def test_a_filtered_prompt_is_asked_once_and_others_pass(server: Server) -> None:
+    """One of eight prompts ended every run of usual size; each refused request would be paid for."""
+    server.otherwise = lambda body: (
+        error("prompt was filtered", code="content_filter")
+        if body["messages"][0]["content"] == "bad"
+        else chat(*[ANSWER] * body["n"])
+    )
+    model = writer(server)
+    answers = model.sample(["good", "bad", "good too"], 200, seed=0)
+    assert [sum(map(bool, each)) for each in answers] == [200, 0, 200]  # in 25 requests each
+    assert [body["messages"][0]["content"] for body in server.bodies].count("bad") <= 2 * model.parallel
+    server.bodies.clear()
+    assert "refuses every prompt" in told(lambda: writer(server).sample(["bad"] * 3, 40, seed=0))
+    assert len(server.bodies) == 1
+
+
+def test_a_running_event_loop_is_no_hindrance(server: Server) -> None:
+    """As in a notebook."""
+
+    async def cell() -> list[list[str]]:
+        return writer(server).sample(["p"], 1, seed=0)
+
+    assert len(asyncio.run(cell())) == 1
 
 
 def test_the_limit_of_tokens_grows_where_it_is_the_default(server: Server) -> None:

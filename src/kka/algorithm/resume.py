@@ -52,7 +52,7 @@ def require_same_task(store: Store, task: Task, language_model: str) -> None:
             f"Put the data back to go on, or choose another --out for a new run."
         )
     wrote = store.record.get("language_model", language_model)
-    if wrote != language_model:
+    if _without_server(wrote) != _without_server(language_model):
         raise UserError(
             f"--resume: {store.root} was begun with the language model {wrote}; got {language_model}. Put that back "
             f"to go on, or choose another --out for a new run."
@@ -60,3 +60,7 @@ def require_same_task(store: Store, task: Task, language_model: str) -> None:
     if begun is None or "language_model" not in store.record:
         store.remember(data=data, language_model=language_model)
 
+
+def _without_server(language_model: str) -> str:
+    """A model on a server is the same at another address."""
+    return language_model.partition("@")[0] if language_model.startswith("openai:") else language_model

@@ -92,12 +92,14 @@ _ANNOUNCED = re.compile(
 _REFUSED = re.compile(
     _one_of(
         # English
-        r"unfortunately|regrettably|sorry\s*[,.!—-]|sorry but|i'?m (?:so |very |really |truly )?sorry",
+        r"unfortunately|regrettably|sorry\s*(?:[,.!—]|-\s)|sorry but|i'?m (?:so |very |really |truly )?sorry",
         r"i am (?:so |very |really |truly )?sorry|(?:my |i offer my )?(?:sincere )?apologies|i (?:do )?apologi[sz]e",
         r"i (?:can(?:no|')t|can not|could not|couldn'?t|won'?t|will not|must (?:respectfully )?(?:decline"
         r"|refuse)|have to (?:decline|refuse)|(?:respectfully )?(?:decline|refuse)|am (?:not able|unable"
-        r"|not comfortable)|do not feel|don'?t feel)\b|i'?m (?:not able|unable|not comfortable)|unable to \w+",
-        r"as an? (?:ai|artificial|large)\b|this (?:request|content) (?:violates|goes against|is against)",
+        r"|not comfortable)|do not feel|don'?t feel)\b|i'?m (?:not able|unable|not comfortable)"
+        r"|unable to (?:help|assist|comply|provide|generate|create|write|fulfil\w*)",
+        r"as an? (?:ai\b|artificial intelligence|large language|language model)",
+        r"this (?:request|content) (?:violates|goes against|is against)",
         # French
         r"(?:malheureusement|hélas),?\s+(?:je|il)|désolée?\b",
         r"(?:je suis|nous sommes) (?:vraiment |sincèrement )?(?:désolée?s?|navrée?s?)",
@@ -130,9 +132,9 @@ _REFUSED = re.compile(
 _COMMENT = re.compile(
     r"[(\[*_]*" + _one_of(
         # English
-        r"let me know|let's\b|let me\b|feel free|i hope|hope (?:this|that|it)|note\b",
+        r"let me know|let's\b|let me\b|feel free|i hope|hope (?:this|that|it)|note(?: that\b|\s*[,:：])",
         r"please (?:note|provide|let|share|specify|give|tell)|would you like|could you|can you|do you (?:want|need)",
-        r"if you (?:need|want|would|have|like)|is there anything|what else|thank(?:s| you)\b|you'?re welcome",
+        r"if you (?:need|want|would|have|like)|is there anything|what else|thank(?:s(?! to)| you)\b|you'?re welcome",
         r"happy to\b|glad to\b|these (?:captions|descriptions|sentences)|this (?:caption|description|sentence)",
         r"each (?:caption|description|sentence)",
         r"the (?:caption|description|sentence|example)s? (?:above|below|follows?|is|are|match|matches|keeps?"
@@ -140,10 +142,12 @@ _COMMENT = re.compile(
         r"i (?:have|will|would|tried|wrote|kept|made|used|need|must|want|think|understand|appreciate|focused"
         r"|created|generated|chose|should)\b|i(?:'m| am) (?:happy|glad|here|ready|going)\b",
         r"i can (?:help|try|do|write|generate|create|certainly|only|provide)\b",
-        r"we (?:need|should|must|have) (?:to|a)\b|the user\b|the (?:prompt|request|instruction|task)\b|okay,? so\b",
+        r"we (?:need|should|must|have) to\b|we need an?\b|okay,? so\b",
+        r"the (?:user|prompt|request|instruction|task) (?:is|was|wants|asks|asked|says|said|requires|needs|gave)\b",
         r"as requested|as an example",
         r"to (?:create|write|generate|describe|imagine|answer|come up)\b.{0,60}\b(?:caption|description|sentence)",
-        r"in (?:the|a|that|this) (?:exact |same |similar )?(?:style|structure|spirit|format|tone) (?:of|as)\b",
+        r"in (?:the|a|that|this) (?:exact |same |similar )?(?:style|structure|spirit|format|tone) (?:of|as)"
+        r" (?:the|this|that|your)\b[^,]{0,40}\b(?:captions?|descriptions?|examples?|sentences?|ones?)\b",
         r"(?:based on|following|according to|given) (?:the|this|your|that)\b.{0,40}\b(?:example|description"
         r"|caption|prompt|style|structure|format|sentence)",
         r"(?:explanation|reason|reasoning|notes?|analysis|thought|word count|translation|style|disclaimer)\s*[:：]",

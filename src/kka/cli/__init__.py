@@ -145,7 +145,7 @@ def _run(command: Run) -> int:
     name = Path(command.data).name or "run"
     out = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     _quiet()
-    from kka.algorithm.folder import SUMMARY
+    from kka.algorithm.folder import SUMMARY, RunFolder
     from kka.cli.progress import Console, print_summary
     from kka.run.execute import run
 
@@ -155,7 +155,8 @@ def _run(command: Run) -> int:
         with console:
             summary = run(command.config, out, resume=command.resume, progress=console.progress, on_task=tell)
     except KeyboardInterrupt as stop:
-        return stopped(stop, f"What was finished is kept; go on with: kka run --out {out} --resume")
+        kept = f"What was finished is kept; go on with: kka run --out {out} --resume"
+        return stopped(stop, kept if RunFolder(out).begun else "Nothing was begun.")
     print_summary(summary, out)
     return 0
 

@@ -48,7 +48,8 @@ def _holder(lock_file: Path) -> str:
 
 @contextmanager
 def held(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """The file or folder `path` is this process's own while the block runs. Its lock lies beside it.
+    """The file or folder `path` is this process's own while the block runs. Its lock lies beside it; in it, where the
+    folder around it is not to be written, as of a mounted volume.
 
     Raises:
         UserError: another process has it; the folder around it cannot be written.
@@ -57,7 +58,8 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
     missing = [folder for folder in place.parents if not folder.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        hold = Hold(place.parent / f".{place.name}.lock", path, wait=wait)
+        inside = place.is_dir() and not os.access(place.parent, os.W_OK)
+        hold = Hold(place / ".lock" if inside else place.parent / f".{place.name}.lock", path, wait=wait)
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror or error}. Choose another --out.") from error
     try:

@@ -1,9 +1,10 @@
 """Which pictures are masks of others: by the folder they lie in, or by their name, size and content together.
 
-A picture in a folder such as `ground_truth/` is a mask. So is a nearly binary one of the same size as a photo whose
-name it has, with `_mask` or the like added (`a.png`, `a_mask.png`), another suffix (`a.jpg`, `a.png`), or in a folder
-beside (`images/a.png`, `labels/a.png`). Only pictures whose names ask for it are opened, and of a folder no more than
-the first where that is none.
+A picture in `ground_truth/` is a mask, and in a folder such as `mask/` if the first ones look so. So is a nearly binary
+one of the same size as a photo whose name it has, with `_mask` or the like added (`a.png`, `a_mask.png`), another
+suffix (`a.jpg`, `a.png`), or in a folder beside that is called so (`images/a.png`, `labels/a.png`). Photos may be
+nearly binary too, as of dust on black: equal names in two folders alone make no mask. Only pictures whose names ask
+for it are opened, and of a folder no more than the first where that is none.
 """
 
 import re
@@ -25,6 +26,10 @@ _ADDED = re.compile(
     rf"(?P<before>.+?)[ _.-](?:{_WORDS})(?:[ _.-]?\d+)?|(?:{_WORDS})[ _.-](?P<after>.+)", re.IGNORECASE
 )
 """A photo's name with what makes it that of a mask."""
+_CALLED = re.compile(rf"(?:.*[ _.-])?(?:{_WORDS})(?:[ _.-].*)?", re.IGNORECASE)
+"""A folder that may hold masks."""
+_SURE = re.compile(r"mask|maske|msk|gt|ground", re.IGNORECASE)
+"""Words that are no others: a "label" may be what a bottle has, and its photo called so."""
 FEW_LEVELS = 8
 """Grey levels of a label map, at most."""
 NEAR, ALMOST_ALL = 0.1, 0.97
@@ -51,6 +56,8 @@ class Look:
 
     size: tuple[int, int]
     """The shorter and the longer side, as cameras turn photos and not masks."""
+    few: bool
+    """Of few grey levels."""
     binary: bool
     """Nearly: of few grey levels, or of two and what lies between at their edges."""
     plain: bool
@@ -59,20 +66,28 @@ class Look:
 
 def find_masks(images: Mapping[str, Path], keep: Collection[str] = ()) -> Masks:
     """Which of the images, by their paths with "/", are masks. `keep`: folders that are none, whatever their name."""
-    of: dict[str, str | None] = {path: None for path in images if in_mask_folder(path, keep)}
-    rest = [path for path in images if path not in of]
+    of: dict[str, str | None] = {}
     unlike: set[str] = set()
+    for paths in _in_mask_folders(images, keep).values():
+        looks = [look_at(images[path]) for path in paths[:SAMPLED]]
+        sure = re.search(r"ground.?truth", paths[0], re.IGNORECASE)  # while a person may wear a "mask"
+        if sure or any(look is None or look.binary for look in looks):  # what cannot be read is as its folder says
+            of |= dict.fromkeys(paths)
+        else:
+            unlike.update(paths)
+    rest = [path for path in images if path not in of]
     for path, photo, added in _named_alike(rest):
         if photo in of:
             continue
-        if _is_mask_of(images[path], images[photo], sure=added):
+        sure = added and _SURE.search(_stem(path).removeprefix(_stem(photo))) is not None
+        if _is_mask_of(images[path], images[photo], sure=sure, few=not added):
             of.setdefault(path, photo)
         elif added:
             unlike.add(path)
     rest = [path for path in rest if path not in of]
     for pairs in _in_folders_beside(rest, images):
         found = {path: photo for path, photo in pairs if _is_mask_of(images[path], images[photo])}
-        if 2 * len(found) > len(pairs):
+        if pairs and 2 * len(found) > len(pairs):
             unlike.update(path for path, _ in pairs if path not in found)
         of |= found
     return Masks(
@@ -82,10 +97,14 @@ def find_masks(images: Mapping[str, Path], keep: Collection[str] = ()) -> Masks:
     )
 
 
-def in_mask_folder(path: str, keep: Collection[str] = ()) -> bool:
-    """Whether one of the folders that the picture lies in is called one of masks."""
+def _in_mask_folders(images: Collection[str], keep: Collection[str]) -> dict[str, list[str]]:
+    """Folder -> the pictures in it, of folders that are called, or lie in one that is called, one of masks."""
     kept = {name.casefold() for name in keep}
-    return any(role_of(part).label == "mask" and part.casefold() not in kept for part in path.split("/")[:-1])
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in images:
+        if any(role_of(part).label == "mask" and part.casefold() not in kept for part in path.split("/")[:-1]):
+            found[_folder(path)].append(path)
+    return found
 
 
 def stem_of_photo(stem: str) -> str:
@@ -121,6 +140,7 @@ def _look_at(file: Path, _changed: int) -> Look | None:
     ends = counts[(levels <= low + margin) | (levels >= high - margin)].sum() / counts.sum()
     return Look(
         size=(min(width, height), max(width, height)),
+        few=len(levels) <= FEW_LEVELS,
         binary=bool(len(levels) <= FEW_LEVELS or ends >= ALMOST_ALL),
         plain=len(levels) == 1,
     )
@@ -135,10 +155,14 @@ def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return levels, counts[levels]
 
 
-def _is_mask_of(file: Path, photo: Path, *, sure: bool = False) -> bool:
-    """Whether `file` looks like a mask of `photo`; unless `sure` which of the two is one, the photo must not do so."""
+def _is_mask_of(file: Path, photo: Path, *, sure: bool = False, few: bool = False) -> bool:
+    """Whether `file` looks like a mask of `photo`; unless `sure` which of the two is one, the photo must not do so.
+
+    Args:
+        few: Ask for few grey levels: the names say nothing, and a cut-out on white is nearly binary as well.
+    """
     mask = look_at(file)
-    if mask is None or not mask.binary:
+    if mask is None or not (mask.few if few else mask.binary):
         return False
     other = look_at(photo)
     return other is not None and other.size == mask.size and (sure or not other.binary)
@@ -183,7 +207,9 @@ def _in_folders_beside(paths: Sequence[str], images: Mapping[str, Path]) -> Iter
         for other in dict.fromkeys(o for v in _variants(folder) for o in related[v] if o != folder):
             names = inside[other]
             bases = {path: stem if stem in names else stem_of_photo(stem) for stem, path in own.items()}
-            yield [(path, names[base]) for path, base in bases.items() if base in names]
+            called = any(_CALLED.fullmatch(part) for part in {*folder.split("/")} - {*other.split("/")})
+            pairs = [(path, base) for path, base in bases.items() if base in names]
+            yield [(path, names[base]) for path, base in pairs if called or base != _stem(path)]
 
 
 def _variants(folder: str) -> Iterator[tuple[str, ...]]:

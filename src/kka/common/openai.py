@@ -11,7 +11,7 @@ import random
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -197,7 +197,7 @@ class Server:
         """The body of the reply, after as many tries as it takes; or why the server refuses the request."""
         last = ""
         for left in range(self.retries, -1, -1):
-            reply = asyncio.run(self._once(create, needed, more))
+            reply = _run(self._once(create, needed, more))
             if not isinstance(reply, _Problem) or reply.refused is not None:
                 return reply
             if not reply.passing:
@@ -318,3 +318,13 @@ def in_parallel(call: Callable[[J], T], jobs: Iterable[J], workers: int) -> Iter
             yield from pool.map(call, jobs)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, also where a loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

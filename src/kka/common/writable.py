@@ -17,6 +17,8 @@ def require_writable(path: Path, option: str, *, folder: bool = False) -> None:
         UserError: a folder where a file is wanted or the reverse, or a place that nothing can be written to.
     """
     try:
+        if is_stream(path):
+            return
         if path.exists() and path.is_dir() != folder:
             wanted, got = ("a folder", "a file") if folder else ("a file", "a folder")
             raise UserError(f"{option}: expected {wanted}; {path} is {got}")
@@ -31,3 +33,8 @@ def require_writable(path: Path, option: str, *, folder: bool = False) -> None:
         raise UserError(
             f"{option}: cannot write to {path}: {error.strerror or error}. Choose a place that you may write to."
         ) from error
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it is there and neither file nor folder, as a pipe or /dev/stdout: such are written to in place."""
+    return path.exists() and not path.is_file() and not path.is_dir()

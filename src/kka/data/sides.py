@@ -200,10 +200,12 @@ def is_pattern(name: str) -> bool:
 
 
 def _matches(name: str, named: Collection[str]) -> Sequence[str]:
-    """The folders of a pattern such as "*"; a plain name itself, be there such a folder or not."""
+    """The folders of a pattern such as "*", but for those that say anomalous; a plain name itself, be there such a
+    folder or not."""
     if not is_pattern(name):
         return (name,)
-    return [known for known in named if fnmatchcase(known, fold(name))] or (name,)
+    found = [known for known in named if fnmatchcase(known, fold(name)) and role_of(known).label != "anomalous"]
+    return found or (name,)
 
 
 def _chosen_kind(place: Place, chosen: Collection[str]) -> str | None:

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from kka.common.images import ImageError, Picture, clipped_reason, read_picture
 from kka.common.numbers import DAMAGED, require_finite
 from kka.common.progress import Progress
 from kka.common.walk import printable
+from kka.common.writable import is_stream
 from kka.deploy.calibrate import anomalous
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
@@ -124,11 +126,11 @@ def _decode(
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Columns file, score, anomalous (true, false, or empty without a threshold). The file is whole or not there."""
+    """Columns file, score, anomalous (true, false, or empty without a threshold). A file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     words = {True: "true", False: "false", None: ""}
     with (
-        replacing(path) as part,
+        nullcontext(path) if is_stream(path) else replacing(path) as part,
         part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)

@@ -45,6 +45,8 @@ class _Reply:
     written: int = 0
     read: int = 0
     """Tokens, as the server counts them."""
+    filtered: bool = False
+    """The server refuses this prompt."""
 
     @property
     def empty(self) -> bool:
@@ -94,6 +96,7 @@ class OpenAILanguageModel:
         self._at_a_time = ANSWERS_A_CALL
         self._answered = False
         self._empty: list[_Reply] = []  # the last ones, if they had no text
+        self._filtered: set[str] = set()  # prompts that the server refuses
 
     def sample(self, prompts: Sequence[str], n: int, *, seed: int) -> list[list[str]]:
         """`n` raw answers to each prompt, prompt by prompt.
@@ -115,7 +118,9 @@ class OpenAILanguageModel:
                 for done, (job, reply) in enumerate(replies, 1):
                     self.tokens_written += reply.written
                     self.tokens_read += reply.read
-                    if self._counts(reply):
+                    if reply.filtered:
+                        self._filtered.add(prompts[job.prompt])
+                    if self._counts(reply, prompts):
                         answers[job.prompt].extend(reply.texts)
                         if 0 < len(reply.texts) < job.count:
                             self._at_a_time = min(self._at_a_time, len(reply.texts))
@@ -131,6 +136,8 @@ class OpenAILanguageModel:
         """In the order of `jobs`; one at a time until the server has answered once."""
 
         def ask(job: _Job) -> tuple[_Job, _Reply]:
+            if prompts[job.prompt] in self._filtered:  # it would be paid for again
+                return job, _Reply([""] * job.count, [], filtered=True)
             return job, self._ask(prompts[job.prompt], job)
 
         waiting = deque(jobs)
@@ -138,11 +145,19 @@ class OpenAILanguageModel:
             yield ask(waiting.popleft())
         yield from in_parallel(ask, waiting, self.parallel)
 
-    def _counts(self, reply: _Reply) -> bool:
-        """Whether the answers of `reply` count as such. Ends the sampling after several empty replies in a row."""
+    def _counts(self, reply: _Reply, prompts: Sequence[str]) -> bool:
+        """Whether the answers of `reply` count as such. Ends the sampling after several empty replies in a row, and
+        where the server's filter refuses each of the prompts."""
         if not reply.empty:
             self._answered, self._empty = True, []
             return True
+        if reply.filtered:
+            if self._filtered < {*prompts}:
+                return True
+            raise UserError(
+                f"openai: model {self.model!r} on {self.server.url} refuses every prompt. "
+                f"{self._advice(Counter(reply.reasons))}"
+            )
         self._empty.append(reply)
         if self._raised_limit(reply):
             return False
@@ -196,7 +211,7 @@ class OpenAILanguageModel:
             )
         except RefusedError as error:
             if error.filtered:  # this prompt; others may pass
-                return _Reply([""] * job.count, ["content_filter"] * job.count)
+                return _Reply([""] * job.count, ["content_filter"] * job.count, filtered=True)
             raise
         choices = reply.get("choices") if isinstance(reply, dict) else None
         if not isinstance(choices, list) or not all(isinstance(_message(choice), dict) for choice in choices):

@@ -1,5 +1,6 @@
 """The parts of a run, from its configuration: language model, image model (`auto` chooses by the data), detector."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -112,10 +113,19 @@ def build_language(spec: str, config: RunConfig, task: Task, progress: StageProg
 def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
     """The image model of a run. No picture of the test set can come out of a bank."""
     forbidden: frozenset[str] = frozenset()
+    drawing = config.drawing
     if spec.startswith("bank") and task.test is not None:
         forbidden = frozenset(pixel_hash(image) for image in task.test.images)
+        if spec not in ("bank", "bank:train"):  # at another size a test picture would not be known again
+            side = task.normals.shape[1]
+            if drawing.size not in (None, side):
+                raise UserError(
+                    f"drawing.size: expected {side}, the size of the test images, so that they are known again in "
+                    f"{spec}; got {drawing.size}. Leave it out."
+                )
+            drawing = dataclasses.replace(drawing, size=side)
     return build_image_model(
-        spec, settings=config.drawing, knowledge=task.knowledge, forbidden_hashes=forbidden
+        spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden
     )
 
 
