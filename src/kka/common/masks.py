@@ -70,8 +70,8 @@ def find_masks(images: Mapping[str, Path], keep: Collection[str] = ()) -> Masks:
     unlike: set[str] = set()
     for paths in _in_mask_folders(images, keep).values():
         looks = [look_at(images[path]) for path in paths[:SAMPLED]]
-        sure = re.search(r"ground.?truth", paths[0], re.IGNORECASE)  # while a person may wear a "mask"
-        if sure or any(look is None or look.binary for look in looks):  # what cannot be read is as its folder says
+        named = re.search(r"ground.?truth", paths[0], re.IGNORECASE)  # while a person may wear a "mask"
+        if named or any(look is None or look.binary for look in looks):  # what cannot be read is as its folder says
             of |= dict.fromkeys(paths)
         else:
             unlike.update(paths)
