@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def forked(work: Callable[[], int], *, limit: float, kill_after: float | None = 
             else:
                 time.sleep(0.005)
         if status is None:
-            os.killpg(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it is not yet the head of a group
+                os.killpg(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         seconds = time.monotonic() - started
         said.seek(0)

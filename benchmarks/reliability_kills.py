@@ -106,17 +106,24 @@ def _detector_outcome(out: Path) -> Any:
     return {**{k: v for k, v in found.items() if k not in cards}, **cards}
 
 
-def campaign(kills: int, seed: int) -> list[dict[str, Any]]:
-    """A row for each job that came to its end: how often it was killed, and whether it ended alike."""
-    rows: list[dict[str, Any]] = []
-    rng = random.Random(seed)
+def campaign(kills: int, seed: int, given: str) -> list[dict[str, Any]]:
+    """A row for each job that came to its end: how often it was killed, and whether it ended alike. Rows that are
+    stored by the same command stay."""
+    from kka.common.files import write_atomically
+
+    stored = json.loads(OUT.read_text()) if OUT.is_file() else {}
+    rows: list[dict[str, Any]] = stored["rows"] if stored.get("command") == given else []
     place = Path(tempfile.mkdtemp())
     for job in jobs(place):
+        left = round(kills * job.share) - sum(max(row["kills"], 1) for row in rows if row["job"] == job.name)
+        if left <= 0:
+            continue
+        rng = random.Random(f"{seed} {job.name} {left}")
         (place / "whole").mkdir()
         whole = place / "whole" / "x" if job.name in ("run", "train", "data prepare") else place / "whole"
         plain = forked(command(job.arguments(whole)), limit=LIMIT)
         assert plain.code == 0, (job.name, plain.text)
-        expected, left = job.outcome(whole), round(kills * job.share)
+        expected = job.outcome(whole)
         while left > 0:
             base = Path(tempfile.mkdtemp(dir=place))
             out = base / "x" if whole.name == "x" else base
@@ -137,6 +144,7 @@ def campaign(kills: int, seed: int) -> list[dict[str, Any]]:
                  "messages": messages}
             )  # fmt: skip
             print(rows[-1], flush=True)
+            write_atomically(OUT, json.dumps({"command": given, "rows": rows}, indent=1) + "\n")
             left -= max(struck, 1)
             shutil.rmtree(base)
         shutil.rmtree(place / "whole")
@@ -150,11 +158,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     warm()
-    from kka.common.files import write_atomically
-
-    rows = campaign(asked.kills, asked.seed)
     given = f"python benchmarks/reliability_kills.py --kills {asked.kills} --seed {asked.seed}"
-    write_atomically(OUT, json.dumps({"command": given, "rows": rows}, indent=1) + "\n")
+    rows = campaign(asked.kills, asked.seed, given)
     print(f"{sum(r['kills'] for r in rows)} kills, {len(rows)} ends, {sum(not r['alike'] for r in rows)} not alike")
 
 
