@@ -39,7 +39,7 @@ def kills() -> list[str]:
         mine = [row for row in stored["rows"] if row["job"] == job]
         unlike = sum(not (row["alike"] and row["clean"]) for row in mine)
         left = sum(len(row["left_behind"]) for row in mine)
-        lines.append(f"| `kka {job}` | {sum(row['kills'] for row in mine)} | {len(mine)} | {unlike} | {left} |")
+        lines.append(f"| {job} | {sum(row['kills'] for row in mine)} | {len(mine)} | {unlike} | {left} |")
     return lines
 
 
