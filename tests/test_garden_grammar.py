@@ -103,7 +103,9 @@ def test_any_words_of_the_garden_make_a_flower() -> None:
     rng = np.random.default_rng(0)
     for _ in range(5_000):
         caption = " ".join(rng.choice(words, int(rng.integers(1, 12))))
-        fill(parse(caption)[0], rng)
+        flower = fill(parse(caption)[0], rng)
+        assert flower.second != flower.color, caption
+        assert (flower.second == "none") == (flower.pattern == "plain"), caption
 
 
 def test_fill_keeps_what_is_said_and_varies_the_rest() -> None:

@@ -291,10 +291,10 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
 def test_a_full_disk_loses_nothing(trained: tuple[Path, Any, Any], tmp_path: Path) -> None:
     """The error says how to go on, and going on gives the same model."""
     out = tmp_path / "m"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"os error 28.* kept; .*--resume"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"disk is full.*os error 28.*--resume"):
         patch.setattr("kka.imaging.fitting.save_file", full)
         train(out)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"No space left.* kept; .*--resume"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"is full.*No space left.*--resume"):
         patch.setattr("diffusers.StableDiffusionPipeline.save_pretrained", full_too)
         train(out, resume=True)
     assert not out.exists() and [path.name for path in tmp_path.iterdir()] == ["m.training"]

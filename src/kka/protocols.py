@@ -224,3 +224,8 @@ class HasSettings(Protocol):
 
     SETTINGS: ClassVar[type[Any]]
     PRESETS: ClassVar[Mapping[str, Any]]
+
+
+def identity_of(model: LanguageModel) -> str:
+    """What names a language model: its identity, or its class where it has none."""
+    return model.identity if isinstance(model, Identified) else type(model).__name__

@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from kka.algorithm.talk import MARK, UNUSABLE, without_talk
@@ -101,10 +102,8 @@ def _from_json(text: str) -> list[str] | None:
 
 def _value_at(text: str, start: int) -> tuple[Any, int]:
     """The JSON value (or that of Python) at `start` and its end; of one that was cut off, what is whole of it."""
-    try:
+    with suppress(ValueError, RecursionError):  # it was cut off, or is Python's
         return json.JSONDecoder(strict=False).raw_decode(text, start)
-    except (ValueError, RecursionError):
-        pass
     cuts, end = _cuts(text, start)
     for cut, closing in reversed(cuts[-64:]):
         written = text[start:cut].rstrip().rstrip(",") + closing

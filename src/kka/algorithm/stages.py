@@ -46,12 +46,12 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.protocols import (
-    Identified,
     IgnoresWords,
     ImageModel,
     LanguageModel,
     PreferencePair,
     TunableLanguageModel,
+    identity_of,
 )
 from kka.seeding import derive_seed
 from kka.task import Task
@@ -182,8 +182,6 @@ class Stages:
                 size=self.task.normals.shape[1:3],
                 progress=lambda done, total: self.tell("images", done, total),
             )
-            writer = self.language_model
-            language = writer.identity if isinstance(writer, Identified) else type(writer).__name__
             ignored = None
             if isinstance(self.image_model, IgnoresWords):
                 ignored = self.image_model.ignored_words - ignored_before
@@ -191,7 +189,7 @@ class Stages:
                 Lineage(
                     id=f"r{number}-{index:05d}",
                     round=number,
-                    language_model=language,
+                    language_model=identity_of(self.language_model),
                     image_model=self.image_model.identity,
                     key=key,
                     **dataclasses.asdict(captions[index]),

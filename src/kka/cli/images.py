@@ -48,8 +48,10 @@ def run_images(command: Images) -> int:
     require_writable(command.out, "--out", folder=True)
     if command.resume:
         command = _as_begun(command)
-    names = [f.name for f in dataclasses.fields(Allowed)]
-    allowed = Allowed(**{name: getattr(command, name) for name in names})
+    allowed = Allowed(
+        data=command.data, normal=command.normal, unseen=command.unseen, split_seed=command.split_seed,
+        known=command.known,
+    )  # fmt: skip
     console = Console()
     try:
         with console:

@@ -59,12 +59,10 @@ def check_stage(root: Path, name: str, *, nested: bool = True) -> None:
         nested: Look at its networks and adapters, which lie in folders of it, too.
     """
     file = root / name / STAGE_FILE
-    read_entry(root, name)
-    files = read_json(file).get("files")
-    if files is None:
-        return
+    stored = read_json(file)
     with reading(file):
-        _check_files(file.parent, files, nested=nested)
+        Entry.from_dict(stored)
+        _check_files(file.parent, stored.get("files") or {}, nested=nested)
 
 
 def digest_of(root: Path, name: str) -> str | None:

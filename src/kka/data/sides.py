@@ -57,8 +57,10 @@ def choose_sides(layout: Layout, normal: Sequence[str] = (), *, source: str) -> 
             f"beside {there}"
         )
     sides = Sides()
-    sort = _by_names if normal else _by_words
-    sort(sides, pool, tested, normal, layout, source)
+    if normal:
+        _by_names(sides, pool, tested, normal, layout, source)
+    else:
+        _by_words(sides, pool, tested, layout, source)
     if layout.has_train and not tested:
         extra = {path: place for path, place in loose.items() if place.labels == {"anomalous"}} if not normal else {}
         sides.test |= {path: place.kind for path, place in extra.items()}
@@ -84,12 +86,7 @@ def _refuse_a_collection(layout: Layout, source: str) -> None:
 
 
 def _by_words(
-    sides: Sides,
-    pool: Mapping[str, Place],
-    tested: Mapping[str, Place],
-    _: Sequence[str],
-    layout: Layout,
-    source: str,
+    sides: Sides, pool: Mapping[str, Place], tested: Mapping[str, Place], layout: Layout, source: str
 ) -> None:
     """As the folders are called; what they leave open is an error."""
     both = [path for path in (*pool, *tested) if len(layout.places[path].labels) > 1]

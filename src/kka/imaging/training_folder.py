@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
 
 from kka.common.begun import require_same, write_config
+from kka.common.disk import refusal
 from kka.common.files import write_atomically
 from kka.common.hold import Hold
 from kka.errors import UserError
@@ -87,11 +87,9 @@ def training_folder(out: Path, config: dict[str, Any], *, resume: bool) -> Itera
         else:
             write_atomically(work / CONFIG, write_config(config))
         yield work
-    except (OSError, SafetensorError) as error:
-        where = (error.filename if isinstance(error, OSError) else None) or work
-        raise UserError(
-            f"cannot write to {where}: {getattr(error, 'strerror', None) or error}. What was saved is kept; make room, "
-            f"then: kka images train --out {out} --resume"
-        ) from error
+    except Exception as error:
+        if told := refusal(error, again=f"go on: kka images train --out {out} --resume"):
+            raise UserError(told) from error
+        raise
     finally:
         hold.release()

@@ -18,6 +18,8 @@ from kka.settings import refuse_unknown
 from kka.settings.language import LanguageSettings
 
 ANSWERS_A_CALL = 8
+FILTERED = "content_filter"
+"""The finish_reason of an answer that the server's filter holds back."""
 EMPTY_REPLIES = 3
 """So many replies in a row without any text end the sampling: each is paid for."""
 MORE_TOKENS, MOST_TOKENS = 4, 8192
@@ -137,7 +139,7 @@ class OpenAILanguageModel:
 
         def ask(job: _Job) -> tuple[_Job, _Reply]:
             if prompts[job.prompt] in self._filtered:  # it would be paid for again
-                return job, _Reply([""] * job.count, [], filtered=True)
+                return job, _Reply([""] * job.count, [FILTERED] * job.count, filtered=True)
             return job, self._ask(prompts[job.prompt], job)
 
         waiting = deque(jobs)
@@ -152,7 +154,7 @@ class OpenAILanguageModel:
             self._answered, self._empty = True, []
             return True
         if reply.filtered:
-            if self._filtered < {*prompts}:
+            if {*prompts} - self._filtered:
                 return True
             raise UserError(
                 f"openai: model {self.model!r} on {self.server.url} refuses every prompt. "
@@ -191,7 +193,7 @@ class OpenAILanguageModel:
                 f"The limit of {self._limit} tokens (max_tokens) is spent before a line is whole: raise "
                 "--language.max-new-tokens, or set it to none; or have the model think less."
             )
-        if "content_filter" in reasons:
+        if FILTERED in reasons:
             return "Its content filter holds the answers back: take another model, prompt template or description."
         return "Check the model's name, its chat template and what the server logs."
 
@@ -211,7 +213,7 @@ class OpenAILanguageModel:
             )
         except RefusedError as error:
             if error.filtered:  # this prompt; others may pass
-                return _Reply([""] * job.count, ["content_filter"] * job.count, filtered=True)
+                return _Reply([""] * job.count, [FILTERED] * job.count, filtered=True)
             raise
         choices = reply.get("choices") if isinstance(reply, dict) else None
         if not isinstance(choices, list) or not all(isinstance(_message(choice), dict) for choice in choices):

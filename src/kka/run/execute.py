@@ -24,7 +24,7 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
-from kka.protocols import Identified, ImageModel, LanguageModel
+from kka.protocols import ImageModel, LanguageModel, identity_of
 from kka.run.comparison import StoredPools, compare
 from kka.run.models import (
     build_images,
@@ -58,8 +58,7 @@ def run(
         started = time.perf_counter()
         try:
             task, specs, image_model, language_model = _prepare(config, progress, on_task)
-            name = language_model.identity if isinstance(language_model, Identified) else type(language_model).__name__
-            require_same_task(store, task, name)
+            require_same_task(store, task, identity_of(language_model))
         except BaseException:  # stopped by hand as well
             store.withdraw()
             raise
