@@ -34,8 +34,8 @@ from kka.language.clip import encode, train_clip_tokenizer
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30), "white": (240, 240, 240)}
 SMALL = ImageTrainingSettings(
-    width=16, steps=24, autoencoder_steps=10, batch_size=8, drawing_steps=2, guidance=1.5, save_every=5,
-    sample_every=12, vocabulary=512, ema=0.9,
+    width=16, steps=24, autoencoder_steps=10, batch_size=8, learning_rate=1e-2, drawing_steps=2, guidance=1.5,
+    save_every=5, sample_every=12, vocabulary=512, ema=0.9,
 )  # fmt: skip
 
 

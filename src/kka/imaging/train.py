@@ -38,8 +38,8 @@ from kka.task import Knowledge
 
 LEAST = 10
 """Pictures that there must be."""
-CROP = 32
-"""The autoencoder learns from crops of this side: it is made of convolutions alone."""
+CROPS = 2
+"""The autoencoder learns from crops of half the side: it is made of convolutions alone."""
 LATENT_NOISE = 0.05
 """Added to latents of deviation 1 in the autoencoder's training: what is drawn is never exact."""
 UNIFORM = 0.2
@@ -217,8 +217,9 @@ class _Training:
         seed = derive_seed(settings.seed, "autoencoder")
         generator = generator_of(seed, step)
         index = torch.from_numpy(batch_of(len(pixels), self._batch("autoencoder"), seed, step)).to(self.device)
-        top, left = torch.randint(settings.size - CROP + 1, (2,), generator=generator).tolist()
-        crop = pixels[index][:, :, top : top + CROP, left : left + CROP]
+        side = settings.size // CROPS
+        top, left = torch.randint(settings.size - side + 1, (2,), generator=generator).tolist()
+        crop = pixels[index][:, :, top : top + side, left : left + side]
         flip = (torch.rand(len(index), generator=generator) < settings.flips).to(self.device)
         x = _signed(torch.where(flip[:, None, None, None], crop.flip(3), crop))
         with self._autocast():

@@ -14,7 +14,7 @@ class ImageTrainingSettings:
 
     size: Literal[32, 64] = 32
     """Side in pixels of the pictures that it learns from and draws."""
-    steps: Count = 3500
+    steps: Count = 2500
     """Of text encoder and UNet: the default is reckoned for some 90 minutes on two idle cores, at either size."""
     autoencoder_steps: Count = 6000
     """Of the autoencoder, which is trained first, with an eighth of the pictures a step: many small steps serve it."""
@@ -23,10 +23,11 @@ class ImageTrainingSettings:
     learning_rate: Annotated[float, Gt(0), Le(1)] = 1e-3
     """Reached after a warm-up; it falls over the second half of the steps."""
     width: Annotated[int, Ge(16), Le(512)] = 64
-    """A multiple of 16: channels of the UNet on its 16 x 16 places; twice as many on 8 x 8, and in the text encoder."""
+    """A multiple of 16: channels of the UNet on 8 x 8 places; half as many on 16 x 16, twice as many on 4 x 4 and in
+    the text encoder."""
     caption_dropout: PartialShare = 0.1
     """Share of the pictures shown without their caption: classifier-free guidance needs both."""
-    ema: Annotated[float, Gt(0), Lt(1)] = 0.9995
+    ema: Annotated[float, Gt(0), Lt(1)] = 0.999
     """Decay a step of the mean of the weights, which is what is kept."""
     vocabulary: Annotated[int, Ge(512), Le(100_000)] = 2048
     """Most tokens that the tokenizer may have beyond single letters."""
