@@ -96,6 +96,14 @@ def test_a_configuration_from_before_the_detectors_options() -> None:
     assert RunConfig.from_dict(plain) == RunConfig()
 
 
+def test_a_configuration_from_before_pairs_of_all_rounds() -> None:
+    """A run that compared its pool alone goes on so: half of its rounds by another rule would be neither."""
+    plain = RunConfig().as_dict()
+    del plain["pairs"]
+    assert RunConfig.from_dict(plain) == dataclasses.replace(RunConfig(), pairs="pool")
+    assert RunConfig().pairs == "judged"
+
+
 def test_a_setting_needs_a_value() -> None:
     """`--set epochs` has nothing to set."""
     with pytest.raises(UserError, match="expected name=value"):

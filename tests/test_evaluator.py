@@ -105,6 +105,17 @@ def test_fresh_images_get_the_geometric_mean(spies: list[Spy]) -> None:
     assert evaluator.judge(numbered(0, 0)).shape == (0,)
 
 
+def test_embeddings_are_in_units_of_the_relative_distance() -> None:
+    """Networks of other scales would else not count alike: each part's squared length is its relative distance."""
+    rng = np.random.default_rng(0)
+    normals, fresh = (rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for n in (8, 5))
+    evaluator, _ = train_evaluator(normals, fresh, settings=QUICK, quantile=0.5, seed=0, fold_seed=0)
+    z = evaluator.embed(fresh)
+    lengths = np.square(z).reshape(5, 2, 128).sum(axis=2)
+    np.testing.assert_allclose(np.sqrt(lengths.prod(axis=1)), evaluator.judge(fresh), rtol=1e-3)
+    assert evaluator.embed(fresh[:0]).shape == (0, 256)
+
+
 @pytest.mark.parametrize(("folds", "normals"), [(9, 8), (0, 8)])
 def test_more_folds_than_normals(folds: int, normals: int) -> None:
     """An empty fold has no quantile: refused in words."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -143,7 +144,8 @@ def test_a_model_that_tuning_has_narrowed(tmp_path: Path) -> None:
             again = [caption_of("huge", color, "ten", "round", "black") for color in ("red", "blue")]
             return [[again[k % 2] for k in range(n)] for _ in answers] if self.tuned else answers
 
-    last = last_pool(replace(QUICK, quantile=0.5), tmp_path / "run", language_model=Narrow())[-1]
+    config = replace(QUICK, quantile=0.5, pairs="pool")  # so short a training tells few pictures apart
+    last = last_pool(config, tmp_path / "run", language_model=Narrow())[-1]
     assert last.facts.dpo is not None and last.facts.dpo.report is not None
     assert (last.facts.captions, last.facts.captions_asked) == (2, 8)
     assert len(last.pool) == 12
@@ -181,10 +183,12 @@ def test_nothing_hard_or_nothing_easy(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         kka.algorithm.evaluator, "relative_distance", lambda a, n, q: factor * np.clip(original(a, n, q), 0.5, 2)
     )
-    last = last_pool(replace(QUICK, rounds=2, min_preferred=0.0), tmp_path / "run")[-1]
+    last = last_pool(replace(QUICK, rounds=2, pairs="pool", min_preferred=0.0), tmp_path / "run")[-1]
     assert last.facts.dpo is not None and last.facts.dpo.report is None
     assert "both hard and easy" in str(last.facts.dpo.why)
     assert last.facts.entered == 0 and last.facts.hard_share_fresh == (0 if factor == 10 else 1)
+    closed = "none of its 8 pictures was hard" if factor == 10 else "12 of the pool's 12 pictures were hard already"
+    assert str(last.facts.as_dict()["closed"]).startswith(closed)
     assert not (tmp_path / "run/rounds/2/dpo/adapter").exists()
     assert len(last.pool) == 12
 
@@ -334,3 +338,88 @@ def test_a_run_with_another_detector(tmp_path: Path) -> None:
     assert card["settings"]["epochs"] == 2 and card["image_size"] == [16, 16] and "calibration" not in card
     with pytest.raises(UserError, match="unknown preset of sad"):
         run_fake(replace(QUICK, detector_options=DetectorOptions(preset="gpu")), tmp_path / "other")
+
+
+def test_pairs_are_of_everything_that_was_judged(finished: Path) -> None:
+    """Pictures that never entered the pool count as well, in their own round: else "hard" would mean "late"."""
+    pool = {row["id"]: row["relative_distance"] for row in read(finished, "rounds/2/evaluator/scores.jsonl")}
+    judged = {row["id"]: row["relative_distance"] for row in read(finished, "rounds/2/dpo/scores.jsonl")}
+    made = [entry for r in (0, 1) for entry in RunFolder(finished).fresh(r).entries]
+    assert list(judged) == [entry.id for entry in made] and len(judged) == 40 > len(pool)
+    assert {name: judged[name] for name in pool} == pool
+    of = {entry.caption: entry for entry in made}
+    pairs = read(finished, "rounds/2/dpo/pairs.jsonl")
+    for pair in pairs:
+        hard, easy = of[pair["hard"]], of[pair["easy"]]
+        assert (hard.round, hard.prompt) == (easy.round, easy.prompt) and hard.prompt == pair["prompt"]
+        assert judged[easy.id] >= 1.25 * judged[hard.id]
+
+
+@pytest.mark.parametrize(("choose", "mode"), [("nearest", "add"), ("band", "rep")])
+def test_best_of_and_what_enters(
+    tmp_path: Path, choose: Literal["nearest", "band"], mode: Literal["add", "rep"]
+) -> None:
+    """Three times as many are made, judged and counted; those of the order enter; a resumed run is the same."""
+    config = replace(QUICK, best_of=3, choose=choose, mode=mode, max_hard_share=1.0, pairs="pool")
+    last = last_pool(config, tmp_path / "run")[-1]
+    assert (last.facts.captions_asked, last.facts.captions, last.facts.generated) == (24, 24, 24)
+    assert len(read(tmp_path / "run", "rounds/1/scores/scores.jsonl")) == 24
+    entered = {entry.id for entry in last.pool.entries if entry.round == 1}
+    relative = {entry.id: entry.relative for entry in last.fresh.entries}
+    dearest = {name for name, _ in sorted(relative.items(), key=lambda item: item[1])[:5]}
+    if choose == "nearest":
+        assert entered == dearest and len(last.pool) == 17
+    else:
+        inside = {name for name, r in relative.items() if 0.7 <= r <= 1.5}
+        assert entered <= inside and (len(entered) == 5 or len(inside) < 15) and len(last.pool) == 12
+        assert bool(last.facts.closed) != bool(entered)
+    with Store(tmp_path / "run", config.as_dict(), resume=True) as store:
+        again = list(rounds(small_task(), TunableFake(), Painter(), config=config, store=store))[-1]
+    assert again.pool.entries == last.pool.entries and again.facts == last.facts
+
+
+def test_a_drained_library_closes_the_round(tmp_path: Path) -> None:
+    """Fourteen pictures, of which round 0 takes twelve: round 1 is small, round 2 closed, and the run ends well."""
+
+    class Shelf(Painter):
+        identity = "fake-shelf"
+        keys = tuple(f"k{i:02d}" for i in range(14))
+
+        def left(self, taken):
+            return len(set(self.keys) - set(taken))
+
+        def retrieve(self, captions, *, seeds, taken):
+            free = [key for key in self.keys if key not in taken]
+            assert len(free) >= len(captions)
+            return free[: len(captions)]
+
+        def fetch(self, keys):
+            words = [caption_of("huge", "red", "ten", "round", wall) for wall in ("black", "pale")]
+            return self.draw([words[int(key[1:]) % 2] for key in keys], seeds=[int(key[1:]) for key in keys])
+
+    config = replace(QUICK, rounds=2, steer="none")
+    made = last_pool(config, tmp_path / "run", image_model=Shelf())
+    assert [r.facts.generated for r in made] == [12, 2, 0] and [r.facts.captions for r in made] == [12, 8, 8]
+    assert made[0].facts.closed is None and made[2].facts.closed == "the image library is drained"
+    assert made[2].facts.hard_share_fresh is None and len(made[2].pool) == 12
+
+
+def test_a_folder_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """Without the newer settings in its configuration, nor counts of theirs: it compares its pool as it did."""
+    import yaml
+
+    from kka.algorithm.folder import up_to_date
+
+    config = replace(QUICK, pairs="pool")
+    old = {k: v for k, v in config.as_dict().items() if k not in ("pairs", "best_of", "choose")}
+    with Store(tmp_path / "run", old) as store:
+        first = list(rounds(small_task(), TunableFake(), Painter(), config=config, store=store))
+    for marker in (tmp_path / "run").rglob("images/stage.json"):
+        marker.write_text(json.dumps({k: v for k, v in json.loads(marker.read_text()).items() if k != "not_drawn"}))
+    with Store(tmp_path / "run", config.as_dict(), resume=True, complete=up_to_date) as store:
+        again = list(rounds(small_task(), TunableFake(), Painter(), config=config, store=store))
+    assert again[1].facts == first[1].facts and again[1].pool.entries == first[1].pool.entries
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["pairs"] == "pool"
+    judged = replace(config, pairs="judged").as_dict()
+    with pytest.raises(UserError, match="pairs"), Store(tmp_path / "run", judged, resume=True, complete=up_to_date):
+        pass

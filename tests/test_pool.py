@@ -104,6 +104,34 @@ def test_nothing_hard_changes_nothing(way: str, fresh_hard: int, fresh_easy: int
     assert after.entries == start.entries and (after.images == start.images).all()
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    hard=st.integers(0, 8), easy=st.integers(0, 8), before=st.integers(0, 6), fresh_hard=st.integers(0, 8),
+    fresh_easy=st.integers(0, 8), limit=st.integers(0, 12), share=st.floats(0.01, 1.0), seed=st.integers(0, 9),
+    add=st.booleans(),
+)  # fmt: skip
+def test_an_order_fills_no_more_than_half(
+    hard: int, easy: int, before: int, fresh_hard: int, fresh_easy: int, limit: int, share: float, seed: int, add: bool
+) -> None:
+    """With an order easy ones enter too: the pool stays half generic, the bound on hard ones holds, the first enter."""
+    generic, earlier = pool(hard, easy), pool(0, min(before, hard + easy), round_number=1)
+    start = AnomalyPool(generic.entries + earlier.entries, np.concatenate([generic.images, earlier.images]))
+    fresh = pool(fresh_hard, fresh_easy, round_number=2)
+    order = np.random.default_rng(seed).permutation(len(fresh)).tolist()
+    way = start.with_added if add else start.with_replaced
+    after = way(fresh, limit, max_hard_share=share, seed=seed, order=order)
+    entered = [entry.id for entry in after.entries if entry.round == 2]
+    assert entered == sorted(entered) and len(entered) <= limit
+    assert len(after) == len(start) + (len(entered) if add else 0)
+    assert set(ids(earlier)) <= set(ids(after)) and {e.id for e in generic.entries if e.relative < 1} <= set(ids(after))
+    if entered:
+        assert sum(entry.round > 0 for entry in after.entries) <= 0.5 * len(after) + 1e-9
+    if not fresh_hard or share == 1:  # nothing is passed over: the first in the order enter
+        assert entered == sorted(fresh.entries[i].id for i in order[: len(entered)])
+    if any(fresh.entries[i].relative < 1 for i in order if fresh.entries[i].id in entered):
+        assert after.hard.mean() <= share + 1e-9
+
+
 def test_history_grows_and_the_last_judgement_counts() -> None:
     """Lineage is kept over rounds: what was hard may become easy."""
     once = pool(2, 1)

@@ -167,7 +167,9 @@ def make_round(folder: Path, number: int, rounds: int, rng: np.random.Generator)
         accuracy=None, kl_to_base=1.25,
     )  # fmt: skip
     dpo = tuned if number == 1 else dict(tuned=False, why="no prompt has both <hard> and easy")
-    return facts | (dict(dpo=dpo, entered=0, hard_share_before=0.5) if number else {})
+    return facts | (dict(dpo=dpo, entered=0, hard_share_before=0.5) if number else {}) | (
+        dict(closed="none of its 12 pictures <was> hard") if number == 1 else {}
+    )
 
 
 def make_arm(
@@ -244,7 +246,8 @@ def test_rounds_and_tuning_tables(page: Page) -> None:
     tuning = next(t for t in page.tables if "KL to base" in t[0])
     assert tuning[1] == ["1", "60", "33", "0", "0.512", "–", "–", "–", "1.2", "100 %"]
     assert tuning[2] == ["2", "not tuned: no prompt has both <hard> and easy"]
-    assert "Round 1: no new picture entered the pool: 50 % of it were hard already" in page.text
+    assert "Round 1 closed, as no new picture entered the pool: none of its 12 pictures <was> hard." in page.text
+    assert "Round 2 closed, as no new picture entered the pool." in page.text  # stored before rounds said why
     assert "Round 2: 12 of 14 captions" in page.text
 
 

@@ -74,7 +74,13 @@ pictures; or diffusers:stabilityai/sd-turbo for photos."""
     """Pictures that one caption may have. Default: 1; more for kinds whose captions in the data are fewer than their \
 share of the images asked for, such as class names."""
     per_round: Natural = 60
-    """Hard ones among them that enter the pool, at most."""
+    """Of them enter the pool, at most."""
+    best_of: Few = 1
+    """So many times `fresh` are made and judged in each later round, and the pool chooses from them all."""
+    choose: Literal["random", "nearest", "band"] = "random"
+    """Which of them enter. random: hard ones. nearest: those nearest to the normals, hard or not. band: those at 0.7 \
+to 1.5 times the distance below which an anomaly is hard, at most three of one kind of caption, spread as far apart as \
+can be. With nearest and band half of the pool stays from round 0."""
     mode: Literal["rep", "add"] = "rep"
     """rep: hard ones replace easy ones; add: they join."""
     max_hard_share: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -85,8 +91,12 @@ share of the images asked for, such as class names."""
     """How the language model is led to hard anomalies. dpo: Eq. 7, where it can be tuned. examples: the prompts of \
 later rounds show captions of hard anomalies in the place of normals' (any language model; an own --prompt gets them \
 as its {caption}). none: it samples on."""
+    pairs: Literal["judged", "pool"] = "judged"
+    """Eq. 7: what is compared. judged: the nearest with the farthest third of all pictures made so far, within one \
+prompt and one round. pool: the pool's hard with its easy ones, within one prompt, whatever their rounds."""
     min_preferred: PartialShare = 0.2
-    """Eq. 7: where fewer than this share of the pool is hard, its nearest images stand in as the preferred ones."""
+    """Where fewer than this share of the pool is hard, its nearest images stand in as the preferred ones: of \
+--pairs pool and of --steer examples."""
     autoencoder_epochs: Passes = 20
     """Of the autoencoder of the normals, whose encoder is the phi of Eq. 1-2."""
     folds: Annotated[int, Ge(1), Le(100)] = 2
@@ -112,12 +122,12 @@ as its {caption}). none: it samples on."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Read what `as_dict` gave.
+        """Read what `as_dict` gave. One from before `pairs` was a setting compared the pool.
 
         Raises:
             UserError: a name that is no setting.
         """
-        told = dict(values)
+        told = {"pairs": "pool", **values}
         if "sad" in told:
             told["sad"] = with_shares(told["sad"])
         if "detector_options" in told:

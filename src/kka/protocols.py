@@ -140,6 +140,13 @@ class IgnoresWords(Protocol):
 
 
 @runtime_checkable
+class RunsDry(Protocol):
+    """An image library that knows how many pictures it has left to give."""
+
+    def left(self, taken: Collection[str]) -> int: ...
+
+
+@runtime_checkable
 class TakesMore(Protocol):
     """A detector that `fit` tells more: `takes` names what, of "captions" (of the normals) and "hard" (Eq. 6: which
     anomalies are), and `fit` takes it by that name; see `kka.detectors.fit_detector`."""

@@ -40,6 +40,15 @@ class ConfusionEvaluator:
         ]
         return np.exp(np.mean(logs, axis=0))
 
+    def embed(self, images: Images) -> Float[np.ndarray, "m d"]:
+        """phi of images, the networks side by side, each less its centre and in units in which the squared length of
+        a network's part is its relative distance."""
+        parts = []
+        for network, normals in zip(self.networks, self.normal_distances, strict=True):
+            offset = network.embed(images).astype(np.float64) - network.centre.cpu().numpy()
+            parts.append(offset * np.sqrt(relative_distance(np.ones(1), normals, self.quantile)))
+        return np.concatenate(parts, axis=1)
+
     def save(self, path: Path) -> None:
         """Each network into `path/fold-<f>`, with the distances of its normals."""
         for fold, (network, normals) in enumerate(zip(self.networks, self.normal_distances, strict=True)):

@@ -2,9 +2,17 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
+from kka.algorithm.hardness import is_hard
+from kka.algorithm.pool import LATER_SHARE, Lineage, exceeds
+from kka.algorithm.selection import BAND, in_band
+from kka.config import RunConfig
 from kka.protocols import DPOReport
 
 
@@ -57,6 +65,8 @@ class RoundFacts:
     """Pictures of this round in the pool at its end; round 0 has no count."""
     dpo: Tuning | None = None
     """What the tuning did, or why there was none; round 0 has no tuning."""
+    closed: str | None = None
+    """Why no picture of this round entered the pool; None where some did, and in round 0."""
 
     def as_dict(self) -> dict[str, Any]:
         """As summary.json holds it: round 0 without what it cannot have."""
@@ -64,7 +74,7 @@ class RoundFacts:
         if self.dpo is not None:
             facts["dpo"] = self.dpo.as_dict()
         if self.round == 0:
-            for name in ("hard_share_before", "entered", "dpo"):
+            for name in ("hard_share_before", "entered", "dpo", "closed"):
                 del facts[name]
         return facts
 
@@ -76,3 +86,40 @@ class RoundFacts:
         if facts.get("dpo") is not None:
             facts["dpo"] = Tuning.from_dict(facts["dpo"])
         return cls(**facts)
+
+
+def why_closed(
+    pool: Sequence[Lineage],
+    before: Float[np.ndarray, "n"],
+    fresh: Float[np.ndarray, "m"],
+    *,
+    not_drawn: int,
+    config: RunConfig,
+) -> str:
+    """Why no picture of a round entered the pool, as a clause: "none of its 200 pictures was hard".
+
+    Args:
+        pool: What the pool holds, which the round left as it was.
+        before: Its relative distances by the round's evaluator.
+        fresh: Those of the round's pictures.
+        not_drawn: Captions that a drained library had no picture for.
+    """
+    near = {"random": is_hard(fresh), "nearest": fresh >= 0, "band": in_band(fresh)}[config.choose]
+    hard, size, later = is_hard(before), len(pool), sum(entry.round > 0 for entry in pool)
+    grown = size + 1 if config.mode == "add" else size
+    if not config.per_round:
+        return "per_round is 0"
+    if not len(fresh):
+        return "the image library is drained" if not_drawn else "none of its pictures could be used"
+    if not near.any():
+        wanted = "was hard" if config.choose == "random" else f"lay in the band, {BAND[0]} to {BAND[1]}"
+        return f"none of its {len(fresh)} pictures {wanted}"
+    if config.choose != "random" and exceeds(later + 1, grown, LATER_SHARE):
+        most = f"no more than {100 * LATER_SHARE:g} % may be"
+        return f"{later} of the pool's {size} pictures are of later rounds already, and {most}"
+    if exceeds(int(hard.sum()) + 1, grown, config.max_hard_share):
+        return (
+            f"{int(hard.sum())} of the pool's {size} pictures were hard already, and no more than "
+            f"{100 * config.max_hard_share:g} % may be (max_hard_share)"
+        )
+    return "the pool holds no easy picture that could give way"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from kka.algorithm.facts import RoundFacts, Tuning
+from kka.algorithm.facts import RoundFacts, Tuning, why_closed
 from kka.algorithm.hardness import is_hard
 from kka.algorithm.pool import AnomalyPool, read_lineage
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
@@ -160,11 +160,15 @@ class RunFolder:
         if number == 0:
             return RoundFacts(round=0, **counts, hard_share_fresh=fresh, hard_share_pool=fresh)
         before = [row.relative_distance for row in read_records(self.file(number, "evaluator", SCORES), Judgement)]
+        entered, closed = sum(entry.round == number for entry in lineage), None
+        if not entered:
+            judged = np.array(list((self.judgements(number) or {}).values()), dtype=np.float64)
+            not_drawn = int(read_entry(self.root, stage_name(number, "images")).counts.get("not_drawn") or 0)
+            closed = why_closed(lineage, np.array(before), judged, not_drawn=not_drawn, config=self.config())
         return RoundFacts(
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
-            entered=sum(entry.round == number for entry in lineage),
-            dpo=self.tuning(number),
+            entered=entered, dpo=self.tuning(number), closed=closed,
         )  # fmt: skip
 
     def tuning(self, number: int) -> Tuning:

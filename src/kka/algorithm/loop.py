@@ -67,13 +67,13 @@ def rounds(
         # 6: Train the confusion evaluator by Eq. 5.  7: Select the hard anomalies by Eq. 6.
         evaluator, pool = run.evaluate(number, pool)
         # 8: Tune the language model by Eq. 7.
-        run.tune(number, pool)
+        run.tune(number, pool, evaluator)
         # 3, again: new captions by the tuned model, and their images.
         shown = run.steered(number, pool, prompts) if config.steer == "examples" else prompts
-        captions = run.write(number, shown, config.fresh, known=known)
+        captions = run.write(number, shown, config.fresh * config.best_of, known=known)
         fresh = run.judge(number, evaluator, run.draw(number, captions, taken=taken))
         # 9: Update the set of anomalies by Eq. 8.
-        pool = run.update(number, pool, fresh)
+        pool = run.update(number, pool, fresh, evaluator)
         more_words, more_keys = _words_and_keys(fresh)
         known, taken = known + more_words, taken + more_keys
         yield Round(number=number, pool=pool, fresh=fresh, facts=run.folder.facts(number))

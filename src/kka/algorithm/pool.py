@@ -3,6 +3,8 @@
 KKA (add) appends new hard anomalies; KKA (rep) puts them in the place of easy ones, at a constant number. Both stop
 where hard anomalies would make up more than `max_hard_share` of the pool: a pool that is mostly hard teaches the
 detector to overlook the normals. Which hard ones enter is random, not the closest: those may be normals in truth.
+With an `order` (`kka.algorithm.selection`) the first ones in it enter, hard or not, until one half of the pool is
+from later rounds; the other half stays generic, from round 0.
 """
 
 import io
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from kka.algorithm.hardness import is_hard
@@ -53,9 +56,14 @@ class AnomalyPool:
         return len(self.entries)
 
     @property
+    def relative(self) -> Float[np.ndarray, "n"]:
+        """The relative distance of each at its last judgement; infinite before the first."""
+        return np.array([entry.relative for entry in self.entries], dtype=np.float64)
+
+    @property
     def hard(self) -> np.ndarray:
         """(n,) bool, by the last judgement."""
-        return is_hard(np.array([entry.relative for entry in self.entries], dtype=np.float64))
+        return is_hard(self.relative)
 
     def judged(self, round_number: int, relative: Sequence[float]) -> "AnomalyPool":
         """The same pool with one more judgement of every image."""
@@ -69,22 +77,46 @@ class AnomalyPool:
         """The images at `index`, in that order."""
         return AnomalyPool(tuple(self.entries[i] for i in index), self.images[np.asarray(index, dtype=int)])
 
-    def with_added(self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int) -> "AnomalyPool":
-        """KKA (add): at most `limit` random hard images of `fresh` join."""
-        room = _room(int(self.hard.sum()), len(self), max_hard_share, grows=True)
-        chosen = _some(np.flatnonzero(fresh.hard), min(limit, room), seed)
-        joined = fresh.take(chosen)
+    def with_added(
+        self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int, order: Sequence[int] | None = None
+    ) -> "AnomalyPool":
+        """KKA (add): at most `limit` images of `fresh` join: random hard ones, or the first in `order` (places)."""
+        bounds = Bounds(limit, max_hard_share, 1.0 if order is None else LATER_SHARE, grows=True)
+        joined = fresh.take(self._admitted(fresh, _random_hard(fresh, seed) if order is None else order, bounds))
         return AnomalyPool(self.entries + joined.entries, np.concatenate([self.images, joined.images]))
 
-    def with_replaced(self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int) -> "AnomalyPool":
-        """KKA (rep): at most `limit` random easy images give way to as many random hard ones of `fresh`."""
-        room = _room(int(self.hard.sum()), len(self), max_hard_share, grows=False)
-        easy, hard = np.flatnonzero(~self.hard), np.flatnonzero(fresh.hard)
-        count = min(limit, room, len(easy), len(hard))
-        leaving = set(_some(easy, count, seed))
-        joined = fresh.take(_some(hard, count, seed + 1))
+    def with_replaced(
+        self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int, order: Sequence[int] | None = None
+    ) -> "AnomalyPool":
+        """KKA (rep): at most `limit` random easy images give way to as many random hard ones of `fresh`; with an
+        `order`, random easy ones of round 0 to the first in it."""
+        easy = self.may_leave(any_round=order is None)
+        bounds = Bounds(min(limit, len(easy)), max_hard_share, 1.0 if order is None else LATER_SHARE, grows=False)
+        entering = self._admitted(fresh, _random_hard(fresh, seed + 1) if order is None else order, bounds)
+        leaving = set(np.random.default_rng(seed).permutation(easy)[: len(entering)].tolist())
+        joined = fresh.take(entering)
         staying = self.take([i for i in range(len(self)) if i not in leaving])
         return AnomalyPool(staying.entries + joined.entries, np.concatenate([staying.images, joined.images]))
+
+    def may_leave(self, *, any_round: bool) -> np.ndarray:
+        """The places of the easy images that KKA (rep) may replace: of any round, or of round 0 alone."""
+        generic = np.array([any_round or entry.round == 0 for entry in self.entries], dtype=bool)
+        return np.flatnonzero(~self.hard & generic)
+
+    def _admitted(self, fresh: "AnomalyPool", order: Sequence[int], bounds: "Bounds") -> list[int]:
+        """The places in `fresh` of those that enter, ascending: the first in `order` that no bound keeps out."""
+        hard, later = int(self.hard.sum()), sum(entry.round > 0 for entry in self.entries)
+        is_hard_one = fresh.hard
+        chosen: list[int] = []
+        for i in order:
+            size = len(self) + (len(chosen) + 1 if bounds.grows else 0)
+            if len(chosen) == bounds.limit or exceeds(later + len(chosen) + 1, size, bounds.max_later_share):
+                break
+            if is_hard_one[i] and exceeds(hard + 1, size, bounds.max_hard_share):
+                continue
+            hard += int(is_hard_one[i])
+            chosen.append(int(i))
+        return sorted(chosen)
 
     def save(self, path: Path) -> None:
         """Write one Parquet file: a Hugging Face `image` column (PNG) and the lineage."""
@@ -158,17 +190,28 @@ def _png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _some(candidates: np.ndarray, count: int, seed: int) -> list[int]:
-    """`count` of the candidates at random, in ascending order."""
-    return sorted(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
+LATER_SHARE = 0.5
+"""Where an order says what enters: at most this share of the pool is of later rounds, and the rest generic."""
 
 
-def _room(hard: int, size: int, max_hard_share: float, *, grows: bool) -> int:
-    """How many hard images may still enter: (hard + x) / (size [+ x]) <= max_hard_share."""
-    if grows:
-        if max_hard_share >= 1:
-            return 2**31
-        room = (max_hard_share * size - hard) / (1 - max_hard_share)
-    else:
-        room = max_hard_share * size - hard
-    return max(0, int(np.floor(room + 1e-9)))
+@dataclass(frozen=True)
+class Bounds:
+    """How many images of a round may enter the pool."""
+
+    limit: int
+    max_hard_share: float
+    max_later_share: float
+    """Of images that are not of round 0."""
+    grows: bool
+    """Whether the pool gets larger by what enters."""
+
+
+def exceeds(count: int, size: int, share: float) -> bool:
+    """Whether `count` of `size` is more than `share`, but for rounding."""
+    return count > share * size + 1e-9
+
+
+def _random_hard(fresh: AnomalyPool, seed: int) -> list[int]:
+    """The places of the hard ones in a random order."""
+    places: list[int] = np.random.default_rng(seed).permutation(np.flatnonzero(fresh.hard)).tolist()
+    return places

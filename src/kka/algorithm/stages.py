@@ -7,7 +7,7 @@ was not.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,11 @@ from kka.algorithm.folder import (
 from kka.algorithm.hardness import is_hard, preferred
 from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
-from kka.algorithm.preferences import make_pairs
+from kka.algorithm.preferences import Group, make_pairs, thirds
 from kka.algorithm.prompts import LIKE_HARD, build_prompt
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import representatives
+from kka.algorithm.selection import banded, kinds_of, nearest
 from kka.common.cache import ImageCache
 from kka.common.disk import reading
 from kka.common.files import read_records, write_jsonl, write_records
@@ -50,6 +51,7 @@ from kka.protocols import (
     ImageModel,
     LanguageModel,
     PreferencePair,
+    RunsDry,
     TunableLanguageModel,
     identity_of,
 )
@@ -112,7 +114,7 @@ class Stages:
 
     def steered(self, number: int, pool: AnomalyPool, prompts: list[str]) -> list[str]:
         """As many prompts that show captions of hard anomalies in the place of normals'; none hard: `prompts`."""
-        _, captions, relative = _by_text(pool)
+        _, captions, relative = _by_text((entry, (entry.prompt,)) for entry in pool.entries)
         hard = sorted({captions[i] for i in np.flatnonzero(preferred(relative, self.config.min_preferred))})
         chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[: len(prompts)]
         template = LIKE_HARD if self.template == "defect" else self.template
@@ -161,7 +163,7 @@ class Stages:
         fixed, knowledge = self.config.repeats, self.task.knowledge
         if fixed is not None or knowledge is None:
             return lambda text: fixed or 1
-        wanted = self.config.initial + self.config.rounds * self.config.fresh
+        wanted = self.config.initial + self.config.rounds * self.config.fresh * self.config.best_of
         by_kind: dict[str, list[str]] = {}
         for kind, captions in zip(knowledge.kinds, knowledge.captions, strict=True):
             by_kind.setdefault(kind, []).extend(captions)
@@ -169,14 +171,19 @@ class Stages:
         return lambda text: allowed.get(text, 1)
 
     def draw(self, number: int, captions: list[WrittenCaption], *, taken: Iterable[str]) -> AnomalyPool:
-        """Eq. 4: the pictures of the captions, with their lineage."""
+        """Eq. 4: the pictures of the captions, with their lineage. A library that is drained in a later round gives
+        what it has left."""
 
         def compute(folder: Path) -> Counts:
+            shown = captions
+            if number and isinstance(self.image_model, RunsDry):
+                left = min(len(captions), self.image_model.left(frozenset(taken)))
+                shown = [captions[i] for i in np.linspace(0, len(captions) - 1, left).round().astype(int)]
             ignored_before = self.image_model.ignored_words if isinstance(self.image_model, IgnoresWords) else 0
             drawn = draw_pictures(
                 self.image_model,
-                [written.caption for written in captions],
-                seeds=[written.seed for written in captions],
+                [written.caption for written in shown],
+                seeds=[written.seed for written in shown],
                 taken=frozenset(taken),
                 cache=self.cache,
                 size=self.task.normals.shape[1:3],
@@ -192,18 +199,19 @@ class Stages:
                     language_model=identity_of(self.language_model),
                     image_model=self.image_model.identity,
                     key=key,
-                    **dataclasses.asdict(captions[index]),
+                    **dataclasses.asdict(shown[index]),
                 )
                 for index, key in zip(drawn.kept, drawn.keys, strict=True)
             )
             AnomalyPool(entries, drawn.images).save(folder / IMAGES)
-            aside = [UnusablePicture(caption=captions[i].caption, reason=reason) for i, reason in drawn.set_aside]
+            aside = [UnusablePicture(caption=shown[i].caption, reason=reason) for i, reason in drawn.set_aside]
             write_records(folder / SET_ASIDE, aside)
             return {
                 "images": len(entries),
                 "drawn": drawn.drawn,
                 "from_cache": drawn.from_cache,
                 "set_aside": len(aside),
+                "not_drawn": len(captions) - len(shown),
                 "ignored_words": ignored,
             }
 
@@ -225,7 +233,7 @@ class Stages:
                 progress=lambda done, total: self.tell("evaluator", done, total),
             )
             evaluator.save(folder)
-            write_records(folder / SCORES, _judgements(pool, relative))
+            write_records(folder / SCORES, _judgements(pool.entries, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(pool)}
 
         before = pool_stage(number - 1)
@@ -234,18 +242,18 @@ class Stages:
         evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
         return evaluator, pool.judged(number, relative)
 
-    def tune(self, number: int, pool: AnomalyPool) -> None:
+    def tune(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator) -> None:
         """Eq. 7: prefer the captions of hard images to those of easy ones. Says so where there is nothing to tune."""
 
         def compute(folder: Path) -> Counts:
-            prompts, captions, relative = _by_text(pool)
-            train, validation = make_pairs(
-                captions,
-                prompts,
-                preferred(relative, self.config.min_preferred).tolist(),
-                max_pairs=MAX_PAIRS,
-                seed=self.seed("pairs", number),
-            )
+            if self.config.pairs == "judged":
+                train, validation = self._pairs_of_all(number, pool, evaluator, folder)
+            else:
+                groups, captions, relative = _by_text((entry, (entry.prompt,)) for entry in pool.entries)
+                hard = preferred(relative, self.config.min_preferred).tolist()
+                train, validation = make_pairs(
+                    captions, groups, hard, max_pairs=MAX_PAIRS, seed=self.seed("pairs", number)
+                )
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
             write_jsonl(folder / PAIRS, rows)
@@ -254,12 +262,38 @@ class Stages:
             return {"pairs": len(train), "dpo_steps": tuning.report.steps if tuning.report else 0}
 
         tuned_now = not self.store.done(stage_name(number, "dpo"))
-        folder = self.store.stage(stage_name(number, "dpo"), compute, after=[stage_name(number, "evaluator")])
+        made = [stage_name(r, "images") for r in range(number)] if self.config.pairs == "judged" else []
+        folder = self.store.stage(stage_name(number, "dpo"), compute, after=[stage_name(number, "evaluator"), *made])
         if tuned_now or not isinstance(self.language_model, TunableLanguageModel):
             return
         if self.folder.tuning(number).report is not None:
             with reading(folder / ADAPTER):
                 self.language_model.restore(folder / ADAPTER)
+
+    def _pairs_of_all(
+        self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path
+    ) -> tuple[list[PreferencePair], list[PreferencePair]]:
+        """Pairs from all pictures so far, in the pool or not, judged by this round's evaluator; round by round, as
+        the memory holds one round's."""
+        in_pool = {entry.id: entry for entry in pool.entries}
+        judged: list[Lineage] = []
+        for r in range(number):
+            made = self.folder.fresh(r)
+            rest = made.take([i for i, entry in enumerate(made.entries) if entry.id not in in_pool])
+            now = {entry.id: entry for entry in rest.judged(number, evaluator.judge(rest.images).tolist()).entries}
+            judged += [now.get(entry.id) or in_pool[entry.id] for entry in made.entries]
+        write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
+        groups, captions, relative = _by_text((entry, (entry.prompt, entry.round)) for entry in judged)
+        side = thirds(relative, groups)
+        compared = np.flatnonzero(side).tolist()
+        return make_pairs(
+            [captions[i] for i in compared],
+            [groups[i] for i in compared],
+            [bool(side[i] > 0) for i in compared],
+            relative=relative[compared].tolist(),
+            max_pairs=MAX_PAIRS,
+            seed=self.seed("pairs", number),
+        )
 
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
@@ -269,7 +303,9 @@ class Stages:
         if not isinstance(self.language_model, TunableLanguageModel):
             return Tuning(why="this language model cannot be tuned; it samples on as it is")
         if not train:
-            return Tuning(why="no prompt has both hard and easy anomalies to compare")
+            judged = "no prompt has anomalies that are unlike enough to compare"
+            pooled = "no prompt has both hard and easy anomalies to compare"
+            return Tuning(why=judged if self.config.pairs == "judged" else pooled)
         self.tell("dpo", 0, self.config.language.dpo_steps)
         report = self.language_model.tune(train, validation, seed=self.seed("dpo", number))
         self.language_model.save(folder / ADAPTER)
@@ -280,33 +316,47 @@ class Stages:
 
         def compute(folder: Path) -> Counts:
             relative = evaluator.judge(fresh.images)
-            write_records(folder / SCORES, _judgements(fresh, relative))
+            write_records(folder / SCORES, _judgements(fresh.entries, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(fresh)}
 
         before = [stage_name(number, stage) for stage in ("evaluator", "images")]
         folder = self.store.stage(stage_name(number, "scores"), compute, after=before)
         return fresh.judged(number, _relative(folder, fresh))
 
-    def update(self, number: int, pool: AnomalyPool, fresh: AnomalyPool) -> AnomalyPool:
+    def update(
+        self, number: int, pool: AnomalyPool, fresh: AnomalyPool, evaluator: ConfusionEvaluator
+    ) -> AnomalyPool:
         """Eq. 8: add or replace."""
 
         def compute(folder: Path) -> Counts:
             change = pool.with_added if self.config.mode == "add" else pool.with_replaced
             share, seed = self.config.max_hard_share, self.seed("pool", number)
-            change(fresh, self.config.per_round, max_hard_share=share, seed=seed).save(folder / POOL)
+            order = self._order(pool, fresh, evaluator)
+            change(fresh, self.config.per_round, max_hard_share=share, seed=seed, order=order).save(folder / POOL)
             return {}
 
         before = [pool_stage(number - 1), *(stage_name(number, stage) for stage in ("evaluator", "scores"))]
         return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute, after=before) / POOL)
 
 
-def _by_text(pool: AnomalyPool) -> tuple[list[str], list[str], np.ndarray]:
-    """Prompt, caption and relative distance of each caption; of several pictures of one, the geometric mean."""
-    logs: dict[tuple[str, str], list[float]] = {}
-    for entry in pool.entries:
-        logs.setdefault((entry.prompt, entry.caption), []).append(math.log(max(entry.relative, 1e-30)))
-    prompts, captions = ([key[i] for key in logs] for i in (0, 1))
-    return prompts, captions, np.exp([np.mean(values) for values in logs.values()])
+    def _order(self, pool: AnomalyPool, fresh: AnomalyPool, evaluator: ConfusionEvaluator) -> list[int] | None:
+        """Which of `fresh` are to enter, best first; None: hard ones at random."""
+        if self.config.choose == "random":
+            return None
+        if self.config.choose == "nearest":
+            return nearest(fresh.relative)
+        later = [entry.caption for entry in pool.entries if entry.round > 0]
+        kinds = kinds_of([*later, *(entry.caption for entry in fresh.entries)])
+        z, centres = evaluator.embed(fresh.images), evaluator.embed(pool.images)
+        return banded(fresh.relative, z, kinds[len(later) :], centres=centres, taken=kinds[: len(later)])
+
+
+def _by_text(entries: Iterable[tuple[Lineage, Group]]) -> tuple[list[Group], list[str], np.ndarray]:
+    """Group, caption and relative distance of each caption; of several pictures of one, the geometric mean."""
+    logs: dict[tuple[Group, str], list[float]] = {}
+    for entry, group in entries:
+        logs.setdefault((group, entry.caption), []).append(math.log(max(entry.relative, 1e-30)))
+    return [group for group, _ in logs], [c for _, c in logs], np.exp([np.mean(values) for values in logs.values()])
 
 
 def _relative(folder: Path, pool: AnomalyPool) -> list[float]:
@@ -318,8 +368,8 @@ def _relative(folder: Path, pool: AnomalyPool) -> list[float]:
     return [row.relative_distance for row in rows]
 
 
-def _judgements(pool: AnomalyPool, relative: np.ndarray) -> list[Judgement]:
+def _judgements(entries: Sequence[Lineage], relative: np.ndarray) -> list[Judgement]:
     return [
         Judgement(id=entry.id, relative_distance=float(r), hard=bool(hard))
-        for entry, r, hard in zip(pool.entries, relative, is_hard(relative), strict=True)
+        for entry, r, hard in zip(entries, relative, is_hard(relative), strict=True)
     ]

@@ -84,6 +84,8 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     for facts in rounds:
         if facts.dpo is not None and facts.dpo.report is None:
             console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.")
+        if facts.closed:
+            console.print(f"Round {facts.round} closed, as no new picture entered the pool: {facts.closed}.")
         if facts.captions < facts.captions_asked:
             console.print(
                 f"Round {facts.round}: {facts.captions} of {facts.captions_asked} captions; the language "

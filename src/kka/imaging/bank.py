@@ -153,6 +153,10 @@ class BankModel:
             given.append(self.keys[chosen])
         return given
 
+    def left(self, taken: Collection[str]) -> int:
+        """How many pictures are not in `taken`."""
+        return len(set(self.keys) - set(taken))
+
     def fetch(self, keys: Sequence[str]) -> Images:
         """The pictures of `keys`."""
         missing = [key for key in keys if key not in self._place]

@@ -90,16 +90,10 @@ def headline(run: Run) -> dict[str, Any] | None:
 def round_notes(run: Run) -> list[str]:
     """What a reader would else wonder at in the rounds' figures."""
     notes = []
-    limit = run.config["max_hard_share"]
     for r in run.rounds:
-        if r.facts.entered == 0:
-            size, share = r.facts.pool_size, r.facts.hard_share_before or 0.0
-            why = ""
-            if share * size + 1 > limit * size:
-                why = f": {_share(share)} of it were hard already, and the limit is {_share(limit)} (max_hard_share)"
-            elif not r.facts.hard_share_fresh:
-                why = ": none was hard"
-            notes.append(f"Round {r.number}: no new picture entered the pool{why}.")
+        if r.facts.entered == 0:  # a run of an older version does not say why
+            why = f": {r.facts.closed}" if r.facts.closed else ""
+            notes.append(f"Round {r.number} closed, as no new picture entered the pool{why}.")
         if r.facts.captions < r.facts.captions_asked:
             notes.append(
                 f"Round {r.number}: {r.facts.captions} of {r.facts.captions_asked} captions; the language model "

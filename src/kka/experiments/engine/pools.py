@@ -35,7 +35,10 @@ ROUND_0 = tuple(stage_name(0, stage) for stage in ("representatives", "captions"
 JUDGED = (*ROUND_0, stage_name(1, "evaluator"))
 BEFORE_POOL = (*JUDGED, *(stage_name(1, stage) for stage in ("dpo", "captions", "images", "scores")))
 """What comes before the pool of round 1: the same whatever enters that pool."""
-UNTOUCHED = {"mode": BEFORE_POOL, "max_hard_share": BEFORE_POOL, "per_round": BEFORE_POOL, "steer": JUDGED}
+UNTOUCHED = {
+    "mode": BEFORE_POOL, "max_hard_share": BEFORE_POOL, "per_round": BEFORE_POOL, "choose": BEFORE_POOL,
+    "steer": JUDGED, "pairs": JUDGED,
+}  # fmt: skip
 """Setting -> the stages that do not depend on it. Of any other setting nothing is taken to be independent."""
 SMOKE: dict[str, Any] = {
     "rounds": 3, "initial": 24, "fresh": 16, "per_round": 6, "representatives": 2, "autoencoder_epochs": 1,
@@ -138,8 +141,8 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
 
 
 LOOP = (
-    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "max_hard_share", "representatives",
-    "min_preferred", "autoencoder_epochs", "folds", "quantile",
+    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose",
+    "max_hard_share", "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
 )  # fmt: skip
 """Settings of the loop that a person may give to an experiment; others are the task's, the cell's or the scale's."""
 

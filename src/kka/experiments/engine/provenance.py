@@ -34,6 +34,9 @@ SINCE = {
 }  # fmt: skip
 """Settings that a run's configuration has had since figures were stored: at their defaults they are no part."""
 
+WAS = {"loop.pairs": "pool"}
+"""What stored figures were made with that name a loop, but not these settings, as there was no other way then."""
+
 
 def settings_of(cell: Cell, place: Place) -> Settings:
     """The settings behind a cell's figure."""
@@ -57,6 +60,8 @@ def settings_of(cell: Cell, place: Place) -> Settings:
             usual = RunConfig().as_dict()[part]
             run[part] = {k: v for k, v in run[part].items() if k not in names or v != usual[k]}
         found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
+        if cell.round == 0:  # before any tuning
+            del found["loop"]["pairs"]
         found["language_steps"] = known.language_steps
     elif cell.arm != "none":
         found["anomalies"] = known.initial
@@ -92,6 +97,7 @@ def changed_settings(cells: Iterable[Cell], place: Place, results: Results) -> d
         stored = known.get(name) if name is not None else None
         if name is None or stored is None:  # not computed yet, or by a version that did not say
             continue
+        stored = {**WAS, **stored} if "loop.mode" in stored else stored
         now = settings_of(cell, place)
         lines = [f"  {k}: made with {stored[k]!r}, now {now[k]!r}" for k in now if stored.get(k, now[k]) != now[k]]
         if lines:
