@@ -60,10 +60,11 @@ def run_one(config: RunConfig, out: Path, first: Path) -> list[dict[str, Any]]:
     with Store(out, config.as_dict(), resume=RunFolder(out).begun) as store:
         if first != out:
             store.fork(first, SHARED)
-        facts = [made.facts for made in rounds(task, writer, painter, config=config, store=store, cache=ImageCache())]
+        made = list(rounds(task, writer, painter, config=config, store=store, cache=ImageCache()))
         seconds = round(store.ledger().totals.seconds, 1)
     judge = ConfusionEvaluator.load(out / stage_name(1, "evaluator"), quantile=config.quantile)
-    return [_figures(RunFolder(out), judge, fact.as_dict()) | {"seconds": seconds} for fact in facts]
+    facts = [RunFolder(out).facts(each.number).as_dict() for each in made]  # by now round 0 is judged as well
+    return [_figures(RunFolder(out), judge, fact) | {"seconds": seconds} for fact in facts]
 
 
 def _figures(made: RunFolder, judge: ConfusionEvaluator, facts: dict[str, Any]) -> dict[str, Any]:
