@@ -104,6 +104,7 @@ def compare(
         sources={arm_name(number): pool_stage(number) for number in range(len(pools))},
         build=lambda k: build(derive_seed(seed, "detector", k)), kept=(last, 0), store=store,
     )  # fmt: skip
+    shutil.rmtree(store.root / SHARED, ignore_errors=True)  # of a run that was killed
     if division.processes > 1:
         tell(len(wanted) - len(left))
         trainings.side_by_side(left, division, told=lambda done: tell(len(wanted) - len(left) + done))
@@ -136,7 +137,9 @@ class _Trainings:
     """One pretraining serves all arms of a seed, which start from the same weights."""
     written: dict[str, int] = field(default_factory=dict)
     """Arm whose material other processes can read -> how many anomalies it has."""
-    locks: defaultdict[Any, Any] = field(default_factory=lambda: defaultdict(threading.Lock))
+    writing: Any = field(default_factory=threading.Lock)
+    starting: defaultdict[int, Any] = field(default_factory=lambda: defaultdict(threading.Lock))
+    """Number of the seed -> the lock on its start."""
 
     def alone(self, key: Key, number: int) -> Path:
         """The stage of one detector, trained in this process with so many threads unless it is there."""
@@ -155,7 +158,6 @@ class _Trainings:
         """The stages of all these detectors, by several processes at a time."""
         shared = (self.store.root / SHARED).resolve()
         with self.store.guarded():
-            shutil.rmtree(shared, ignore_errors=True)
             shared.mkdir()
         try:
             side_by_side(
@@ -171,14 +173,14 @@ class _Trainings:
         def work(folder: Path) -> tuple[Scores | None, int]:
             model = self.build(k)
             stored = Stored(folder=shared, arm=arm, captions=self.task.captions, white=self.task.white)
-            with self.locks["material"]:
+            with self.writing:
                 if arm not in self.written:
                     material = self._material(arm)
                     stored.write(material)
                     self.written[arm] = _number(material.anomalies)
                     self.anomalies[arm].cache_clear()
             try:
-                with self.locks[k]:
+                with self.starting[k]:
                     if k not in self.starts:
                         self.starts[k] = worker.call(pretrained_stored, model, stored)
                 given = (model, stored, self.starts[k], folder.resolve(), self._wanted(key))
