@@ -30,6 +30,8 @@ SCORES, PAIRS, TUNING, ADAPTER = "scores.jsonl", "pairs.jsonl", "dpo.json", "ada
 """In the folders of a round's stages."""
 ARM_SCORES, METRICS, LATENT, DETECTOR = "scores.npy", "metrics.json", "latent.npy", "detector"
 """In the folder of one detector of an arm."""
+SHARED = ".detectors.part"
+"""The folder with what the processes that train detectors share, while they do."""
 TASK, TASK_ARRAYS = "task", "task.npz"
 """The stage, and the file in it, with what the report needs of the task."""
 STAGES = ("evaluator", "dpo", "captions", "images", "scores", "pool")

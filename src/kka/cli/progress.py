@@ -80,7 +80,7 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
         console.print(_arms_table({arm: read_estimates(found) for arm, found in summary["arms"].items()}, seeds))
     rounds = [RoundFacts.from_dict(facts) for facts in summary["rounds"]]
     console.print(_rounds_table(rounds))
-    console.print(_seconds_table(summary["seconds"]))
+    console.print(_seconds_table(summary["seconds"], summary["wall_seconds"]))
     for facts in rounds:
         if facts.dpo is not None and facts.dpo.report is None:
             console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.")
@@ -129,7 +129,8 @@ def _rounds_table(rounds: list[RoundFacts]) -> Table:
     return table
 
 
-def _seconds_table(seconds: dict[str, float]) -> Table:
+def _seconds_table(seconds: dict[str, float], wall: float) -> Table:
+    """What stages took, and the clock from this start on: detectors that are trained side by side overlap."""
     sums: dict[str, float] = {}
     for stage, value in seconds.items():
         name = "detectors" if stage.startswith("arms/") else stage.rsplit("/", 1)[-1]
@@ -140,4 +141,5 @@ def _seconds_table(seconds: dict[str, float]) -> Table:
     for name, value in sums.items():
         table.add_row(name, f"{value:.1f}")
     table.add_row("all", f"{sum(sums.values()):.1f}", style="bold")
+    table.add_row("on the clock, of this start", f"{wall:.1f}")
     return table

@@ -1,12 +1,16 @@
 """Algorithm 1, line 11 and after: detectors trained with each round's pool, beside their controls.
 
 Arms: "none" (normals alone), "noise" (random pixels), "kka-<r>" (the pool after round r), "real" (random training
-images of other classes, where the data has them: an upper mark). Each is trained to the last epoch with every seed;
-test labels reach `kka.common.metrics` and nothing else.
+images of other classes, where the data has them: an upper mark). Each is trained to the last epoch with every seed,
+several side by side where there are cores; test labels reach `kka.common.metrics` and nothing else.
 """
 
 import json
+import shutil
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +18,23 @@ from typing import Any
 import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images
-from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT, METRICS, RunFolder, arm_name, arm_stage, pool_stage
+from kka.algorithm.folder import METRICS, SHARED, RunFolder, arm_name, arm_stage, pool_stage
 from kka.common.files import read_json
 from kka.common.ledger import Counts
 from kka.common.metrics import Estimate, evaluate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
-from kka.deploy.train import annotate
-from kka.detectors import fit_detector
-from kka.protocols import Detector, Embeds, Images, Pretrains
+from kka.common.workers import EndedError, Worker, side_by_side
+from kka.errors import UserError
+from kka.protocols import Detector, Images, Scores
+from kka.run.training import Division, Material, Stored, pretrained, pretrained_stored, threads, train, train_stored
 from kka.seeding import derive_seed
 from kka.task import Task
 
 Build = Callable[[int], Detector]
 """From a seed to an untrained detector."""
+Key = tuple[str, int]
+"""Arm, and number of the seed."""
 FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 
 
@@ -79,78 +86,144 @@ def compare(
     not known. Without a test set only the last pool's detectors are trained, and there are no figures.
     """
     trained = arms(task, pools, seed=seed)
-    known = {arm_name(number): flags for number, flags in enumerate(hard)}
-    sources = {arm_name(number): pool_stage(number) for number in range(len(pools))}
     last = arm_name(len(pools) - 1)
     if task.test is None:
         trained = {last: trained[last]}
-    starts: dict[int, Any] = {}
-    total, done, figures = len(trained) * seeds, 0, {}
-    for name, get in trained.items():
-        runs, anomalies = [], cache(get)  # read once, if any seed is left to train
-        for k in range(seeds):
-            if progress is not None:
-                progress("detectors", done, total)
-            keep = name == last and k == 0
-            folder = _train_arm(
-                task, name, anomalies, k, partial(build, derive_seed(seed, "detector", k)), starts, store,
-                hard=known.get(name), keep=keep, source=sources.get(name),
-            )  # fmt: skip
-            runs.append(read_json(folder / METRICS))
-            done += 1
-        if task.test is not None:
-            figures[name] = _summarise(runs)
-    if progress is not None:
-        progress("detectors", total, total)
-    return figures
+    wanted = [(name, k) for name in trained for k in range(seeds)]
+    left = [(name, k) for name, k in wanted if not store.done(arm_stage(name, k))]
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress("detectors", done, len(wanted))
+
+    one = partial(build, derive_seed(seed, "detector", 0))
+    division = Division.of(one(), detectors=len(wanted), left=len(left)) if left else Division(1, 1)
+    trainings = _Trainings(
+        task=task, anomalies={name: cache(get) for name, get in trained.items()},
+        hard={arm_name(number): flags for number, flags in enumerate(hard)},
+        sources={arm_name(number): pool_stage(number) for number in range(len(pools))},
+        build=lambda k: build(derive_seed(seed, "detector", k)), kept=(last, 0), store=store,
+    )  # fmt: skip
+    shutil.rmtree(store.root / SHARED, ignore_errors=True)  # of a run that was killed
+    if division.processes > 1:
+        tell(len(wanted) - len(left))
+        trainings.side_by_side(left, division, told=lambda done: tell(len(wanted) - len(left) + done))
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in trained}
+    for done, key in enumerate(wanted):
+        if division.processes == 1:
+            tell(done)
+        runs[key[0]].append(read_json(trainings.alone(key, division.threads) / METRICS))
+        if key[1] == seeds - 1:
+            trainings.anomalies[key[0]].cache_clear()  # one arm's are in memory at a time
+    tell(len(wanted))
+    return {} if task.test is None else {name: _summarise(found) for name, found in runs.items()}
 
 
-def _train_arm(
-    task: Task,
-    name: str,
-    get: Callable[[], Images | None],
-    k: int,
-    build: Callable[[], Detector],
-    starts: dict[int, Any],
-    store: Store,
-    *,
-    hard: np.ndarray | None,
-    keep: bool,
-    source: str | None,
-) -> Path:
-    """One detector as a stage: its test scores and figures; weights and embeddings of the one to keep.
+@dataclass(frozen=True, kw_only=True)
+class _Trainings:
+    """The detectors of a comparison, each a stage: its test scores and figures; of one, its weights."""
 
-    `source`: the stage with the pool that it trains with.
-    """
+    task: Task
+    anomalies: dict[str, Any]
+    """Arm -> how to get them, once."""
+    hard: dict[str, np.ndarray | None]
+    sources: dict[str, str]
+    """Arm -> the stage with its pool, where it has one."""
+    build: Build
+    """From the number of a seed."""
+    kept: Key
+    store: Store
+    starts: dict[int, Any] = field(default_factory=dict)
+    """One pretraining serves all arms of a seed, which start from the same weights."""
+    written: dict[str, int] = field(default_factory=dict)
+    """Arm whose material other processes can read -> how many anomalies it has."""
+    writing: Any = field(default_factory=threading.Lock)
+    starting: defaultdict[int, Any] = field(default_factory=lambda: defaultdict(threading.Lock))
+    """Number of the seed -> the lock on its start."""
 
-    def compute(folder: Path) -> Counts:
-        model, anomalies = build(), get()
-        # One pretraining serves all arms of a seed, which start from the same weights.
-        if isinstance(model, Pretrains):
-            if k not in starts:
-                starts[k] = model.pretrain(task.normals)
-            model = model.pretrained(starts[k])
-        model = fit_detector(model, task.normals, anomalies, captions=task.captions, hard=hard)
-        metrics: dict[str, float] = {}
-        if task.test is not None:
-            scores = model.score(task.test.images)
-            np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
-            metrics = evaluate(scores, task.test.is_anomaly, task.test.seen)
-        if keep:
-            model.save(folder / DETECTOR)
-            annotate(folder / DETECTOR, task.normals, white=task.white)
-        if k == 0:
-            _save_latent(model, task, folder)
-        (folder / METRICS).write_text(json.dumps(metrics, indent=1))
-        return {"anomalies": 0 if anomalies is None else len(anomalies)}
+    def alone(self, key: Key, number: int) -> Path:
+        """The stage of one detector, trained in this process with so many threads unless it is there."""
 
-    return store.stage(arm_stage(name, k), compute, after=[] if source is None else [source])
+        def work(folder: Path) -> tuple[Scores | None, int]:
+            model, material = self.build(key[1]), self._material(key[0])
+            with threads(number):
+                if key[1] not in self.starts:
+                    self.starts[key[1]] = pretrained(model, material)
+                scores = train(model, material, self.starts[key[1]], folder, **self._wanted(key))
+            return scores, _number(material.anomalies)
+
+        return self._stage(key, work)
+
+    def side_by_side(self, left: Sequence[Key], division: Division, *, told: Callable[[int], None]) -> None:
+        """The stages of all these detectors, by several processes at a time."""
+        shared = (self.store.root / SHARED).resolve()
+        with self.store.guarded():
+            shared.mkdir()
+        try:
+            side_by_side(
+                left, partial(self._beside, shared), processes=division.processes, threads=division.threads, told=told
+            )
+        finally:
+            shutil.rmtree(shared, ignore_errors=True)
+
+    def _beside(self, shared: Path, key: Key, worker: Worker) -> Path:
+        """The stage of one detector, trained by `worker`, which finds its material in the folder `shared`."""
+        arm, k = key
+
+        def work(folder: Path) -> tuple[Scores | None, int]:
+            model = self.build(k)
+            stored = Stored(folder=shared, arm=arm, captions=self.task.captions, white=self.task.white)
+            with self.writing:
+                if arm not in self.written:
+                    material = self._material(arm)
+                    stored.write(material)
+                    self.written[arm] = _number(material.anomalies)
+                    self.anomalies[arm].cache_clear()
+            try:
+                with self.starting[k]:
+                    if k not in self.starts:
+                        self.starts[k] = worker.call(pretrained_stored, model, stored)
+                given = (model, stored, self.starts[k], folder.resolve(), self._wanted(key))
+                return worker.call(train_stored, *given), self.written[arm]
+            except EndedError as error:
+                raise UserError(
+                    f"the process that trained the detector {arm}, seed {k}, was ended ({error}), as happens where "
+                    f"memory runs out. What was finished is kept. To train one detector at a time: "
+                    f"OMP_NUM_THREADS=1 kka run --out {self.store.root} --resume"
+                ) from error
+
+        return self._stage(key, work)
+
+    def _stage(self, key: Key, work: Callable[[Path], tuple[Scores | None, int]]) -> Path:
+        """`work` trains, fills the folder, and gives the scores of the test images and the number of anomalies; the
+        figures are made of them here, where the labels are."""
+        arm, k = key
+
+        def compute(folder: Path) -> Counts:
+            scores, number = work(folder)
+            test = self.task.test
+            metrics: dict[str, float] = {}
+            if test is not None and scores is not None:
+                metrics = evaluate(scores, test.is_anomaly, test.seen)
+            (folder / METRICS).write_text(json.dumps(metrics, indent=1))
+            return {"anomalies": number}
+
+        source = self.sources.get(arm)
+        return self.store.stage(arm_stage(arm, k), compute, after=[] if source is None else [source])
+
+    def _material(self, arm: str) -> Material:
+        test = self.task.test
+        return Material(
+            normals=self.task.normals, captions=self.task.captions, test=None if test is None else test.images,
+            white=self.task.white, anomalies=self.anomalies[arm](), hard=self.hard.get(arm),
+        )  # fmt: skip
+
+    def _wanted(self, key: Key) -> dict[str, bool]:
+        return {"keep": key == self.kept, "latent": key[1] == 0}
 
 
-def _save_latent(model: Detector, task: Task, folder: Path) -> None:
-    """The latent space of the test set, for detectors that have one: the report's t-SNE."""
-    if task.test is not None and isinstance(model, Embeds):
-        np.save(folder / LATENT, model.embed(task.test.images).astype(np.float16))
+def _number(anomalies: Images | None) -> int:
+    return 0 if anomalies is None else len(anomalies)
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, Estimate]:

@@ -1,0 +1,97 @@
+"""Processes that work side by side: their answers, their errors, and their end."""
+
+import operator
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from kka.common.memory import BESIDE, PeakMemory
+from kka.common.workers import EndedError, Worker, side_by_side
+from kka.errors import UserError
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker(threads=3)
+    yield made
+    made.end()
+
+
+def fails(text: str) -> None:
+    raise UserError(text)
+
+
+def talks() -> str:
+    print("a library that prints")
+    warnings.warn("a word to the reader", stacklevel=1)
+    return "done"
+
+
+def test_answers(worker: Worker) -> None:
+    """What a library prints would be taken for an answer; a warning would reach nobody; threads would contend."""
+    assert worker.call(os.getpid) != os.getpid()
+    with pytest.warns(UserWarning, match="a word to the reader"):
+        assert worker.call(talks) == "done"
+    assert worker.call(os.getenv, "OMP_NUM_THREADS") == "3"
+
+
+def test_errors(worker: Worker) -> None:
+    """The next piece of work is done all the same; a bug keeps the place where it is."""
+    with pytest.raises(UserError, match=r"^a finer word$"):
+        worker.call(fails, "a finer word")
+    with pytest.raises(ZeroDivisionError) as caught:
+        worker.call(operator.floordiv, 1, 0)
+    assert "in _done" in caught.value.__notes__[0]
+    with pytest.raises(TypeError, match="cannot be handed"):
+        worker.call(open, os.devnull)
+    assert worker.call(operator.add, 1, 2) == 3
+    with pytest.raises(EndedError, match="exit status 7"):
+        worker.call(os._exit, 7)
+
+
+def test_side_by_side() -> None:
+    """In the order asked for, whichever ends first; the memory of all of them counts; none is left behind."""
+    told: list[int] = []
+    with PeakMemory() as memory:
+        found = side_by_side(
+            range(5), lambda job, worker: worker.call(operator.mul, job, 2), processes=2, threads=1, told=told.append
+        )
+    assert found == [0, 2, 4, 6, 8] and told == [1, 2, 3, 4, 5]
+    assert memory.peak_mb > psutil.Process().memory_info().rss / 2**20 and not BESIDE
+
+
+def test_an_error_ends_the_others() -> None:
+    """One that fails at once would else wait for hours of others' work."""
+    started = time.monotonic()
+
+    def do(job: int, worker: Worker) -> None:
+        worker.call(time.sleep, 120) if job else worker.call(fails, "enough")
+
+    with pytest.raises(UserError, match="enough"):
+        side_by_side(range(4), do, processes=2, threads=1, told=lambda done: None)
+    assert time.monotonic() - started < 60 and not BESIDE
+
+
+def test_a_worker_ends_with_its_process() -> None:
+    """After a kill -9 it would write into the folder that the resumed run fills."""
+    code = (
+        "import os, threading, time\n"
+        "from kka.common.workers import Worker\n"
+        "worker = Worker(threads=1)\n"
+        "print(worker.call(os.getpid), flush=True)\n"
+        "threading.Thread(target=worker.call, args=(time.sleep, 120), daemon=True).start()\n"
+        "time.sleep(0.2)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == -9
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(int(done.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(done.stdout))
