@@ -31,7 +31,7 @@ def plain(model: HFLanguageModel, prompts: list[str], seed: int) -> int:
     ends, written = model._ends(), 0
     with own_randomness(seed, model.device):
         for prompt in prompts:
-            ids = torch.tensor([model._encode(prompt)], device=model.device)
+            ids = torch.tensor([model.encode(prompt)], device=model.device)
             for _ in range(model.max_new_tokens):
                 logits = model.model(input_ids=ids, use_cache=False).logits[0, -1].float()
                 token = int(torch.multinomial(logits.softmax(-1), 1))

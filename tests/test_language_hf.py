@@ -71,7 +71,7 @@ def test_randomness_is_given_back_after_an_error() -> None:
 def test_shared_prompt_cache_changes_nothing(model: HFLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each prompt is read once for all its answers; with padding on the left, that must give what reading it for
     every answer gives, token by token."""
-    ids = [model._encode(prompt) for prompt in PROMPTS]
+    ids = [model.encode(prompt) for prompt in PROMPTS]
     assert len({len(row) for row in ids}) > 1
     rows = [0, 0, 1, 1, 1, 2, 2]
     shared = model._generate(ids, rows, 7, 1.0, 1.0)
@@ -85,7 +85,7 @@ def test_sampling_follows_the_models_probabilities(folder: Path) -> None:
     model = HFLanguageModel(
         folder, settings=LanguageSettings(top_p=1.0, max_new_tokens=1, batch_size=4000), device="cpu"
     )
-    ids = [model._encode(PROMPTS[0]), model._encode(PROMPTS[1])]
+    ids = [model.encode(PROMPTS[0]), model.encode(PROMPTS[1])]
     drawn = [answer[0] for answer in model._generate(ids, [0] * 4000, 11, 1.0, 1.0)]
     logits = model.model(input_ids=torch.tensor([ids[0]])).logits[0, -1]
     expected = torch.softmax(logits, -1).detach().numpy()
@@ -97,7 +97,7 @@ def test_sampling_follows_the_models_probabilities(folder: Path) -> None:
 def test_tokens_are_counted_and_answers_end(model: HFLanguageModel) -> None:
     """The cost ledger counts what was written: no padding after the end, no prompt."""
     before = model.tokens_written
-    ids = [model._encode(PROMPTS[0])]
+    ids = [model.encode(PROMPTS[0])]
     answers = model._generate(ids, [0] * 200, 3, 1.0, 1.0)
     assert model.tokens_written - before == sum(map(len, answers))
     ends = model._ends()
@@ -112,8 +112,8 @@ def test_cut_off_answers_lose_their_last_line(model: HFLanguageModel) -> None:
     ids = [t for t in model.tokenizer(text, add_special_tokens=False)["input_ids"] if t not in model._ends()]
     model_limit, model.max_new_tokens = model.max_new_tokens, len(ids)
     try:
-        assert model._decode(ids) == "this flower has three red petals"
-        assert model._decode([*ids[:-1], model.tokenizer.eos_token_id]).endswith("this flower")
+        assert model.decode(ids) == "this flower has three red petals"
+        assert model.decode([*ids[:-1], model.tokenizer.eos_token_id]).endswith("this flower")
     finally:
         model.max_new_tokens = model_limit
 
@@ -131,13 +131,13 @@ def test_batches_and_progress(folder: Path) -> None:
 
 def test_chat_template_is_used_where_there_is_one(model: HFLanguageModel, tmp_path: Path) -> None:
     """A chat model wants its template; a plain one gets the text and a line break."""
-    tokens = model.tokenizer.convert_ids_to_tokens(model._encode("Another flower: red"))
+    tokens = model.tokenizer.convert_ids_to_tokens(model.encode("Another flower: red"))
     assert tokens[0] == "<|prompt|>"
     assert tokens[-1] == "<|answer|>"
     plain = HFLanguageModel(
         save_tiny_model(tmp_path / "plain", chat=False), settings=LanguageSettings(max_new_tokens=4), device="cpu"
     )
-    assert plain.tokenizer.decode(plain._encode("Another flower: red")).strip(" ").endswith("red\n")
+    assert plain.tokenizer.decode(plain.encode("Another flower: red")).strip(" ").endswith("red\n")
     assert len(plain.sample(["Another flower: red"], 3, seed=0)[0]) == 3
 
 

@@ -137,6 +137,22 @@ def test_pairs_are_of_different_kinds_and_keep_the_opening() -> None:
     assert not {captions[j] for _, j in pairs} & {captions[i] for i in data.validation}
 
 
+def test_pairs_share_words_but_are_no_copies() -> None:
+    """A model that learned from random pairs does not listen to its prompt; one that learned from copies would copy."""
+    rng = np.random.default_rng(0)
+    colors, shapes, places = (["red", "blue", "gold", "pink"], ["round", "long", "thin"], ["grass", "sand", "soil"])
+    rows = [(c, s, p) for c in colors for s in shapes for p in places for _ in range(12)]
+    captions = [f"{c} petals of a {s} kind above the {p}" for c, s, p in rows]
+    kinds = [str(i % 12) for i in range(len(rows))]  # each caption stands in twelve kinds
+    data = Pairs(captions, kinds, _prompt, train_tokenizer(captions, _prompt, 400), 0)
+    pairs = [(int(i), data.partner(int(i), rng)) for i in data.train for _ in range(2)]
+    assert all(kinds[i] != kinds[j] and captions[i] != captions[j] for i, j in pairs)
+    shared = np.mean([np.mean([a == b for a, b in zip(rows[i], rows[j], strict=True)]) for i, j in pairs])
+    other = np.mean([np.mean([a == b for a, b in zip(rows[i], rows[int(rng.choice(data.train))], strict=True)])
+                     for i, _ in pairs])  # fmt: skip
+    assert other < 0.4 and shared > 0.55
+
+
 def test_loss_is_that_of_the_answer_alone() -> None:
     """By the literal sum: prompt and padding must not count."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -91,9 +91,9 @@ def test_singletons() -> None:
     np.testing.assert_allclose(own, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "k"), [(8, 1), (25, 1), (51, 2), (158, 6), (200, 8), (2500, 8)])
+@pytest.mark.parametrize(("n", "k"), [(3, 3), (8, 4), (31, 4), (124, 5), (158, 6), (200, 8), (2500, 8)])
 def test_default_k(n: int, k: int) -> None:
-    """The number of prompts by default is documented: one for about 25 normals, from 1 to 8."""
+    """The number of prompts by default is documented: one for about 25 normals, from 4 to 8."""
     assert default_cluster_count(n) == k
     if n <= 200:
         features = np.random.default_rng(0).normal(size=(n, 2))

@@ -41,7 +41,7 @@ def test_indexes_are_plain_distinct_integers(k: int | None) -> None:
     """They are written to JSON and index the captions: numpy integers or repeats would break either."""
     chosen = representatives(np.random.default_rng(2).normal(size=(60, 3)).astype(np.float32), k, seed=0)
     assert all(type(i) is int for i in chosen)
-    assert len(set(chosen)) == len(chosen) == (k or 2)
+    assert len(set(chosen)) == len(chosen) == (k or 4)
 
 
 @settings(max_examples=10, deadline=None)

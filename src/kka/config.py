@@ -86,7 +86,7 @@ can be. With nearest and band half of the pool stays from round 0."""
     max_hard_share: Annotated[float, Gt(0), Le(1)] = 0.5
     """No hard anomaly enters beyond this share of the pool. (A later evaluator may judge the pool otherwise.)"""
     representatives: Few | None = None
-    """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 1 to 8."""
+    """K of Eq. 2: normals whose captions are put into the prompt. Default: one for about 25 normals, 4 to 8."""
     steer: Literal["dpo", "examples", "none"] = "dpo"
     """How the language model is led to hard anomalies. dpo: Eq. 7, where it can be tuned. examples: the prompts of \
 later rounds show captions of hard anomalies in the place of normals' (any language model; an own --prompt gets them \

@@ -40,6 +40,12 @@ class DPOReport:
     """Estimated on fresh samples, in nats a caption."""
     step: float = 1.0
     """Share of the way that the tuning went, where it would have led too far from the base model."""
+    base_entropy: float | None = None
+    """Of the base model's own answers, in nats a caption; None: not measured, as in the two below."""
+    different_before: int | None = None
+    """Different captions among a hundred answers, as the model was before this tuning."""
+    different_after: int | None = None
+    """The same, as the tuning left it."""
 
 
 @runtime_checkable

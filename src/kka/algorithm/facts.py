@@ -29,15 +29,18 @@ class Tuning:
         if self.report is None:
             return {"tuned": False, "why": self.why}
         figures = dataclasses.asdict(self.report)
-        return {"tuned": True, **{k: None if math.isnan(value) else value for k, value in figures.items()}}
+        return {"tuned": True, **{k: None if v is None or math.isnan(v) else v for k, v in figures.items()}}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Tuning":
         """Read what `as_dict` gave."""
         if not stored["tuned"]:
             return cls(why=stored["why"])
+        unmeasured = {field.name for field in dataclasses.fields(DPOReport) if field.default is None}
         figures: dict[str, Any] = {
-            name: math.nan if value is None else value for name, value in stored.items() if name != "tuned"
+            name: math.nan if value is None and name not in unmeasured else value
+            for name, value in stored.items()
+            if name != "tuned"
         }
         return cls(report=DPOReport(**figures))
 

@@ -34,11 +34,11 @@ class Clusters:
 
 
 def default_cluster_count(n: int) -> int:
-    """K from the data: one cluster for about 25 normals, at least 1 and at most 8.
+    """K from the data: one cluster for about 25 normals, at least 4 (or as many as there are) and at most 8.
 
-    Enough members each for a shrunk covariance to mean something, few enough prompts to sample each well.
+    Several prompts, or Eq. 2 and the conditioning of Eq. 3, 7 and 8 say nothing; few enough to sample each well.
     """
-    return int(np.clip(round(n / 25), 1, 8))
+    return min(n, int(np.clip(round(n / 25), 4, 8)))
 
 
 def fit_clusters(features: Float[np.ndarray, "n d"], k: int | None = None, *, seed: int) -> Clusters:

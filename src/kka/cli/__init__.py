@@ -197,11 +197,21 @@ def _lm(command: LM) -> int:
             if task.knowledge is None:
                 raise _no_classes(command.data)
             report = train_corpus_model(task, command.out, seed=command.seed, progress=progress)
+        heard = _heard(command.out, report.prompts, command.seed)
     print(
         f"{command.out}: {report.parameters:,} parameters, {report.captions:,} captions of {report.kinds} kinds, "
-        f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s"
+        f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s\n"
+        f"An answer tells {heard:.2f} nats of its prompt (their mutual information; 0: it does not depend on it)."
     )
     return 0
+
+
+def _heard(folder: Path, prompts: Sequence[str], seed: int) -> float:
+    """Nats an answer of a stored model tells of its prompt."""
+    from kka.language.hf import HFLanguageModel
+    from kka.language.measures import prompt_information
+
+    return prompt_information(HFLanguageModel(folder, device="cpu"), prompts, seed=seed)
 
 
 def _no_classes(data: str) -> UserError:

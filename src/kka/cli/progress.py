@@ -12,6 +12,7 @@ from kka.algorithm.folder import REPORT, RunFolder, arm_name
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.metrics import Estimate, read_estimates
 from kka.common.terminal import terminal
+from kka.protocols import DPOReport
 from kka.task import Task
 
 SHOWN = 10
@@ -72,6 +73,17 @@ class Console:
         self._progress.update(self._line, completed=done, total=total)
 
 
+def _tuning(report: DPOReport | None) -> str | None:
+    """Where a tuning led, if that was measured."""
+    if report is None or report.base_entropy is None:
+        return None
+    return (
+        f"the tuned language model is {report.kl_to_base:.1f} nats a caption from the base model (whose entropy is "
+        f"{report.base_entropy:.1f}); different captions among a hundred answers: {report.different_before} before, "
+        f"{report.different_after} after."
+    )
+
+
 def print_summary(summary: dict[str, Any], out: Path) -> None:
     """The table at the end: arms and rounds, what was generated, where the seconds went."""
     console = terminal()
@@ -84,6 +96,8 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     for facts in rounds:
         if facts.dpo is not None and facts.dpo.report is None:
             console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.")
+        elif facts.dpo is not None and (told := _tuning(facts.dpo.report)):
+            console.print(f"Round {facts.round}: {told}")
         if facts.closed:
             console.print(f"Round {facts.round} closed, as no new picture entered the pool: {facts.closed}.")
         if facts.captions < facts.captions_asked:

@@ -22,6 +22,7 @@ from kka.common.device import has_bf16
 from kka.common.numbers import require_finite, require_finite_tensors
 from kka.errors import UserError
 from kka.language.chat import Chat
+from kka.language.measures import completion_logps
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
 
@@ -96,12 +97,14 @@ def tune_adapter(
     seed: int,
     device: torch.device,
     distance: Callable[[], float],
+    bound: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
     """Train the adapter of `policy` in place. The global random state is the caller's to keep.
 
     Args:
         distance: KL(policy ‖ base) as the policy stands, in nats a caption.
+        bound: The largest that it may be.
 
     Raises:
         UserError: the training diverged; the adapter is then as it was before.
@@ -127,13 +130,9 @@ def tune_adapter(
                 raise
         rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
         trainer.accelerator.free_memory()
-    captions = [caption for pair in pairs for caption in (pair.hard, pair.easy)]
-    tokens = float(np.median([len(ids) + 1 for ids in tokenizer(captions, add_special_tokens=False)["input_ids"]]))
-    step, kl = _shortened(policy, before, distance, settings.dpo_max_kl * tokens)
+    step, kl = _shortened(policy, before, distance, bound)
     figures = _validation_figures(policy, rows, settings, tokenizer.pad_token_id)
-    return Tuned(
-        steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures
-    )
+    return Tuned(steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures)
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -298,26 +297,3 @@ def base_logps(
     """As `completion_logps`, of the base model: the adapter is off."""
     with policy.disable_adapter():
         return completion_logps(policy, prompts, answers, pad, batch=batch)
-
-
-@torch.no_grad()
-def completion_logps(
-    model: torch.nn.Module, prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int, *, batch: int
-) -> np.ndarray:
-    """log p(answer | prompt) of each pair of token lists, summed over the answer's tokens, in nats: (n,) float64."""
-    model.eval()
-    device = next(model.parameters()).device
-    out = []
-    for start in range(0, len(prompts), batch):
-        rows = [torch.tensor(p + a) for p, a in zip(prompts[start : start + batch], answers[start:], strict=False)]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        first = torch.tensor([len(p) for p in prompts[start : start + batch]], device=device)
-        position = torch.arange(ids.shape[1], device=device)
-        attend = position < lengths[:, None]
-        answer = attend & (position >= first[:, None])
-        logits = model(input_ids=ids, attention_mask=attend.long(), use_cache=False).logits[:, :-1].float()
-        token_logps = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        # In NumPy: a GPU by MPS has no numbers of 64 bits.
-        out.append((token_logps.cpu().numpy().astype(np.float64) * answer[:, 1:].cpu().numpy()).sum(1))
-    return np.concatenate(out) if out else np.zeros(0)

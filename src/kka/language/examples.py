@@ -1,14 +1,18 @@
-"""The examples that a small language model learns from: a tokenizer of the captions, and random pairs of them."""
+"""The examples that a small language model learns from: a tokenizer of the captions, and pairs of like ones."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from kka.algorithm.answers import normalise
 from kka.seeding import derive_seed
 
 PAD, PROMPT, ANSWER, END = "<|pad|>", "<|prompt|>", "<|answer|>", "<|end|>"
@@ -18,6 +22,13 @@ CHAT_TEMPLATE = (
 )
 SAME_OPENING = 0.5
 """Share of the examples whose answer opens with the same two words as the prompt's caption: the style to keep."""
+CANDIDATES = 64
+"""An answer's prompt is the likest of so many random captions. The best of m is log m - (m - 1) / m nats from a random
+one (3.2 for 64), which is the most that an answer can tell of its prompt, and what keeps the answers apart."""
+LEAST_APART = 16
+"""Of a small corpus every so many captions give one candidate: the likest of all would be the same one each time."""
+SAME = 0.999
+"""Cosine from which two captions hold the same words: a prompt that is to be copied teaches no other kind."""
 SPELLED = 0.15
 """Share of the examples whose prompt is spelled in smaller tokens than usual."""
 
@@ -69,8 +80,22 @@ def spelled(ids: list[int], tokenizer: Any, seed: int) -> list[int]:
     return found
 
 
+def words_and_pairs(caption: str) -> list[str]:
+    """The words of a caption and its pairs of neighbours, which tell a yellow center from yellow petals."""
+    words = normalise(caption).split()
+    return words + [f"{a} {b}" for a, b in pairwise(words)]
+
+
+def tfidf(captions: Sequence[str]) -> csr_matrix:
+    """Unit rows, of which the dot product is a likeness from 0 to 1: words shared, rare ones above common ones."""
+    words = HashingVectorizer(n_features=2**16, analyzer=words_and_pairs, norm=None, alternate_sign=False)
+    counts = words.transform(captions)
+    return csr_matrix(TfidfTransformer(sublinear_tf=True).fit_transform(counts))
+
+
 class Pairs:
-    """The captions as tokens, and random pairs of them."""
+    """The captions as tokens, and pairs of them that are of different kinds and share words, as an answer of a chat
+    model shares attributes with the caption that it was shown."""
 
     def __init__(
         self, captions: list[str], kinds: list[str], prompt_of: Callable[[str], str], tokenizer: Any, seed: int
@@ -86,6 +111,7 @@ class Pairs:
         self.pad: int = tokenizer.pad_token_id
         self.longest = max(map(len, [*self.prompts, *self.spelled])) + max(map(len, self.answers))
         self.kind = np.unique(kinds, return_inverse=True)[1]
+        self._tfidf = tfidf(captions)
         opening = np.unique([" ".join(c.lower().split()[:2]) for c in captions], return_inverse=True)[1]
         # Held out by text: a fiftieth of the different captions, at most 500 of them.
         texts = sorted(set(captions))
@@ -103,17 +129,21 @@ class Pairs:
         self._by_opening = {key: np.array(members) for key, members in groups.items()}
 
     def partner(self, i: int, rng: np.random.Generator) -> int:
-        """A training caption of another kind than caption i, often with the same opening."""
+        """A training caption of another kind than caption i: the likest of some, often with the same opening."""
         same = self._by_opening.get(int(self._opening[i]))
-        if same is not None and rng.random() < SAME_OPENING:
-            for _ in range(4):
-                j = int(same[rng.integers(len(same))])
-                if self.kind[j] != self.kind[i]:
-                    return j
+        if same is not None and rng.random() < SAME_OPENING and bool((self.kind[same] != self.kind[i]).any()):
+            return self._likest(i, same, rng)
+        return self._likest(i, self.train, rng)
+
+    def _likest(self, i: int, among: np.ndarray, rng: np.random.Generator) -> int:
+        """The likest to caption i of `CANDIDATES` random ones of `among`, which holds another kind than that of i."""
+        count = max(1, min(CANDIDATES, len(among) // LEAST_APART))
         while True:
-            j = int(self.train[rng.integers(len(self.train))])
-            if self.kind[j] != self.kind[i]:
-                return j
+            drawn = among[rng.integers(len(among), size=count)]
+            drawn = drawn[self.kind[drawn] != self.kind[i]]
+            if len(drawn):
+                likeness = (self._tfidf[drawn] @ self._tfidf[i].T).toarray()[:, 0]
+                return int(drawn[np.where(likeness < SAME, likeness, -1.0).argmax()])
 
     def batches(self, size: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless batches: each caption is the answer once an epoch. Lengths are alike within a batch."""

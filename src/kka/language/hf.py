@@ -5,7 +5,8 @@ together in batches.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,6 @@ class _FiniteLogits(LogitsProcessor):
                 "damaged, or its tuning diverged: copy it anew, or choose a lower --language.dpo-learning-rate."
             )
         return scores
-
-
-KL_SAMPLES = 64
-"""Fresh answers from which a tuning's distance to the base model is estimated."""
 
 
 class HFLanguageModel:
@@ -86,24 +83,44 @@ class HFLanguageModel:
 
     def sample(self, prompts: Sequence[str], n: int, *, seed: int) -> list[list[str]]:
         """`n` raw answers to each prompt, prompt by prompt."""
-        prompt_ids = [self._encode(prompt) for prompt in prompts]
+        prompt_ids = [self.encode(prompt) for prompt in prompts]
         jobs = [i for i in range(len(prompts)) for _ in range(n)]
         answers: list[list[str]] = [[] for _ in prompts]
-        size, temperature = self.settings.batch_size, self.settings.temperature or 1.0
-        top_p = self.settings.top_p or 1.0
+        size, (temperature, top_p) = self.settings.batch_size, self._sampling
         for batch, start in enumerate(range(0, len(jobs), size)):
             part = jobs[start : start + size]
             tokens = self._generate(prompt_ids, part, derive_seed(seed, "sample", batch), temperature, top_p)
             for i, answer in zip(part, tokens, strict=True):
-                answers[i].append(self._decode(answer))
+                answers[i].append(self.decode(answer))
             if self.progress is not None:
                 self.progress("captions", start + len(part), len(jobs))
         return answers
 
-    def _encode(self, prompt: str) -> list[int]:
+    def draw(self, prompts: Sequence[str], rows: Sequence[int], *, seed: int, as_set: bool = False) -> list[list[int]]:
+        """The tokens of one answer to prompt i for each i of `rows`, drawn as the probabilities are.
+
+        Args:
+            as_set: With the temperature and the top-p that are set, as `sample` draws.
+        """
+        encoded, size = [self.encode(prompt) for prompt in prompts], self.settings.batch_size
+        temperature, top_p = self._sampling if as_set else (1.0, 1.0)
+        answers: list[list[int]] = []
+        for batch, start in enumerate(range(0, len(rows), size)):
+            part, own = list(rows[start : start + size]), derive_seed(seed, "draw", batch)
+            answers += self._generate(encoded, part, own, temperature, top_p)
+        return answers
+
+    @property
+    def _sampling(self) -> tuple[float, float]:
+        """Temperature and top-p, as they are set."""
+        return self.settings.temperature or 1.0, self.settings.top_p or 1.0
+
+    def encode(self, prompt: str) -> list[int]:
+        """The tokens of a prompt, up to where the answer begins."""
         return self.chat.prompt_ids(prompt)
 
-    def _decode(self, tokens: list[int]) -> str:
+    def decode(self, tokens: list[int]) -> str:
+        """The text of an answer; of one that was cut off, up to its last whole line."""
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
         if len(tokens) == self.max_new_tokens and tokens[-1] not in self._ends():
             return text.rpartition("\n")[0].strip()  # cut off: the last line is not whole
@@ -178,6 +195,7 @@ class HFLanguageModel:
         """
         from peft import get_peft_model
 
+        from kka.language import measures
         from kka.language.dpo import lora_config, tune_adapter
 
         if not pairs:
@@ -189,10 +207,14 @@ class HFLanguageModel:
                 self._peft = get_peft_model(self.model, lora_config(self.settings))
             tell = None if self.progress is None else _for_stage(self.progress, "dpo")
             prompts = sorted({pair.prompt for pair in pairs})
+            entropy = measures.base_entropy(self, prompts, seed=derive_seed(seed, "entropy"))
+            before = measures.different_captions(self, prompts, seed=derive_seed(seed, "different"))
             tuned = tune_adapter(
                 self._peft, self.tokenizer, pairs, validation, self.settings, seed=seed, device=self.device,
-                progress=tell, distance=lambda: self._kl_to_base(prompts, derive_seed(seed, "kl")),
+                progress=tell, distance=lambda: measures.kl_to_base(self, prompts, seed=derive_seed(seed, "kl")),
+                bound=self.settings.dpo_max_kl * entropy,
             )  # fmt: skip
+            after = measures.different_captions(self, prompts, seed=derive_seed(seed, "different"))
         return DPOReport(
             steps=tuned.steps,
             train_pairs=len(pairs),
@@ -203,25 +225,21 @@ class HFLanguageModel:
             accuracy=tuned.accuracy,
             kl_to_base=tuned.kl_to_base,
             step=tuned.step,
+            base_entropy=entropy,
+            different_before=before,
+            different_after=after,
         )
 
-    def _kl_to_base(self, prompts: list[str], seed: int) -> float:
-        """KL(policy ‖ base) in nats an answer: mean of log π_θ − log π_0 over fresh answers, drawn without top-p.
+    @property
+    def policy(self) -> Any:
+        """The model with its adapter, where it has one."""
+        return self.model if self._peft is None else self._peft
 
-        Infinite where the policy gives no probabilities any more.
-        """
-        from kka.language.dpo import base_logps, completion_logps
-
-        encoded = [self._encode(prompt) for prompt in prompts]
-        rows = sorted(i % len(encoded) for i in range(KL_SAMPLES))
-        try:
-            answers = self._generate(encoded, rows, seed, 1.0, 1.0)
-        except UserError:
-            return float("inf")
-        given, pad = [encoded[i] for i in rows], self.tokenizer.pad_token_id
-        batch = self.settings.dpo_micro_batch or self.settings.dpo_batch
-        policy = completion_logps(self._peft, given, answers, pad, batch=batch)
-        return float((policy - base_logps(self._peft, given, answers, pad, batch=batch)).mean())
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """Without its adapter meanwhile."""
+        with nullcontext() if self._peft is None else self._peft.disable_adapter():
+            yield
 
     def save(self, path: Path) -> None:
         """Write the adapter (safetensors) into the folder `path`; of an untuned model, the note that there is none."""

@@ -1,8 +1,8 @@
 """Trains a small language model from captions: prompted with one caption, it writes one of another kind.
 
 A byte-level BPE tokenizer and a Llama of about two million parameters, saved in Hugging Face format, so that the
-model goes through the same code as any other. The examples are (prompt of a caption, caption of another kind),
-paired at random; the loss is on the answer alone, so the model learns how captions are spread given the style.
+model goes through the same code as any other. The examples are (prompt of a caption, caption of another kind that
+shares words with it); the loss is on the answer alone, so the model learns how such captions are spread given one.
 """
 
 import math
@@ -28,6 +28,12 @@ from kka.seeding import derive_seed
 LARGEST_LOSS = 700.0
 """Nats a token, beyond which a perplexity is no number."""
 
+LEEWAY = 0.05
+"""Share of the training by which the time may run ahead of the steps before it counts: a machine that pauses for a
+moment trains the same model."""
+SHOWN = 500
+"""Captions of the training whose prompts are reported, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LMTrainingReport:
@@ -44,6 +50,8 @@ class LMTrainingReport:
     """Nats a token, over the last tenth of the steps."""
     validation_perplexity: float
     """Of a token, on captions that were not trained on."""
+    prompts: tuple[str, ...]
+    """Of different captions, held-out ones first: what the model may be asked to see how much it hears of them."""
 
 
 def train_language_model(
@@ -99,6 +107,7 @@ def train_language_model(
         complete=len(losses) == steps,
         train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         validation_perplexity=math.exp(min(_validation_loss(model, data, batch, seed), LARGEST_LOSS)),
+        prompts=tuple(dict.fromkeys(prompt_of(captions[int(i)]) for i in [*data.validation, *data.train[:SHOWN]])),
     )
     _write(model, tokenizer, out, half)
     return report
@@ -120,7 +129,7 @@ def train_garden_model(
         vocabulary=1024,
         steps=450,
         learning_rate=4e-3,
-        max_seconds=3600.0,
+        max_seconds=float("inf"),  # as of every model that is kept
         seed=seed,
         progress=progress,
     )
@@ -182,7 +191,9 @@ def _fit(
     losses: list[float] = []
     start = time.monotonic()
     for step, (ids, answer) in zip(range(steps), data.batches(batch, seed), strict=False):
-        done = max(step / steps, (time.monotonic() - start) / max_seconds)
+        done, late = step / steps, (time.monotonic() - start) / max_seconds
+        if late > done + LEEWAY:
+            done = late
         if done >= 1:
             break
         rate = learning_rate * min(1.0, (step + 1) / (0.03 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * done))

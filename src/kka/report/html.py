@@ -103,7 +103,8 @@ def round_notes(run: Run) -> list[str]:
 
 
 def tuning_notes(run: Run) -> list[str]:
-    """Rounds whose tuning did not carry over to the validation pairs: there the loss without tuning is log 2."""
+    """Rounds whose tuning did not carry over to the validation pairs (there the loss without tuning is log 2), or that
+    left fewer than half as many different captions."""
     notes = []
     for r in run.rounds:
         report = r.facts.dpo.report if r.facts.dpo else None
@@ -111,6 +112,11 @@ def tuning_notes(run: Run) -> list[str]:
             notes.append(
                 f"Round {r.number}: the validation loss is no lower than without tuning (0.693): little of what the "
                 f"model learned carries over to other pairs."
+            )
+        if report is not None and 2 * (report.different_after or 0) < (report.different_before or 0):
+            notes.append(
+                f"Round {r.number}: the tuning narrowed the language model: {report.different_after} different "
+                f"captions among a hundred answers, {report.different_before} before."
             )
     return notes
 

@@ -28,7 +28,7 @@ AUTO = "auto"
 GARDEN, OF_CLASSES = ("garden", "garden"), ("corpus", "bank:train")
 """What auto means for the garden, and for data with classes that may be known."""
 LM_STEPS = 800
-LM_VERSION = 2
+LM_VERSION = 3
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
 
 

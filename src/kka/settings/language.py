@@ -26,9 +26,9 @@ class LanguageSettings:
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     dpo_beta: Positive = 0.1
-    dpo_max_kl: Positive = 3.0
-    """Nats a token of the captions: a tuned model that is farther from the untuned one goes back half of its way, \
-until it is not. Beyond that models repeat themselves."""
+    dpo_max_kl: Positive = 0.3
+    """Share of the entropy of the untuned model's answers: a tuned model whose KL to the untuned one is larger goes \
+back half of its way, until it is not. Beyond that models repeat themselves."""
     dpo_steps: Epochs = 40
     dpo_max_epochs: Epochs = 10
     """Few pairs end the training sooner: each is seen at most so often."""
