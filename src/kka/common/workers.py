@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from kka.common.memory import BESIDE
 from kka.errors import UserError
@@ -74,7 +74,7 @@ class Worker:
             if not isinstance(answer.error, UserError):  # whose words are enough
                 answer.error.add_note(f"In a process of its own:\n{answer.where}")
             raise answer.error
-        return answer.value  # type: ignore[no-any-return]
+        return answer.value
 
     def end(self) -> None:
         """At once, whatever it is at."""
@@ -168,13 +168,13 @@ def _done(job: bytes) -> _Answer:
 # --- on both sides ---------------------------------------------------------------------------------------------------
 
 
-def _send(stream: BinaryIO, packed: bytes) -> None:
+def _send(stream: IO[bytes], packed: bytes) -> None:
     stream.write(struct.pack("<Q", len(packed)))
     stream.write(packed)
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> bytes:
+def _receive(stream: IO[bytes]) -> bytes:
     """Raises EOFError where the other side has ended."""
     head = stream.read(8)
     if len(head) < 8:
