@@ -12,13 +12,14 @@ import pytest
 from kka.cli import _COMMANDS, main, parse
 from kka.cli.data import Describe, Prepare
 from kka.cli.experiment import Compute, ListExperiments, PlotFigures, ShowTables
+from kka.cli.images import MeasureImages, TrainImages
 from kka.detectors import DETECTORS, detector_class
 from kka.errors import UserError
 from kka.settings import MAX_NUMBER, bounds, parsed
 
 NEEDED: dict[str, Any] = {
     "folder": Path("x"), "out": Path("x"), "action": "train", "detector_dir": Path("x"), "images": (Path("x"),),
-    "name": "cifar100",
+    "name": "cifar100", "model": "garden",
 }  # fmt: skip
 """Values for options that have no default."""
 BAD = [float("nan"), float("inf"), -float("inf"), 0, 0.0, -1, -1.0, 1e30, 10**12, 10**30]
@@ -26,7 +27,10 @@ BAD = [float("nan"), float("inf"), -float("inf"), 0, 0.0, -1, -1.0, 1e30, 10**12
 
 def kinds() -> Iterator[type]:
     """Each class of options: of a command, of a part of it, of a detector (--set)."""
-    subcommands = {"Data": (Prepare, Describe), "Experiments": (ListExperiments, ShowTables, PlotFigures, Compute)}
+    subcommands = {
+        "Data": (Prepare, Describe), "Images": (TrainImages, MeasureImages),
+        "Experiments": (ListExperiments, ShowTables, PlotFigures, Compute),
+    }  # fmt: skip
     for command in _COMMANDS:
         yield from subcommands.get(command.__name__, (command,))
     yield from (detector_class(name).SETTINGS for name in DETECTORS)

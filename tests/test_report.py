@@ -1,5 +1,6 @@
 """The report against a small run directory written by hand: its figures, its self-containment, its special cases."""
 
+import base64
 import html
 import json
 import math
@@ -324,6 +325,16 @@ def test_single_seed_no_split_no_latent(tmp_path: Path) -> None:
     assert "This detector keeps no latent space" in page.text
     assert "Known and withheld" not in page.text
     assert 'class="pixelated"' in text and text.count("data:image/png") == 9
+
+
+def test_samples_of_a_drawing_model(tmp_path: Path) -> None:
+    """The sheet of a model that the run trained stands on the page, whole; without one there is no word of it."""
+    root = make_run(tmp_path / "run", rounds=0, seeds=1, test=False)
+    assert "The drawing model" not in Page(write_report(root).read_text(encoding="utf-8")).text
+    (root / "samples.png").write_bytes(b"the bytes of a PNG")
+    page = assert_self_contained(write_report(root))
+    assert "The drawing model" in page.text
+    assert f"data:image/png;base64,{base64.b64encode(b'the bytes of a PNG').decode()}" in page.links
 
 
 def test_unfinished_run_is_refused(tmp_path: Path) -> None:

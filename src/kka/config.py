@@ -57,8 +57,9 @@ of, 64 to 256."""
     """garden, hf:<hub id or folder>, openai:<model>. auto: garden's own; trained on the known classes' captions; or \
 hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
     images: Text = "auto"
-    """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>. auto: garden's own; the known classes' \
-pictures; or diffusers:stabilityai/sd-turbo for photos."""
+    """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a small model that the run first \
+trains on the known classes' pictures (kka images train), and keeps. auto: garden's own; the known classes' pictures; \
+or diffusers:stabilityai/sd-turbo for photos."""
     detector: Text = "sad"
     """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast."""
     prompt: Text | None = None

@@ -1,5 +1,6 @@
 """What a run is about: normal images with captions, what may be known of anomalies, and a sealed test set."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,13 @@ class Knowledge:
     """The captions of each image."""
     kinds: tuple[str, ...]
     """The class name of each image."""
+
+    @property
+    def digest(self) -> str:
+        """Of pixels and captions, in their order."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.images).tobytes(), digest_size=10)
+        digest.update(repr(self.captions).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ from kka.config import RunConfig
 
 CONFIG, SUMMARY, LEDGER, REPORT, POOL = CONFIG_FILE, "summary.json", "ledger.json", "report.html", "pool.parquet"
 """At the top of the folder; the pool of a round has the same name."""
+SAMPLES = "samples.png"
+"""At the top as well, where the run's image model was trained by kka: what it draws, beside real pictures."""
 REPRESENTATIVES, CAPTIONS, IMAGES, SET_ASIDE = (
     "representatives.jsonl", "captions.jsonl", "images.parquet", "set_aside.jsonl",
 )  # fmt: skip

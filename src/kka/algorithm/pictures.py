@@ -185,3 +185,10 @@ def fit_picture(picture: Picture, size: tuple[int, int]) -> UInt8[np.ndarray, "h
     """`picture` cut to the aspect of `size` (height, width) around its centre and resized with antialiasing."""
     height, width = size
     return np.asarray(fitted(Image.fromarray(picture), height, width))
+
+
+def fit_pictures(images: Images, size: tuple[int, int]) -> Images:
+    """Each of `images` (n, h, w, 3) as by `fit_picture`; the same array where they have that size."""
+    if images.shape[1:3] == size or not len(images):
+        return images
+    return np.stack([fit_picture(np.ascontiguousarray(image), size) for image in images])

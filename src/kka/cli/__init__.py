@@ -1,4 +1,4 @@
-"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `images train`, `data`, `experiment`.
+"""The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `images`, `data`, `experiment`.
 
 Nothing heavy is imported until a command needs it.
 """
@@ -153,7 +153,9 @@ def _run(command: Run) -> int:
     tell = partial(console.task, kept_in=SUMMARY)
     try:
         with console:
-            summary = run(command.config, out, resume=command.resume, progress=console.progress, on_task=tell)
+            summary = run(
+                command.config, out, resume=command.resume, progress=console.progress, on_task=tell, say=console.say
+            )  # fmt: skip
     except KeyboardInterrupt as stop:
         kept = f"What was finished is kept; go on with: kka run --out {out} --resume"
         return stopped(stop, kept if RunFolder(out).begun else "Nothing was begun.")

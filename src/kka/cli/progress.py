@@ -60,6 +60,10 @@ class Console:
         if len(shown) < len(task.set_aside):
             self._say(Text(f"  and {len(task.set_aside) - len(shown)} more, named in {kept_in}", "yellow"))
 
+    def say(self, text: str) -> None:
+        """A line above the display."""
+        self._say(Text(text))
+
     def _say(self, text: Text) -> None:
         """As it is: names of files may hold what would else be taken as markup or emoji."""
         self._console.print(text, soft_wrap=True, highlight=False)

@@ -13,6 +13,8 @@ STAGES = {
     "autoencoder": "Training the autoencoder",
     "drawing": "Training the drawing model",
     "samples": "Drawing samples",
+    "features": "Looking at the pictures",
+    "comparing": "Comparing the pictures",
     "report": "Writing the report",
 }
 """A stage's name in progress and ledger -> as people read it."""

@@ -4,7 +4,7 @@ Here the wall stands between training and test: what nothing may know is never d
 are pixel for pixel a test picture are removed. The test set itself is never touched.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,14 +95,13 @@ def assemble(
     """
     notes = list(notes)
     train, test = _hold_out(train, test, normal, request.seed, notes)
-    anomalies = sorted(({*train.kinds} | {*(test.kinds if test else ())}) - normal)
     if request.unseen and not {*train.kinds} - normal:
         raise UserError(
             f"unseen: {request.source} has no training images of classes other than the normal, so none can be "
             f"withheld; got {request.unseen}. Leave it out."
         )
-    withheld = withhold(anomalies, request.unseen, request.seed)
-    known = sorted({*train.kinds} - normal - {*withheld})
+    classes_by_side = sides_of({*train.kinds}, {*(test.kinds if test else ())}, normal, request.unseen, request.seed)
+    known = classes_by_side["known"]
     _refuse_one_sided(test, normal)
     rows = {
         "normals": [i for i, kind in enumerate(train.kinds) if kind in normal],
@@ -121,7 +120,7 @@ def assemble(
     name = folder.resolve().name
     classes = "" if normal == {GOOD} else f": {_list_briefly(sorted(normal))}"
     details: dict[str, object] = {
-        "classes": {"normal": sorted(normal), "known": known, "withheld": list(withheld)},
+        "classes": classes_by_side,
         "images": {
             "normals": len(normals),
             "knowledge": len(kept["knowledge"]),
@@ -146,6 +145,15 @@ def assemble(
         details=details,
         white=parts["normals"].white,
     )
+
+
+def sides_of(
+    train: Collection[str], test: Collection[str], normal: Collection[str], unseen: float, seed: int
+) -> dict[str, list[str]]:
+    """The classes by what a model may know of them: normal, known (of training pictures) and withheld; each sorted."""
+    withheld = withhold(({*train} | {*test}) - {*normal}, unseen, seed)
+    known = sorted({*train} - {*normal} - {*withheld})
+    return {"normal": sorted(normal), "known": known, "withheld": list(withheld)}
 
 
 def _hold_out(

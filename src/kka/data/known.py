@@ -1,13 +1,16 @@
-"""The captioned training pictures of a Parquet folder that a model may know, by class; and never a test picture."""
+"""The captioned pictures of a Parquet folder of some classes: to learn from, and held out to measure by."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from kka.common.cache import pixel_hash
 from kka.common.images import decode_all, decode_in_own_range, white_of
 from kka.data.parquet import choose_classes, read_tables, split_of
 from kka.errors import UserError
+from kka.seeding import derive_seed
 from kka.task import Knowledge, SetAside
 
 
@@ -57,3 +60,34 @@ def load_known(
         kinds=tuple(train.kinds[i] for i in places),
     )
     return knowledge, tuple(aside)
+
+
+def load_held_out(
+    folder: Path, kinds: Collection[str], *, size: int, most: int, seed: int
+) -> tuple[Knowledge, tuple[SetAside, ...]]:
+    """Test pictures of the classes `kinds`, with their captions: at most `most`, drawn by the seed, in random order.
+
+    To measure an image model, and for nothing else: nothing may be chosen by what comes of it. Of the test set's labels
+    only those are used that say which picture is of these classes.
+
+    Raises:
+        UserError: no test.parquet; no such picture.
+    """
+    tables, names = read_tables(folder)
+    if "test" not in tables:
+        raise UserError(f"expected {folder / 'test.parquet'}: an image model is measured on pictures that are held out")
+    test = split_of(tables["test"], names)
+    rows = [i for i, kind in enumerate(test.kinds) if kind in kinds]
+    if not rows:
+        raise UserError(f"{test.where}: expected pictures of {', '.join(sorted(kinds)[:5])}; got none")
+    order = np.random.default_rng(derive_seed(seed, "held-out")).permutation(len(rows))[:most]
+    chosen = [rows[i] for i in sorted(order.tolist())]
+    part = decode_in_own_range(partial(test.read, chosen), len(chosen), size, where=test.where)
+    shuffled = np.random.default_rng(derive_seed(seed, "held-out-order")).permutation(len(part.kept)).tolist()
+    places = [chosen[part.kept[j]] for j in shuffled]
+    held = Knowledge(
+        images=part.images[shuffled],
+        captions=tuple(test.captions[i] for i in places),
+        kinds=tuple(test.kinds[i] for i in places),
+    )
+    return held, tuple(part.set_aside)

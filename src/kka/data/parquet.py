@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kka.common.images import Source
-from kka.data.assemble import Request, Split, assemble, template
+from kka.data.assemble import Request, Split, assemble, sides_of, template
 from kka.data.metadata import captions_in
 from kka.data.split import choose_normal, fold
 from kka.errors import UserError
@@ -64,6 +64,18 @@ def check_normal(folder: Path, tasks: Sequence[Sequence[str]]) -> None:
     names = _class_names(tables)
     for normal in tasks:
         _choose(normal, tables, names)
+
+
+def class_sides(folder: Path, normal: Sequence[str], unseen: float, seed: int) -> dict[str, list[str]]:
+    """The classes that are normal, known and withheld, as `load_parquet` has them in its details; no image is read.
+
+    Raises:
+        UserError: files or classes that are not as expected.
+    """
+    tables, names = read_tables(folder)
+    chosen = choose_classes(normal, tables, names, of="normal")
+    kinds = {side: {names[label] for label in table.labels} for side, table in tables.items()}
+    return sides_of(kinds["train"], kinds.get("test", set()), chosen, unseen, seed)
 
 
 def read_tables(folder: Path) -> "tuple[dict[str, _Table], dict[str, str]]":

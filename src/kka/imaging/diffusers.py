@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kka.common.files import read_json
 from kka.common.hub import require_model
 from kka.errors import UserError, unknown
 from kka.protocols import Images
@@ -44,7 +45,10 @@ SIDE = 8
 
 
 RECOMMENDED = "drawing.json"
-"""In the folder of a model that kka trained: the steps and the guidance that it draws with unasked."""
+"""In the folder of a model that kka trained: the steps and the guidance that it draws with unasked, and what it was
+trained on."""
+SAMPLES = "samples.png"
+"""There: samples, beside the real pictures of their captions."""
 
 
 class DiffusersModel:
@@ -68,7 +72,7 @@ class DiffusersModel:
         variant: str | None = None,
     ) -> None:
         settings = settings or DrawingSettings()
-        _check_settings(path, settings)
+        check_settings(path, settings)
         self.path = path
         few = _recommended(path)
         self.steps = few[0] if settings.steps is None else settings.steps
@@ -154,11 +158,12 @@ def check(path: str, settings: DrawingSettings, revision: str | None = None) -> 
     Raises:
         UserError: settings that no pipeline has; a model that cannot be had.
     """
-    _check_settings(path, settings)
+    check_settings(path, settings)
     return require_model(path, INDEX, what="image model", revision=revision)
 
 
-def _check_settings(path: str, settings: DrawingSettings) -> None:
+def check_settings(path: str, settings: DrawingSettings) -> None:
+    """Raises UserError for settings that no pipeline has, and for a size that none draws."""
     refuse_unknown(settings, SETTINGS, of=f"diffusers:{path}", group="drawing")
     size = settings.height_width
     if size is not None and any(side < SIDE or side % SIDE for side in size):
@@ -178,6 +183,19 @@ def _recommended(path: str) -> tuple[int | None, float | None]:
             f"{file}: expected JSON with steps and guidance; got {type(error).__name__}: {error}. Mend it, or "
             "remove it and give drawing.steps and drawing.guidance."
         ) from error
+
+
+def trained_facts(path: str) -> dict[str, Any] | None:
+    """What a model that kka trained says of its training: data, classes, settings. None for other models.
+
+    Raises:
+        UserError: the file that says it is damaged.
+    """
+    file = Path(path).expanduser() / RECOMMENDED
+    if not file.is_file():
+        return None
+    facts = read_json(file).get("trained")
+    return facts if isinstance(facts, dict) else None
 
 
 def _precision(dtype: str, device: "torch.device") -> "torch.dtype":

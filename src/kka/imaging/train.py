@@ -6,9 +6,10 @@ flow matching (Lipman et al. 2023): at a time t in (0, 1), mostly logit-normal (
 """
 
 import dataclasses
-import hashlib
 import json
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -25,9 +26,9 @@ from kka.common.device import autocast_dtype, choose_device, resident, seeded
 from kka.common.files import replacing
 from kka.common.progress import StageProgress
 from kka.errors import UserError
-from kka.imaging.diffusers import RECOMMENDED
+from kka.imaging.diffusers import RECOMMENDED, SAMPLES
 from kka.imaging.fitting import Fit, Fitted, batch_of, generator_of
-from kka.imaging.networks import PLACES, TIMES, autoencoder, pipeline, unet
+from kka.imaging.networks import LATENT_CHANNELS, PLACES, TIMES, autoencoder, pipeline, unet
 from kka.imaging.sheet import write_sheet
 from kka.imaging.training_folder import require_free, training_folder
 from kka.language.clip import clip_text_encoder, encode, train_clip_tokenizer
@@ -96,7 +97,7 @@ def train_image_model(
     side = settings.size
     if knowledge.images.shape[1:3] != (side, side):
         raise UserError(f"images train: expected pictures of {side} pixels a side; got {knowledge.images.shape[1:3]}")
-    config = {**origin, **dataclasses.asdict(settings), "pictures": _digest(knowledge)}
+    config = {**origin, **dataclasses.asdict(settings), "pictures": knowledge.digest}
     with training_folder(out, config, resume=resume) as work:
         training = _Training(knowledge, settings, work, progress, say or (lambda text: None))
         report = training.run()
@@ -107,17 +108,17 @@ def train_image_model(
         with replacing(out) as part, no_progress_bars():
             training.pipeline().save_pretrained(part)
             (part / RECOMMENDED).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-            training.sheet(part / "samples.png")
+            training.sheet(part / SAMPLES)
             for file in part.rglob("*"):
                 file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes its files private
     shutil.rmtree(work, ignore_errors=True)
     return report
 
 
-def _digest(knowledge: Knowledge) -> str:
-    digest = hashlib.blake2b(np.ascontiguousarray(knowledge.images).tobytes(), digest_size=10)
-    digest.update(repr(knowledge.captions).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+def expected_seconds(knowledge: Knowledge, settings: ImageTrainingSettings) -> float:
+    """About how long `train_image_model` takes on this machine as busy as it is, from two steps of each part."""
+    with tempfile.TemporaryDirectory() as work:
+        return _Training(knowledge, settings, Path(work), None, lambda text: None).expected_seconds()
 
 
 class _Training:
@@ -165,6 +166,23 @@ class _Training:
             device=self.device,
             dtype=self.dtype or torch.float32,
         )
+
+    def expected_seconds(self) -> float:
+        pixels = resident(self.images, self.device, limit=self.settings.size)
+        latents = torch.zeros(2, len(self.images), LATENT_CHANNELS, PLACES, PLACES, device=self.device).half()
+        parts: list[tuple[Callable[[int], Tensor], int]] = [
+            (lambda step: self._autoencoder_loss(pixels, step), self.settings.autoencoder_steps),
+            (lambda step: self._drawing_loss(latents, step), self.settings.steps),
+        ]
+        seconds = 0.0
+        for loss, steps in parts:
+            loss(0).backward()  # the first one sets things up
+            started = time.perf_counter()
+            loss(1).backward()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            seconds += steps * (time.perf_counter() - started)
+        return seconds
 
     def pipeline(self) -> Any:
         return pipeline(self.vae, self.unet, self.text, self.tokenizer)

@@ -22,6 +22,11 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
+def is_begun(out: Path) -> bool:
+    """Whether there is a training of the model `out` to go on with."""
+    return (work_folder(out) / CONFIG).is_file()
+
+
 def begun(out: Path) -> dict[str, Any]:
     """The configuration of the training to go on with.
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.begun import flat
+from kka.common.disk import reading
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
@@ -70,6 +71,7 @@ def render(run: Run) -> str:
         examples=[(r.number, _examples(r)) for r in run.rounds],
         cost=cost_rows(run.ledger),
         set_aside=_set_aside(run),
+        samples=None if run.samples is None else _whole(run.samples),
         commands=commands(run),
         pixelated=max(run.normals.shape[1:3]) <= TINY,
     )
@@ -276,6 +278,12 @@ def _set_aside(run: Run) -> list[tuple[str, str, str]]:
     files = [("file", item["path"], item["reason"]) for item in run.summary["task"]["set_aside"]]
     drawn = [(f"picture of round {r.number}", row.caption, row.reason) for r in run.rounds for row in r.set_aside]
     return files + drawn
+
+
+def _whole(file: Path) -> str:
+    """A PNG as it is, in the text of the page."""
+    with reading(file):
+        return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
 
 
 def data_uri(image: Image.Image) -> str:

@@ -16,6 +16,7 @@ from kka.algorithm.folder import (
     IMAGES,
     LATENT,
     LEDGER,
+    SAMPLES,
     SUMMARY,
     TASK,
     TASK_ARRAYS,
@@ -103,6 +104,8 @@ class Run:
     """(n,) bool, of the test images. None: no test set."""
     seen: np.ndarray | None
     """(n,) bool. None: no split into known and withheld kinds."""
+    samples: Path | None = None
+    """A sheet of what the image model draws, where kka trained it."""
 
 
 def read_run(folder: Path) -> Run:
@@ -140,6 +143,7 @@ def read_run(folder: Path) -> Run:
         arms={name: _arm(folder, name, figures) for name, figures in arms.items()},
         is_anomaly=task.get("is_anomaly"),
         seen=task.get("seen"),
+        samples=folder / SAMPLES if (folder / SAMPLES).is_file() else None,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
-from kka.algorithm.folder import LEDGER, POOL, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name, up_to_date
+from kka.algorithm.folder import LEDGER, POOL, SAMPLES, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name, up_to_date
 from kka.algorithm.loop import rounds
 from kka.algorithm.resume import may_change, require_same_task
 from kka.common.cache import ImageCache
@@ -24,8 +24,11 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
+from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
+from kka.imaging.diffusers import DiffusersModel
 from kka.protocols import ImageModel, LanguageModel, identity_of
 from kka.run.comparison import StoredPools, compare
+from kka.run.drawing import TaskClasses, require_ignorant
 from kka.run.models import (
     build_images,
     build_language,
@@ -46,6 +49,7 @@ def run(
     resume: bool = False,
     progress: StageProgress | None = None,
     on_task: Callable[[Task], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run Algorithm 1 and the comparison into the folder `out`; returns what summary.json holds.
 
@@ -57,7 +61,7 @@ def run(
     with Store(out, config.as_dict(), resume=resume, complete=up_to_date, free=free) as store:
         started = time.perf_counter()
         try:
-            task, specs, image_model, language_model = _prepare(config, progress, on_task)
+            task, specs, image_model, language_model = _prepare(config, progress, on_task, say)
             require_same_task(store, task, identity_of(language_model))
         except BaseException:  # stopped by hand as well
             store.withdraw()
@@ -84,6 +88,7 @@ def run(
                 progress=progress,
             )
             _save_sources(task, store)
+            _save_samples(image_model, out)
         ledger = store.ledger()
         store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
         summary = summarise(task, config, made, arms, ledger, specs)
@@ -95,8 +100,9 @@ def run(
 
 
 def _prepare(
-    config: RunConfig, progress: StageProgress | None, on_task: Callable[[Task], None] | None
-) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:
+    config: RunConfig, progress: StageProgress | None, on_task: Callable[[Task], None] | None,
+    say: Callable[[str], None] | None,
+) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:  # fmt: skip
     """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
     detector = check_config(config)
     task = open_task(
@@ -108,13 +114,29 @@ def _prepare(
         size=working_size(config.data, config.size, detector),
         seed=config.split_seed,
     )
+    specs = resolve(config, task)
+    task = _with_note(task, specs[1])
     if on_task is not None:
         on_task(task)
     check_counts(config, task)
-    specs = resolve(config, task)
     check_models(specs, config)
-    image_model = build_images(specs[1], config, task)
+    image_model = build_images(specs[1], config, task, progress, say)
     return task, specs, image_model, build_language(specs[0], config, task, progress)
+
+
+def _with_note(task: Task, images: str) -> Task:
+    """The task with a note on what the image model knows of its classes, where there is one.
+
+    Raises:
+        UserError: it knows what it must not.
+    """
+    classes = TaskClasses.of(task)
+    note = None if classes is None else require_ignorant(images, classes)
+    if note is None:
+        return task
+    notes = task.details.get("notes", ())
+    kept = notes if isinstance(notes, list | tuple) else ()
+    return dataclasses.replace(task, details={**task.details, "notes": [*kept, note]})
 
 
 def summarise(
@@ -170,6 +192,14 @@ def _save_sources(task: Task, store: Store) -> None:
         return {}
 
     store.stage(TASK, compute)
+
+
+def _save_samples(model: ImageModel, out: Path) -> None:
+    """The samples of a model that kka trained, for the report."""
+    file = Path(model.path).expanduser() / SAMPLES_OF_A_MODEL if isinstance(model, DiffusersModel) else None
+    if file is not None and file.is_file():
+        with replacing(out / SAMPLES) as part:
+            part.write_bytes(file.read_bytes())
 
 
 def _report(out: Path, progress: StageProgress | None) -> None:

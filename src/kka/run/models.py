@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,17 @@ from kka.errors import UserError
 from kka.imaging import build_image_model, check_image_model
 from kka.language import build_language_model, check_language_model, check_local
 from kka.protocols import ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
-from kka.task import Task
+from kka.run.drawing import (
+    TRAINED,
+    Allowed,
+    TaskClasses,
+    check_trained,
+    require_ignorant,
+    trained_model,
+    without_knowledge,
+)
+from kka.settings.drawing import DrawingSettings
+from kka.task import Knowledge, Task
 
 if TYPE_CHECKING:
     from kka.language.train import LMTrainingReport
@@ -57,9 +67,26 @@ def check_config(config: RunConfig) -> Detector:
         automatic = GARDEN
     else:  # of classes, whether any are known is not known yet
         automatic = (PHOTO_LM, PHOTO_IMAGES) if is_photos(Path(config.data)) else (AUTO, AUTO)
-    check_models(_chosen(config, automatic), config)
+    specs = _chosen(config, automatic)
+    check_models(specs, config)
+    check_classes(specs[1], Path(config.data), config.normal, config.unseen, config.split_seed)
     check_weights(detector)
     return detector
+
+
+def check_classes(images: str, data: Path, normal: Sequence[str], unseen: float, split_seed: int) -> str | None:
+    """A note on what the image model knows of a Parquet data set's classes, or None: see `require_ignorant`.
+
+    Raises:
+        UserError: it knows the normal class or withheld ones, or there is no such class.
+    """
+    folder = data.expanduser()
+    if not images.startswith("diffusers:") or not (folder / "train.parquet").is_file():
+        return None
+    from kka.data.parquet import class_sides
+
+    sides = class_sides(folder, normal, unseen, split_seed)
+    return require_ignorant(images, TaskClasses(**{side: frozenset(names) for side, names in sides.items()}))
 
 
 def check_models(specs: tuple[str, str], config: RunConfig) -> None:
@@ -76,7 +103,9 @@ def check_models(specs: tuple[str, str], config: RunConfig) -> None:
             check_language_model(specs[0], settings=config.language)
 
     def images() -> None:
-        if specs[1] != AUTO:
+        if specs[1] == TRAINED:
+            check_trained(config.drawing)
+        elif specs[1] != AUTO:
             check_image_model(specs[1], settings=config.drawing)
 
     problems = []
@@ -101,6 +130,8 @@ def check_counts(config: RunConfig, task: Task) -> None:
         raise UserError(f"representatives: expected 1 to {normals}, the normals; got {config.representatives}")
     if task.knowledge is None and config.lm == "corpus":
         corpus(task)  # which says what to do
+    if task.knowledge is None and config.images == TRAINED:
+        raise without_knowledge()
 
 
 def build_language(spec: str, config: RunConfig, task: Task, progress: StageProgress | None = None) -> LanguageModel:
@@ -110,8 +141,29 @@ def build_language(spec: str, config: RunConfig, task: Task, progress: StageProg
     return build_language_model(spec, settings=config.language, progress=progress)
 
 
-def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
-    """The image model of a run. No picture of the test set can come out of a bank."""
+def build_images(
+    spec: str,
+    config: RunConfig,
+    task: Task,
+    progress: StageProgress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> ImageModel:
+    """The image model of a run; "trained" trains one, or takes it from the cache. No picture of the test set can come
+    out of a bank.
+
+    Args:
+        say: Told, in a line of text, what takes long.
+
+    Raises:
+        UserError: as `kka.imaging.build_image_model` and `require_ignorant`.
+    """
+    if spec == TRAINED:
+        allowed = Allowed(
+            data=config.data, normal=config.normal, unseen=config.unseen, split_seed=config.split_seed
+        )
+        spec = f"diffusers:{trained_model(task, allowed, progress=progress, say=say)}"
+    if (classes := TaskClasses.of(task)) is not None:
+        require_ignorant(spec, classes)
     forbidden: frozenset[str] = frozenset()
     drawing = config.drawing
     if spec.startswith("bank") and task.test is not None:
@@ -124,9 +176,12 @@ def build_images(spec: str, config: RunConfig, task: Task) -> ImageModel:
                     f"{spec}; got {drawing.size}. Leave it out."
                 )
             drawing = dataclasses.replace(drawing, size=side)
-    return build_image_model(
-        spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden
-    )
+    return build_image_model(spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden)
+
+
+def build_drawing(spec: str, drawing: DrawingSettings, knowledge: Knowledge) -> ImageModel:
+    """An image model apart from any task; a bank has the pictures of `knowledge`."""
+    return build_image_model(spec, settings=drawing, knowledge=knowledge)
 
 
 def detector_of(name: str, options: DetectorOptions, **rest: Any) -> Detector:
