@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 def _pairs() -> tuple[list[PreferencePair], list[PreferencePair]]:
     """Hard: the red and the blue ones."""
     hard = [any(color in caption for color in COLORS[:2]) for caption in CAPTIONS]
-    return make_pairs(CAPTIONS, [PROMPT] * len(CAPTIONS), hard, max_pairs=48, seed=0)
+    return make_pairs(CAPTIONS, [(PROMPT,)] * len(CAPTIONS), hard, max_pairs=48, seed=0)
 
 
 @pytest.fixture(scope="module")

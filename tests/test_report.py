@@ -245,7 +245,7 @@ def test_rounds_and_tuning_tables(page: Page) -> None:
     assert page.table("round")[1] == ["0", "12", "12", "0", "25 %", "12", "12", "50 %"]
     assert page.table("round")[2] == ["1", "12", "12", "0", "25 %", "0", "12", "50 %"]
     tuning = next(t for t in page.tables if "KL to base" in t[0])
-    assert tuning[1] == ["1", "60", "33", "0", "0.512", "–", "–", "–", "1.2", "100 %"]
+    assert tuning[1] == ["1", "60", "33", "0", "0.512", "–", "–", "–", "1.2", "–", "100 %", "– → –"]
     assert tuning[2] == ["2", "not tuned: no prompt has both <hard> and easy"]
     assert "Round 1 closed, as no new picture entered the pool: none of its 12 pictures <was> hard." in page.text
     assert "Round 2 closed, as no new picture entered the pool." in page.text  # stored before rounds said why

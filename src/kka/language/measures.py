@@ -3,7 +3,8 @@ how many of them differ. All by fresh answers, drawn as the probabilities are, u
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,15 +13,36 @@ from jaxtyping import Float, Int
 from kka.algorithm.answers import normalise, parse_answer
 from kka.errors import UserError
 
-if TYPE_CHECKING:
-    from kka.language.hf import HFLanguageModel
-
 SAMPLES = 64
 """Fresh answers for KL and entropy."""
 HUNDRED = 100
 """Answers among which the different captions are counted."""
 PROMPTS, ANSWERS_EACH = 48, 2
 """For the mutual information, which the estimate cannot find above log 48 = 3.9 nats."""
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """What is asked of a language model here, as `kka.language.hf` has it: prompts and answers as tokens."""
+
+    tokenizer: Any
+    settings: Any
+
+    @property
+    def policy(self) -> Any:
+        """The network as it is tuned so far."""
+
+    def as_base(self) -> AbstractContextManager[None]:
+        """Inside, the network is the untuned one."""
+
+    def draw(self, prompts: Sequence[str], rows: Sequence[int], *, seed: int, as_set: bool = False) -> list[list[int]]:
+        """One answer for each of `rows`, the numbers of its prompts."""
+
+    def encode(self, prompt: str) -> list[int]:
+        """The tokens that stand before an answer."""
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of an answer."""
 
 
 def information(logps: Float[np.ndarray, "n p"], own: Int[np.ndarray, "n"]) -> float:
@@ -32,7 +54,7 @@ def information(logps: Float[np.ndarray, "n p"], own: Int[np.ndarray, "n"]) -> f
     return float((logps[np.arange(len(logps)), own] - means).mean())
 
 
-def prompt_information(model: "HFLanguageModel", prompts: Sequence[str], *, seed: int) -> float:
+def prompt_information(model: Measurable, prompts: Sequence[str], *, seed: int) -> float:
     """`information` of a model's answers to the first `PROMPTS` of `prompts`."""
     asked = list(dict.fromkeys(prompts))[:PROMPTS]
     own = np.repeat(np.arange(len(asked)), ANSWERS_EACH)
@@ -41,7 +63,7 @@ def prompt_information(model: "HFLanguageModel", prompts: Sequence[str], *, seed
     return information(np.stack(columns, axis=1), own)
 
 
-def kl_to_base(model: "HFLanguageModel", prompts: Sequence[str], *, seed: int) -> float:
+def kl_to_base(model: Measurable, prompts: Sequence[str], *, seed: int) -> float:
     """KL(policy ‖ base): mean of log π_θ − log π_0. Infinite where the policy gives no probabilities any more."""
     rows = _spread(prompts, SAMPLES)
     try:
@@ -54,7 +76,7 @@ def kl_to_base(model: "HFLanguageModel", prompts: Sequence[str], *, seed: int) -
         return float((policy - _logps(model, given, answers)).mean())
 
 
-def base_entropy(model: "HFLanguageModel", prompts: Sequence[str], *, seed: int) -> float:
+def base_entropy(model: Measurable, prompts: Sequence[str], *, seed: int) -> float:
     """Entropy of the base model: mean of −log π_0 over answers of its own."""
     rows = _spread(prompts, SAMPLES)
     with model.as_base():
@@ -62,7 +84,7 @@ def base_entropy(model: "HFLanguageModel", prompts: Sequence[str], *, seed: int)
         return float(-_logps(model, [prompts[i] for i in rows], answers).mean())
 
 
-def different_captions(model: "HFLanguageModel", prompts: Sequence[str], *, seed: int) -> int:
+def different_captions(model: Measurable, prompts: Sequence[str], *, seed: int) -> int:
     """Different captions among `HUNDRED` answers to `prompts`, drawn as a run draws them."""
     answers = model.draw(prompts, _spread(prompts, HUNDRED), seed=seed, as_set=True)
     return len({normalise(caption) for answer in answers for caption in parse_answer(model.decode(answer))})
@@ -73,7 +95,7 @@ def _spread(prompts: Sequence[str], n: int) -> list[int]:
     return sorted(i % len(prompts) for i in range(n))
 
 
-def _logps(model: "HFLanguageModel", prompts: Sequence[str], answers: Sequence[list[int]]) -> Float[np.ndarray, "n"]:
+def _logps(model: Measurable, prompts: Sequence[str], answers: Sequence[list[int]]) -> Float[np.ndarray, "n"]:
     """log π(answer | prompt) of the model as it stands."""
     encoded = {prompt: model.encode(prompt) for prompt in set(prompts)}
     given, pad = [encoded[prompt] for prompt in prompts], model.tokenizer.pad_token_id
