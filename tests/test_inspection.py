@@ -92,16 +92,16 @@ def test_each_kind_stands_against_all_good_photos() -> None:
 
 
 def test_the_intervals_cover_as_often_as_they_say() -> None:
-    """A bootstrap of 95 % over photos: in most draws the true chance lies inside, in some outside."""
+    """A bootstrap of 95 % over photos: in most draws the true chance lies inside."""
     rng, covered = np.random.default_rng(0), []
     truth = 0.7602  # the chance that N(1, 1) lies above N(0, 1)
-    for draw in range(40):
+    for draw in range(25):
         scores = np.r_[rng.normal(size=60), rng.normal(1, 1, size=40)].astype(np.float32)
         rows = inspect(scores, np.arange(100) >= 60, ["good"] * 60 + ["bad"] * 40, seed=draw)
         found = rows[-1].figures["auroc"]
         assert found.low < found.value < found.high
         covered.append(found.low <= truth <= found.high)
-    assert 32 <= sum(covered) <= 40
+    assert sum(covered) >= 19
 
 
 def test_masks_that_are_not_known_count_for_nothing() -> None:

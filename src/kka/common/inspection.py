@@ -107,10 +107,9 @@ def _intervals(
     draws = [(good, bad), *((redrawn(good), redrawn(bad)) for _ in range(RESAMPLES))]
     measured: list[dict[str, float]] = []
     weights = np.zeros((len(draws), len(scores)))
-    for row, (some_good, some_bad) in zip(weights, draws, strict=True):
+    for i, (some_good, some_bad) in enumerate(draws):
         measured.append(image_figures(scores[some_good], scores[some_bad], threshold))
-        np.add.at(row, some_good, 1)
-        np.add.at(row, some_bad, 1)
+        weights[i] = np.bincount(np.r_[some_good, some_bad], minlength=len(scores))
     if pixels is not None and known is not None:
         more = pixels.figures(weights * known)
         measured = [one | other for one, other in zip(measured, more, strict=True)]

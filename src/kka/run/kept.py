@@ -9,10 +9,10 @@ import numpy as np
 from kka.algorithm.folder import DETECTOR, kept_stage
 from kka.common.ledger import Counts
 from kka.common.store import Store
-from kka.deploy.train import FPR, HELD_OUT, Anomalies, train_detector
+from kka.deploy.train import FPR, HELD_OUT, Anomalies, hold_out, train_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images
-from kka.task import MIN_NORMALS, Task
+from kka.task import Task
 
 
 def keep_detector(
@@ -32,7 +32,9 @@ def keep_detector(
     Args:
         anomalies: Of the arm `arm`, whose pool is of the stage `source`.
     """
-    if len(task.normals) - max(1, round(HELD_OUT * len(task.normals))) < MIN_NORMALS:
+    try:
+        hold_out(task.normals, HELD_OUT, seed=0)
+    except UserError:  # too few would be left, or too few different ones
         return
 
     def compute(folder: Path) -> Counts:
