@@ -238,7 +238,7 @@ def train_detector(
                 stored = None if calibration is None else dataclasses.asdict(calibration)
                 write_inspection(inspection, work / INSPECTION, calibration=stored)
             if task.test is not None and calibration is not None:
-                limits = None
+                limits: tuple[float, float] | None = None
                 if isinstance(detector, Localises):
                     normal = detector.score_map(_some(task.normals[shown]))
                     limits = heat_limits(normal, calibration.map_threshold)
