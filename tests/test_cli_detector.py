@@ -114,10 +114,16 @@ def test_export(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_runs_detector_scores_and_exports(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a run keeps is of use at once; without a threshold both say how to get one."""
+    """What a run keeps is of use at once, with a threshold; without one both say how to get one."""
     folder = tmp_path / "detector"
-    shutil.copytree(finished / "arms/kka-2/seed-0/detector", folder)
-    assert json.loads((folder / "detector.json").read_text())["image_size"] == [16, 16]
+    shutil.copytree(finished / "kept/kka-2/detector", folder)
+    card = json.loads((folder / "detector.json").read_text())
+    assert card["image_size"] == [16, 16] and card["calibration"]["held_out"] == 5
+    assert card["trained_with"] == {"normals": 19, "held_out": 5, "anomalies": 24}
+    assert main(["score", "--detector-dir", str(folder), str(folder / "check")]) == 0
+    assert "anomalous above" in capsys.readouterr().out
+    del card["calibration"]
+    (folder / "detector.json").write_text(json.dumps(card))
     out = tmp_path / "scores.csv"
     assert main(["score", "--detector-dir", str(folder), str(folder / "check"), "--out", str(out)]) == 0
     told = capsys.readouterr()
@@ -229,7 +235,7 @@ def test_overlay() -> None:
     """Where nothing is hot the picture stays, in grey; where it is hottest it is red."""
     image = np.full((4, 4, 3), (10, 20, 30), np.uint8)
     limits = heat_limits(np.array([[[0.0, 1.0], [1.0, 2.0]]]))
-    assert limits == (1.0, 3.0)
+    assert limits == (1.0, 3.0) and heat_limits(np.array([[[0.0, 1.0], [1.0, 2.0]]]), 1.5) == (1.5, 2.0)
     heat = np.zeros((4, 4))
     heat[0, 0] = 9
     made = overlay(image, heat, limits)

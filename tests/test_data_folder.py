@@ -89,7 +89,7 @@ def test_path_with_spaces_and_letters_of_all_kinds(tmp_path: Path) -> None:
 
 
 def test_mvtec_layout(tmp_path: Path) -> None:
-    """train/good is normal; test/<defect> is anomalous with its kind; masks in ground_truth are never read."""
+    """train/good is normal; test/<defect> is anomalous with its kind; masks in ground_truth are no photos."""
     task = open_task(str(mvtec(tmp_path / "bottle")), describe=BRACKET)
     assert len(task.normals) == 10 and task.test is not None and task.knowledge is None
     assert dict(zip(task.test.kinds, task.test.is_anomaly.tolist(), strict=True)) == {
@@ -98,7 +98,9 @@ def test_mvtec_layout(tmp_path: Path) -> None:
         "bent lead": True,
     }
     assert task.details["images"]["test_anomalies"] == 4  # type: ignore[index]
-    assert task.details["notes"] == []
+    assert task.details["notes"] == [
+        "2 of 4 anomalies have no mask of their shape that can be read: the figures of pixels leave them out"
+    ]
     assert task.details["layout"] == (
         "10 normals in train/good/; 3 normals in test/good/ and 4 anomalies in test/bent lead/, test/scratch/ form the "
         "test set; 2 masks in ground_truth/scratch/"

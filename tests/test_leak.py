@@ -10,7 +10,10 @@ import torch
 import kka.algorithm.deep_sad
 from fakes import FAST, outcome, run_fake, small_task
 
-LABELLED = ("metrics.json", "task.npz", "summary.json", "run.json")
+LABELLED = (
+    "metrics.json", "task.npz", "summary.json", "run.json", "inspection.json", "inspection.csv",
+    "gallery.npz",
+)
 """The only files that may know a test label; run.json has a digest of them."""
 
 
@@ -86,3 +89,10 @@ def test_scores_are_those_of_the_kept_detector(finished: Path) -> None:
     assert (scores == np.load(arm / "scores.npy")).all()
     metrics = json.loads((arm / "metrics.json").read_text())
     assert metrics["auroc"] == auroc(scores, task.test.is_anomaly)
+    kept = finished / "kept/kka-2/detector"
+    scores = load_detector(kept).score(task.test.images)
+    told = json.loads((kept / "inspection.json").read_text())
+    figures = {row["kind"]: row["figures"] for row in told["rows"]}
+    assert figures["all defects"]["auroc"]["value"] == pytest.approx(auroc(scores, task.test.is_anomaly))
+    missed = scores[task.test.is_anomaly] <= np.float32(told["calibration"]["threshold"])
+    assert figures["all defects"]["miss_rate"]["value"] == pytest.approx(missed.mean())

@@ -14,7 +14,7 @@ from PIL import Image
 
 import kka.deploy.export
 from kka.common.images import read_picture
-from kka.common.pixels import pixels
+from kka.common.pixels import pixels, square
 from kka.deploy.export import export_onnx, relative_difference
 from kka.deploy.score import score_files
 from kka.deploy.train import annotate, open_detector
@@ -58,14 +58,15 @@ def zoo(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-@pytest.fixture(scope="module", params=[65535, 4095])
+@pytest.fixture(scope="module", params=[(65535, "crop"), (4095, "squash"), (65535, "pad")], ids=str)
 def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector of files that use all of their 16 bits, and one of 12-bit files; each with its model."""
+    """Detectors of files that use all of their 16 bits or 12, and of each way into a square; each with its model."""
+    white, fit = request.param
     folder = tmp_path_factory.mktemp("kept") / "detector"
     build("sad").fit(pictures(10), pictures(4, seed=1)).save(folder)
-    annotate(folder, pictures(5, seed=2), white=request.param)
+    annotate(folder, pictures(5, seed=2), white=white, **({} if fit == "crop" else {"fit": fit}))
     facts = export_onnx(open_detector(folder), folder / "model.onnx")
-    assert facts.white == request.param
+    assert (facts.white, facts.fit) == (white, fit)
     return folder
 
 
@@ -93,26 +94,30 @@ def test_the_device_scores_as_kka_does(kept: Path, tmp_path: Path) -> None:
 def test_the_device_file_is_short_and_holds_our_very_function() -> None:
     """A second version of one function is another function, sooner or later."""
     text = DEVICE.read_text(encoding="utf-8")
-    assert inspect.getsource(pixels) in text and len(text.splitlines()) <= 60
+    assert inspect.getsource(pixels) in text and inspect.getsource(square) in text and len(text.splitlines()) <= 70
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {getattr(node, "module", None) or node.names[0].name for node in nodes}
     assert modules == {"sys", "numpy", "onnxruntime", "PIL"}
 
 
-def bilinear(image: Image.Image, size: int | None, white: int) -> np.ndarray:
-    return pixels(image.resize((size, size), Image.Resampling.BILINEAR) if size else image, size, white)
+def bilinear(image: Image.Image, size: int | None, white: int, fit: str) -> np.ndarray:
+    return pixels(image.resize((size, size), Image.Resampling.BILINEAR) if size else image, size, white, fit)
 
 
-def unscaled(image: Image.Image, size: int | None, white: int) -> np.ndarray:
-    return pixels(image, size, 2 * white)
+def unscaled(image: Image.Image, size: int | None, white: int, fit: str) -> np.ndarray:
+    return pixels(image, size, 2 * white, fit)
 
 
-def unturned(image: Image.Image, size: int | None, white: int) -> np.ndarray:
+def unturned(image: Image.Image, size: int | None, white: int, fit: str) -> np.ndarray:
     image.getexif().clear()
-    return pixels(image, size, white)
+    return pixels(image, size, white, fit)
 
 
-@pytest.mark.parametrize("otherwise", [bilinear, unscaled, unturned])
+def otherwise_fitted(image: Image.Image, size: int | None, white: int, fit: str) -> np.ndarray:
+    return pixels(image, size, white, {"crop": "squash", "squash": "pad", "pad": "crop"}[fit])
+
+
+@pytest.mark.parametrize("otherwise", [bilinear, unscaled, unturned, otherwise_fitted])
 def test_the_exports_check_sees_another_way_to_pixels(
     otherwise: Callable[..., np.ndarray], kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +125,7 @@ def test_the_exports_check_sees_another_way_to_pixels(
 
     def device(path: Path, files: list[Path]) -> np.ndarray:
         found = open_detector(kept)
-        return np.stack([otherwise(Image.open(file), found.size, found.white) for file in files])
+        return np.stack([otherwise(Image.open(file), found.size, found.white, found.fit) for file in files])
 
     monkeypatch.setattr(kka.deploy.export, "device_pixels", device)
     with pytest.raises(UserError, match="scores differ from PyTorch's"):

@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 import yaml
 
+from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.cli.progress import percent
+from kka.common.inspection import inspect, write_inspection
 from kka.common.ledger import NOTHING, Ledger
 from kka.common.metrics import Estimate
 from kka.config import DetectorOptions, RunConfig
+from kka.deploy.gallery import GALLERY, write_gallery
 from kka.errors import UserError
+from kka.protocols import Images
 from kka.report import analysis, write_report
 from kka.report.figures import apart, histogram, is_wide
 from kka.report.html import commands, cost_rows, headline
@@ -29,6 +33,7 @@ from kka.report.read import read_run
 from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings
 from kka.settings.language import LanguageSettings
+from kka.task import TestSet
 
 NASTY = '<script>alert(1)</script> & "a" <b>rosé</b> 花 {{ 7 * 7 }} $x^2$ \u2028 end'
 TEST = np.repeat([False, True], [16, 48])
@@ -299,6 +304,47 @@ def test_report_is_written_whole_and_alike(full: Path) -> None:
     assert write_report(full) == full / "report.html"
     assert (full / "report.html").read_bytes() == before
     assert not list(full.glob(".*"))
+
+
+def test_figures_by_kind_and_the_gallery(tmp_path: Path) -> None:
+    """What an inspector asks first: which kind is missed, and how the missed ones look, with map and mask."""
+    root = make_run(tmp_path / "run", seeds=1)
+    scores, bad = np.array([1, 2, 3, 0, 9], np.float32), np.array([False, False, False, True, True])
+    kinds = ("good", "good", "good", f"a {NASTY}", "b")
+    masks = np.zeros((5, 64, 64), bool)
+    test = TestSet(images=np.full((5, 64, 64, 3), 90, np.uint8), is_anomaly=bad, kinds=kinds, masks=masks, masked=~bad)
+    folder = RunFolder(root).detector("kka-2")
+    folder.mkdir(parents=True)
+    write_inspection(inspect(scores, bad, kinds, threshold=2.5), folder / "inspection", calibration=None)
+    write_gallery(folder / GALLERY, Localising(), test, scores, 2.5, (0.0, 1.0))
+    summary = json.loads((root / "summary.json").read_text())
+    summary["inspection"] = json.loads((folder / "inspection.json").read_text())
+    (root / "summary.json").write_text(json.dumps(summary))
+    page = assert_self_contained(write_report(root))
+    table = page.table("kind")
+    assert [row[0] for row in table[1:3]] == ["good", "all defects"] and table[0][2:] == [
+        "AUROC", "F1", "missed", "false alarms"
+    ]  # fmt: skip
+    assert table[2][4].startswith("50.0 (") and table[1][5].startswith("33.3 (") and table[2][5] == ""
+    for said in ("Good, and the most anomalous", "Missed defects", "Found defects"):
+        assert said in page.text
+    whole = write_report(root).read_text(encoding="utf-8")
+    assert (whole.count('alt="map of'), whole.count('alt="mask of')) == (5, 3), "no mask where none is known"
+
+
+class Localising:
+    """A detector that is of use for its maps alone."""
+
+    def fit(self, normals: Images, anomalies: Images | None = None) -> "Localising":
+        return self
+
+    def score(self, images: Images) -> np.ndarray:
+        return np.zeros(len(images), np.float32)
+
+    def score_map(self, images: Images) -> np.ndarray:
+        return np.zeros(images.shape[:3], np.float32)
+
+    def save(self, path: Path) -> None: ...
 
 
 def test_no_test_set_and_no_rounds(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_more_rounds_and_seeds(tmp_path: Path, finished: Path) -> None:
     grown, whole = outcome(tmp_path / "run"), outcome(tmp_path / "whole")
     # The detector of what was the last round stays; run.json tells what changed.
     assert {name for name in grown.keys() | whole.keys() if grown.get(name) != whole.get(name)} == {
-        "run.json", *(name for name in grown if name.startswith("arms/kka-2/seed-0/detector/")),
+        "run.json", *(name for name in grown if name.startswith(("arms/kka-2/seed-0/detector/", "kept/kka-2/"))),
     }  # fmt: skip
     with pytest.raises(UserError, match="rounds: started with 3, got 2"):
         run_fake(replace(FAST, rounds=2, seeds=2), tmp_path / "run", resume=True)
@@ -111,8 +111,8 @@ def test_where_it_is_computed_may_change(tmp_path: Path, finished: Path) -> None
     run_fake(config, tmp_path / "run", resume=True)
     before, after = outcome(finished), outcome(tmp_path / "run")
     # its card says on which device the kept detector scores
-    card = "arms/kka-2/seed-0/detector/detector.json"
-    assert {name for name in before if before[name] != after[name]} <= {"config.yaml", "run.json", card}
+    cards = {f"{place}/detector/detector.json" for place in ("arms/kka-2/seed-0", "kept/kka-2")}
+    assert {name for name in before if before[name] != after[name]} <= {"config.yaml", "run.json", *cards}
     assert b"dpo_micro_batch: 4" in after["config.yaml"]
     assert b'"setting": "language.dpo_micro_batch"' in after["run.json"]
 

@@ -14,6 +14,7 @@ from kka.settings import Count, Few, Natural, PartialShare, Passes, Seed, Side, 
 from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings, with_shares
 from kka.settings.drawing import DrawingSettings
+from kka.settings.fit import Fit
 from kka.settings.language import LanguageSettings
 
 
@@ -52,6 +53,9 @@ sub-folders that are normal, or a pattern such as "*"."""
     size: Side | None = None
     """Side in pixels at which images are kept. Default: the data's own; for photos as many as the detector makes use \
 of, 64 to 256."""
+    fit: Fit | None = None
+    """How pictures become squares. squash: each side is scaled as it needs; pad: grey is put beside it; crop: the \
+central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
     lm: Text = "auto"
     """garden, hf:<hub id or folder>, openai:<model>. auto: garden's own; trained on the known classes' captions; or \
@@ -131,6 +135,8 @@ prompt and one round. pool: the pool's hard with its easy ones, within one promp
         told = {"pairs": "pool", **values}
         if "sad" in told:
             told["sad"] = with_shares(told["sad"])
+        if "fit" not in told and told.get("data", "garden") != "garden":  # once every picture was cropped
+            told["fit"] = "crop"
         if "detector_options" in told:
             told["detector_options"] = _with_backbone(told["detector_options"])
         return cls(**told)

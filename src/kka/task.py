@@ -7,6 +7,7 @@ import numpy as np
 
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings.fit import Fit
 
 MIN_NORMALS = 8
 """Fewer normals than this give no distribution to learn: a task refuses them."""
@@ -33,6 +34,10 @@ class TestSet:
     """The class or defect name of each image."""
     seen: np.ndarray | None = None
     """(n,) bool: whether the class of an anomaly may be known to the models. None: no such split was asked for."""
+    masks: np.ndarray | None = None
+    """(n, h, w) bool: what a person marked as defective, at the size and fit of the images. None: no masks."""
+    masked: np.ndarray | None = None
+    """(n,) bool: whether an image's mask is known; of a normal that has none it is empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,9 @@ class Task:
     """Facts for the summary: counts, class names, the withheld classes."""
     white: int = 65535
     """The value of 16-bit grey files that was read as white: what is scored later must be read alike."""
+
+    fit: Fit = "crop"
+    """How the photos became squares: what is scored later must become one alike."""
 
     def __post_init__(self) -> None:
         if len(self.normals) < MIN_NORMALS:

@@ -60,6 +60,11 @@ def arm_stage(arm: str, k: int) -> str:
     return f"arms/{arm}/seed-{k}"
 
 
+def kept_stage(arm: str) -> str:
+    """The name in the store of the detector for use, trained with the anomalies of an arm."""
+    return f"kept/{arm}"
+
+
 def up_to_date(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored configuration with the settings that there were none of when it was written."""
     return RunConfig.from_dict(stored).as_dict()
@@ -183,8 +188,13 @@ class RunFolder:
             return Tuning.from_dict(stored)
 
     def detector(self, arm: str, k: int = 0) -> Path:
-        """Where the detector that a run keeps lies."""
+        """Where a detector of an arm lies."""
         return self.root / arm_stage(arm, k) / DETECTOR
+
+    def kept(self, arm: str) -> Path:
+        """Where the detector for use lies; where there is none, as in runs of before, the arm's first."""
+        folder = self.root / kept_stage(arm) / DETECTOR
+        return folder if folder.is_dir() else self.detector(arm)
 
     def _count(self, number: int, stage: str, name: str) -> int:
         """A count in the ledger's entry of a stage of round `number`."""

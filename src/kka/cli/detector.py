@@ -1,5 +1,6 @@
 """`kka train`, `kka score`, `kka export`. The parser is light; what a command needs is imported when it runs."""
 
+import dataclasses
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from annotated_types import Gt, Lt
 from kka.config import DetectorOptions
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Side, Text, settings
+from kka.settings.fit import Fit
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
@@ -44,6 +46,9 @@ class Train:
     size: Side | None = None
     """Side in pixels at which images are kept. Default: the data's own; for photos that of the anomalies' run, or as \
 many as the detector makes use of, 64 to 256."""
+    fit: Fit | None = None
+    """How pictures become squares: squash, pad or crop, as in kka run. It stands in the detector's card: scoring \
+and export read photos alike."""
     held_out: PartialShare = 0.2
     """Share of the normals that sets the threshold and is not trained on."""
     fpr: Annotated[float, Gt(0), Lt(1)] = 0.05
@@ -62,7 +67,11 @@ class Score:
     out: Path | None = None
     """A CSV file to write: file, score, anomalous."""
     maps: Path | None = None
-    """A folder to write heat maps into, for detectors that localise."""
+    """A folder to write heat maps into, for detectors that localise. All have one scale: colour begins where 95 % of \
+held-out normals have none (by the detector's --fpr)."""
+    figures: Path | None = None
+    """Where the folders say what is good and what is not, as a test set's do: figures by kind of defect, written to \
+this name with .csv and .json."""
 
 
 @settings()
@@ -79,7 +88,7 @@ class Export:
 
 def run_train(command: Train) -> int:
     """What `kka train` does; returns the exit status."""
-    from kka.cli.progress import Console
+    from kka.cli.progress import Console, print_inspection
     from kka.common.hold import held
     from kka.common.writable import require_writable
     from kka.data import open_task
@@ -106,11 +115,15 @@ def run_train(command: Train) -> int:
         reads_captions = isinstance(detector, TakesMore) and "captions" in detector.takes
         if describe is None and photo_size and not reads_captions:
             describe = "a photo"  # which nothing reads
-        task = open_task(command.data, normal=command.normal, describe=describe, size=size, seed=command.seed)
+        task = open_task(
+            command.data, normal=command.normal, describe=describe, size=size, fit=command.fit, seed=command.seed
+        )
         console.task(task)
         side = task.normals.shape[1]
         with _plain_warnings():
-            anomalies = None if command.anomalies is None else read_anomalies(command.anomalies, side, task.white)
+            anomalies = None
+            if command.anomalies is not None:
+                anomalies = read_anomalies(command.anomalies, side, task.white, task.fit)
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
             )
@@ -119,18 +132,23 @@ def run_train(command: Train) -> int:
         _say(f"The anomalies have {pool_size} pixels a side, the normals {side}: the detector may have learnt their "
              f"sharpness. Better: the run and --size alike.", "yellow")  # fmt: skip
     _print_training(command.detector, side, facts)
+    print_inspection(facts.inspection)
     _say(f"Detector: {out}")
     return 0
 
 
 def run_score(command: Score) -> int:
     """What `kka score` does; returns the exit status."""
-    from kka.cli.progress import Console
+    from kka.cli.progress import Console, print_inspection
     from kka.common.files import image_files
+    from kka.common.inspection import write_inspection
     from kka.common.writable import require_writable
+    from kka.deploy.labels import inspect_files
     from kka.deploy.score import score_files, write_csv
     from kka.deploy.train import NO_THRESHOLD, open_detector
 
+    if command.figures is not None:
+        require_writable(command.figures, "--figures")
     if command.out is not None:
         require_writable(command.out, "--out")
     if command.maps is not None:
@@ -153,6 +171,18 @@ def run_score(command: Score) -> int:
         _say(f"Scores: {command.out}")
     if command.maps is not None:
         _say(f"Maps:   {command.maps}")
+    with _plain_warnings():
+        rows = inspect_files(kept, scored.rows, command.images)
+    print_inspection(rows)
+    if command.figures is not None:
+        if not rows:
+            raise UserError("--figures: expected folders that say what is good and what is not, such as test/good and "
+                            "test/scratch; got none with an anomaly")  # fmt: skip
+        stored = None if kept.calibration is None else dataclasses.asdict(kept.calibration)
+        target = command.figures
+        target = target.with_suffix("") if target.suffix in (".csv", ".json") else target
+        write_inspection(rows, target, calibration=stored)
+        _say(f"Figures: {target}.csv, {target}.json")
     return 0
 
 

@@ -1,5 +1,7 @@
 """What a person sees while a run goes on, and at its end."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import REPORT, RunFolder, arm_name
+from kka.common.inspection import FIGURES, TITLES, Row
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.metrics import Estimate, read_estimates
 from kka.common.terminal import terminal
@@ -49,8 +52,9 @@ class Console:
         """
         test = f"{len(task.test.images):,} test images" if task.test is not None else "no test images"
         self._say(Text.assemble((task.name, "bold"), f": {len(task.normals):,} normals, {test}"))
-        if layout := task.details.get("layout"):
-            self._say(Text(f"  {layout}"))
+        for said in ("layout", "shapes"):
+            if said in task.details:
+                self._say(Text(f"  {task.details[said]}"))
         notes = task.details.get("notes", ())
         for note in notes if isinstance(notes, list | tuple) else ():
             self._say(Text(f"  {note}", "yellow"))
@@ -109,8 +113,27 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
                 f"Round {facts.round}: {facts.captions} of {facts.captions_asked} captions; the language "
                 f"model wrote no more that were new."
             )
-    console.print(f"Detector: {RunFolder(out).detector(last_arm(summary))}", soft_wrap=True)
+    if found := summary.get("inspection"):
+        print_inspection([Row.from_dict(row) for row in found["rows"]])
+    console.print(f"Detector: {RunFolder(out).kept(last_arm(summary))}", soft_wrap=True)
     console.print(f"Report:   {out / REPORT}", soft_wrap=True)
+
+
+def print_inspection(rows: Sequence[Row]) -> None:
+    """A table of figures by kind of defect, in %, with 95 % intervals; nothing where there are none."""
+    if not rows:
+        return
+    shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
+    table = Table(title="By kind, % (95 % interval over photos)")
+    table.add_column("kind", overflow="fold")
+    table.add_column("photos", justify="right")
+    for name in shown:
+        table.add_column(TITLES[name], justify="right")
+    for row in rows:
+        found = [row.figures.get(name) for name in shown]
+        cells = ["" if f is None else f"{100 * f.value:.1f} ({100 * f.low:.0f}-{100 * f.high:.0f})" for f in found]
+        table.add_row(Text(row.kind), f"{row.photos:,}", *cells)
+    terminal(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def last_arm(summary: dict[str, Any]) -> str:
@@ -120,8 +143,11 @@ def last_arm(summary: dict[str, Any]) -> str:
 
 def _arms_table(arms: dict[str, dict[str, Estimate]], seeds: int) -> Table:
     split = any("unseen" in figures for figures in arms.values())
+    pixels = any("aupro" in figures for figures in arms.values())
     names = ["auroc", *(["seen", "unseen"] if split else []), "aupr", "fpr95"]
+    names += ["pixel_auroc", "aupro"] if pixels else []
     titles = {"auroc": "AUROC", "seen": "seen", "unseen": "unseen", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
+    titles |= {"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
     table = Table(title=f"Detectors, % (mean ± 95 % interval over {seeds} seed{'s' if seeds > 1 else ''})")
     table.add_column("trained with")
     for name in names:
@@ -151,7 +177,7 @@ def _seconds_table(seconds: dict[str, float], wall: float) -> Table:
     """What stages took, and the clock from this start on: detectors that are trained side by side overlap."""
     sums: dict[str, float] = {}
     for stage, value in seconds.items():
-        name = "detectors" if stage.startswith("arms/") else stage.rsplit("/", 1)[-1]
+        name = "detectors" if stage.startswith(("arms/", "kept/")) else stage.rsplit("/", 1)[-1]
         sums[name] = sums.get(name, 0) + value
     table = Table(title="Seconds by stage")
     table.add_column("stage")

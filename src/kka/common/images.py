@@ -23,6 +23,7 @@ from kka.common.pixels import WHITE, pixels
 from kka.common.room import require_room
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.settings.fit import Fit
 from kka.task import SetAside
 
 Source = tuple[str, bytes | Path]
@@ -86,15 +87,17 @@ class Picture:
     """Its largest value, of 16-bit grey; 0 for all others."""
 
 
-def decode(source: bytes | Path, size: int | None = None, white: int = WHITE) -> UInt8[np.ndarray, "h w 3"]:
-    """One picture as RGB; with `size`, the largest central square, resized with antialiasing to (size, size, 3).
+def decode(
+    source: bytes | Path, size: int | None = None, white: int = WHITE, fit: Fit = "crop"
+) -> UInt8[np.ndarray, "h w 3"]:
+    """One picture as RGB; with `size`, brought to a square by `fit` (`kka.common.pixels.square`): (size, size, 3).
 
     `white`: the value of 16-bit grey that is white; see `white_of`.
 
     Raises ImageError with the reason: not an image, truncated, corrupt, too large (a decompression bomb),
     unreadable, or pixels without a defined range (floating point; integers beyond 16 bits).
     """
-    return read_picture(source, size, white).pixels.copy()
+    return read_picture(source, size, white, fit).pixels.copy()
 
 
 def white_of(largest: int) -> int:
@@ -117,17 +120,21 @@ def clipped_reason(white: int) -> str:
     return f"16-bit values beyond {white:,}, the white of the normals; they show white"
 
 
-def decode_in_own_range(read: Callable[[], Iterable[Source]], total: int, size: int, *, where: str) -> Decoded:
+def decode_in_own_range(
+    read: Callable[[], Iterable[Source]], total: int, size: int, *, where: str, fit: Fit = "crop"
+) -> Decoded:
     """As `decode_all`, with the white of 16-bit grey that fits the pictures themselves.
 
     `read` gives the sources anew at each call: files that use a part of their 16 bits are decoded twice.
     """
-    found = decode_all(read(), total, size, where=where)
+    found = decode_all(read(), total, size, where=where, fit=fit)
     white = white_of(found.largest)
-    return found if white == found.white else decode_all(read(), total, size, where=where, white=white)
+    return found if white == found.white else decode_all(read(), total, size, where=where, white=white, fit=fit)
 
 
-def decode_all(sources: Iterable[Source], total: int, size: int, *, where: str, white: int = WHITE) -> Decoded:
+def decode_all(
+    sources: Iterable[Source], total: int, size: int, *, where: str, white: int = WHITE, fit: Fit = "crop"
+) -> Decoded:
     """Decode up to `total` pictures to (n, size, size, 3), in threads, reading `sources` only as fast as needed.
 
     What cannot be read is set aside with its name and the reason. Raises UserError when that is more than a tenth;
@@ -143,7 +150,7 @@ def decode_all(sources: Iterable[Source], total: int, size: int, *, where: str, 
     with warnings.catch_warnings():
         # Pillow only warns up to twice its limit; the threads share this filter.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for name, result in _in_threads(sources, size, white):
+        for name, result in _in_threads(sources, size, white, fit):
             if isinstance(result, ImageError):
                 set_aside.append(SetAside(path=name, reason=str(result)))
             else:
@@ -179,14 +186,14 @@ def first_few(bad: Sequence[SetAside], most: int = 3) -> str:
 _Result = Picture | ImageError
 
 
-def _in_threads(sources: Iterable[Source], size: int, white: int) -> Iterator[tuple[str, _Result]]:
+def _in_threads(sources: Iterable[Source], size: int, white: int, fit: Fit) -> Iterator[tuple[str, _Result]]:
     """Decode chunk by chunk, in order, with at most two chunks a thread under way or waiting."""
     workers = min(8, os.cpu_count() or 1)
     waiting: deque[Future[list[tuple[str, _Result]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for chunk in _chunks(sources):
-                waiting.append(pool.submit(_decode_chunk, chunk, size, white))
+                waiting.append(pool.submit(_decode_chunk, chunk, size, white, fit))
                 if len(waiting) >= 2 * workers:
                     yield from waiting.popleft().result()
             while waiting:
@@ -206,24 +213,36 @@ def _chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield chunk
 
 
-def _decode_chunk(chunk: list[Source], size: int, white: int) -> list[tuple[str, _Result]]:
+def _decode_chunk(chunk: list[Source], size: int, white: int, fit: Fit) -> list[tuple[str, _Result]]:
     results: list[tuple[str, _Result]] = []
     for name, source in chunk:
         try:
-            results.append((name, read_picture(source, size, white)))
+            results.append((name, read_picture(source, size, white, fit)))
         except ImageError as error:
             results.append((name, error))
     return results
 
 
-def read_picture(source: bytes | Path, size: int | None, white: int = WHITE) -> Picture:
+def sizes_of(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
+    """Width and height of each file that can be opened, by its header alone."""
+    for file in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with Image.open(file) as image:
+                    yield image.size
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue  # decoding names it
+
+
+def read_picture(source: bytes | Path, size: int | None, white: int = WHITE, fit: Fit = "crop") -> Picture:
     """As `decode`, with what is known of the file; ImageError as there."""
     try:
         with _open(source) as file, Image.open(file) as image:
             _refuse_a_bomb(image.size)
             fits = image.size == (size, size)
             largest = _largest_grey(image)
-            return Picture(pixels=pixels(image, size, white), fits=fits, largest=largest)
+            return Picture(pixels=pixels(image, size, white, fit), fits=fits, largest=largest)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders fail in many ways on damaged files: all mean that it cannot be read

@@ -17,9 +17,12 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from kka.common.folder_words import role_of
+from kka.common.pixels import square
+from kka.settings.fit import Fit
 
 _WORDS = r"ground[ _.-]?truth|gt|masks?|maske|seg|segmentation|labels?|labelmap|annotation|anno|msk"
 _ADDED = re.compile(
@@ -111,6 +114,52 @@ def stem_of_photo(stem: str) -> str:
     """The name of the photo that a mask of this name belongs to, both without suffix."""
     match = _ADDED.fullmatch(stem)
     return stem if match is None else match["before"] or match["after"]
+
+
+TURNED = {
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientations that swap width and height -> what brings the stored picture into the shown one."""
+SAME_SHAPE = 0.02
+"""Largest relative difference of a mask's proportions from its photo's."""
+
+
+def read_mask(files: Sequence[Path], photo: Path, size: int, fit: Fit) -> Bool[np.ndarray, "h w"] | None:
+    """What the masks of a photo mark, together, at (size, size) by the fit of the photo.
+
+    A pixel is marked where half of it is; where that leaves nothing of a mask, its most marked pixels are. A mask drawn
+    on what the camera stored is turned as the photo is. None: it cannot be read, or has another shape than the photo.
+    """
+    whole = np.zeros((size, size), bool)
+    try:
+        with Image.open(photo) as opened:
+            stored, orientation = opened.size, opened.getexif().get(0x0112, 1)
+        shown = stored[::-1] if orientation in TURNED else stored
+        for file in files:
+            mask = _marked(file)
+            if orientation in TURNED and mask.size == stored != shown:
+                mask = mask.transpose(TURNED[orientation])
+            width, height = mask.size
+            if abs(width * shown[1] / (height * shown[0]) - 1) > SAME_SHAPE:
+                return None
+            share = np.asarray(square(mask, size, fit, Image.Resampling.BOX))
+            marked = share >= 128
+            whole |= marked if marked.any() or not share.any() else share == share.max()
+    except Exception:  # decoders fail in many ways on damaged files: all mean that it cannot be read
+        return None
+    return whole
+
+
+def _marked(file: Path) -> Image.Image:
+    """255 where a mask marks something: all but black of few grey levels, else what is brighter than half."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            values = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
+    levels, _ = _levels(values)
+    least = 0.0 if len(levels) <= FEW_LEVELS else float(levels[-1]) / 2
+    return Image.fromarray(np.where(values > least, 255, 0).astype(np.uint8))
 
 
 def look_at(file: Path) -> Look | None:

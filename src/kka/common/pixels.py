@@ -12,8 +12,8 @@ WHITE = 65535
 """Of 16-bit grey, where the data uses the full range."""
 
 
-def pixels(image: Image.Image, size: int | None, white: int) -> np.ndarray:
-    """An opened file as RGB: its largest central square, uint8 (size, size, 3). `white`: that of 16-bit grey."""
+def pixels(image: Image.Image, size: int | None, white: int, fit: str = "crop") -> np.ndarray:
+    """An opened file as RGB, uint8 (size, size, 3). `white`: that of 16-bit grey. `fit`: as `square` makes it one."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow itself would clip at 255
         grey = np.asarray(image).astype(np.int64).clip(0, white)
@@ -25,6 +25,21 @@ def pixels(image: Image.Image, size: int | None, white: int) -> np.ndarray:
         image = Image.alpha_composite(page, image.convert("RGBA"))
     if image.mode != "RGB":
         image = image.convert("RGB")
-    if size is not None and image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return np.asarray(image if size is None else square(image, size, fit))
+
+
+def square(image: Image.Image, size: int, fit: str, resample: int = Image.Resampling.BICUBIC) -> Image.Image:
+    """squash: each side scaled as it needs; pad: scaled as a whole, grey beside it; crop: the largest central square.
+    A mask (L) has black beside it."""
+    if image.size == (size, size):
+        return image
+    if fit == "squash":
+        return image.resize((size, size), resample)
+    if fit == "crop":
+        return ImageOps.fit(image, (size, size), resample)
+    if fit != "pad":
+        raise ValueError(f"fit: expected squash, pad or crop; got {fit}")
+    w, h = (max(1, round(side * size / max(image.size))) for side in image.size)
+    page = Image.new(image.mode, (size, size), (124, 116, 104) if image.mode == "RGB" else 0)  # ImageNet's mean
+    page.paste(image.resize((w, h), resample), ((size - w) // 2, (size - h) // 2))
+    return page

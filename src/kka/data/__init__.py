@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kka.errors import UserError
+from kka.settings.fit import Fit
 from kka.task import Task
 
 EXPECTED = "expected 'garden' (the embedded world), a folder with train.parquet and test.parquet, or a folder of images"
@@ -19,6 +20,7 @@ def open_task(
     describe: str | None = None,
     domain: str | None = None,
     size: int | None = None,
+    fit: Fit | None = None,
     seed: int = 0,
 ) -> Task:
     """The task that `data` names: "garden", a folder with train.parquet and test.parquet, or a folder of images.
@@ -28,7 +30,8 @@ def open_task(
     `unseen`: share of the anomaly classes, chosen by `seed`, that neither language model nor image library may know.
     `describe`: the caption of normal images that have none. `domain`: what the pictures show, in the plural.
     `size`: side of the square working pictures in pixels. Default: 64; of Parquet data, the pictures' own size when
-    they all have one. `seed` also chooses among several captions of a normal image.
+    they all have one. `fit`: how pictures become squares. Default: photos lose nothing (squash or pad, by their
+    shapes); Parquet pictures are cropped. `seed` also chooses among several captions of a normal image.
     Raises UserError for data that is not there, holds nothing usable, or does not fit the other arguments.
     """
     names = (normal,) if isinstance(normal, str) else tuple(str(name) for name in normal)
@@ -43,7 +46,9 @@ def open_task(
     folder = _existing_folder(data)
     from kka.data.assemble import Request
 
-    request = Request(source=data, normal=names, unseen=unseen, describe=describe, domain=domain, size=size, seed=seed)
+    request = Request(
+        source=data, normal=names, unseen=unseen, describe=describe, domain=domain, size=size, fit=fit, seed=seed
+    )  # fmt: skip
     if not is_photos(folder):
         from kka.data.parquet import load_parquet
 

@@ -4,8 +4,8 @@ Here the wall stands between training and test: what nothing may know is never d
 are pixel for pixel a test picture are removed. The test set itself is never touched.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +24,13 @@ from kka.common.images import (
     first_few,
     range_note,
 )
+from kka.common.masks import look_at, read_mask
 from kka.data.layout import GOOD
 from kka.data.split import choose_caption, seen_mask, withhold
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.seeding import derive_seed
+from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, Knowledge, SetAside, Task, TestSet
 
 TEST_SHARE = 0.2
@@ -53,6 +55,7 @@ class Request:
     describe: str | None = None
     domain: str | None = None
     size: int | None = None
+    fit: Fit | None = None
     seed: int = 0
 
 
@@ -69,6 +72,8 @@ class Split:
     """The captions of each picture, at least one. Of the test pictures: none, they are never read."""
     read: Callable[[Sequence[int]], Iterable[Source]]
     """Names and files (or content) of the pictures at these ascending positions, read as they are asked for."""
+    masks: Mapping[str, tuple[Path, tuple[Path, ...]]] = field(default_factory=dict)
+    """Path -> the file of the picture and those of its masks, where it has any."""
 
 
 def template(kind: str) -> str:
@@ -86,12 +91,14 @@ def assemble(
     native_size: bool,
     set_aside: Sequence[SetAside] = (),
     layout: str = "",
+    shapes: str = "",
     notes: Sequence[str] = (),
 ) -> Task:
     """Split by class, decode, remove what the test holds from the training side, and build the task.
 
     `native_size`: without a size in the request, keep the size that the pictures have, if it is one. `layout`: what was
-    taken as what, in one line. A test set of anomalies alone takes a share of the normals, which train nothing.
+    taken as what, in one line; `shapes`: how the pictures became squares. A test set of anomalies alone takes a share
+    of the normals, which train nothing.
     """
     notes = list(notes)
     train, test = _hold_out(train, test, normal, request.seed, notes)
@@ -107,7 +114,8 @@ def assemble(
         "normals": [i for i, kind in enumerate(train.kinds) if kind in normal],
         "knowledge": [i for i, kind in enumerate(train.kinds) if kind in set(known)],
     }
-    parts = _decode_parts(request.size, native_size, train, test, rows)
+    fit = request.fit or "crop"
+    parts = _decode_parts(request.size, fit, native_size, train, test, rows)
     removed = _remove_duplicates(parts, train, test, rows)
     kept = {side: [rows[side][j] for j in part.kept] for side, part in parts.items() if side in rows}
     aside = (*set_aside, *(s for part in parts.values() for s in part.set_aside), *removed)
@@ -116,7 +124,7 @@ def assemble(
     _refuse_too_few(len(kept["normals"]), lost, request.source)
     normals = parts["normals"].images
     _refuse_copies_of_one(normals, request.source, notes)
-    tested = _test_set(parts["test"], test, normal, known, request.unseen) if test else None
+    tested = _test_set(parts["test"], test, normal, known, request.unseen, fit, notes) if test else None
     name = folder.resolve().name
     classes = "" if normal == {GOOD} else f": {_list_briefly(sorted(normal))}"
     details: dict[str, object] = {
@@ -131,6 +139,7 @@ def assemble(
         "size": normals.shape[1],
         "duplicates_removed": len(removed),
         **({"layout": layout} if layout else {}),
+        **({"shapes": shapes} if shapes else {}),
         "notes": [*notes, *_range_notes(parts, request.source)],
     }
     return Task(
@@ -144,6 +153,7 @@ def assemble(
         source=request.source,
         details=details,
         white=parts["normals"].white,
+        fit=fit,
     )
 
 
@@ -200,6 +210,7 @@ def _hold_out(
             kinds=(*test.kinds, *(train.kinds[i] for i in held)),
             captions=(*test.captions, *(() for _ in held)),
             read=read,
+            masks=test.masks,
         ),
     )
 
@@ -228,7 +239,7 @@ def _refuse_one_sided(test: Split | None, normal: set[str]) -> None:
 
 
 def _decode_parts(
-    size: int | None, native_size: bool, train: Split, test: Split | None, rows: dict[str, list[int]]
+    size: int | None, fit: Fit, native_size: bool, train: Split, test: Split | None, rows: dict[str, list[int]]
 ) -> dict[str, Decoded]:
     wanted = size or (_native_size(train, rows["normals"]) if native_size else None) or DEFAULT_SIZE
     parts: dict[str, Decoded] = {}
@@ -237,12 +248,16 @@ def _decode_parts(
         jobs.append(("test", test, list(range(len(test.paths)))))
     for side, split, positions in jobs:
         if side == "normals":  # the first: 16-bit files are read by the range of the normals
-            parts[side] = decode_in_own_range(partial(split.read, positions), len(positions), wanted, where=split.where)
+            parts[side] = decode_in_own_range(
+                partial(split.read, positions), len(positions), wanted, where=split.where, fit=fit
+            )
         else:
             white = parts["normals"].white
-            parts[side] = decode_all(split.read(positions), len(positions), wanted, where=split.where, white=white)
+            parts[side] = decode_all(
+                split.read(positions), len(positions), wanted, where=split.where, white=white, fit=fit
+            )
         if size is None and wanted != DEFAULT_SIZE and not parts[side].one_size:
-            return _decode_parts(DEFAULT_SIZE, native_size, train, test, rows)  # the sizes differ after all
+            return _decode_parts(DEFAULT_SIZE, fit, native_size, train, test, rows)  # the sizes differ after all
     return parts
 
 
@@ -304,14 +319,45 @@ def _refuse_copies_of_one(normals: Images, source: str, notes: list[str]) -> Non
         notes.append(f"the {len(normals)} normals are {different} different pictures: the others are copies of them")
 
 
-def _test_set(part: Decoded, test: Split, normal: set[str], known: list[str], unseen: float) -> TestSet:
+def _test_set(
+    part: Decoded, test: Split, normal: set[str], known: list[str], unseen: float, fit: Fit, notes: list[str]
+) -> TestSet:
     kinds = tuple(test.kinds[i] for i in part.kept)
+    is_anomaly = np.array([kind not in normal for kind in kinds], bool)
+    paths = [test.paths[i] for i in part.kept]
+    masks = masked = None
+    if any(path in test.masks for path, bad in zip(paths, is_anomaly, strict=True) if bad):
+        masks, masked = _masks(test, paths, is_anomaly, part.images.shape[1], fit, notes)
     return TestSet(
         images=part.images,
-        is_anomaly=np.array([kind not in normal for kind in kinds], bool),
+        is_anomaly=is_anomaly,
         kinds=kinds,
         seen=seen_mask(kinds, normal, known) if unseen else None,
+        masks=masks,
+        masked=masked,
     )
+
+
+def _masks(
+    test: Split, paths: Sequence[str], is_anomaly: np.ndarray, size: int, fit: Fit, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The masks of the test pictures, and of which they are known; notes say which are not, and what a crop lost."""
+    masks, known, lost = np.zeros((len(paths), size, size), bool), ~is_anomaly, 0
+    for i, path in enumerate(paths):
+        if path in test.masks:
+            photo, files = test.masks[path]
+            found = read_mask(files, photo, size, fit)
+            known[i] = found is not None
+            if found is not None:
+                masks[i] = found
+                lost += not found.any() and any(look is not None and not look.plain for look in map(look_at, files))
+    total = int(is_anomaly.sum())
+    if without := int((is_anomaly & ~known).sum()):
+        notes.append(f"{without} of {total} anomalies have no mask of their shape that can be read: the figures of "
+                     "pixels leave them out")  # fmt: skip
+    if lost:
+        notes.append(f"of {lost} of {total} anomalies nothing that their masks mark is left: it was cut away")
+    return masks, known
 
 
 def _knowledge(images: Images, train: Split, rows: list[int]) -> Knowledge:

@@ -5,15 +5,20 @@ What lies where is read by `kka.data.layout`, and what it means by `kka.data.sid
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from kka.common.images import Source, first_few
+from kka.common.fit import Shapes, fit_note
+from kka.common.images import Source, first_few, sizes_of
 from kka.data.assemble import Request, Split, assemble, template
 from kka.data.layout import GOOD, read_layout
 from kka.data.metadata import METADATA, read_captions
 from kka.data.sides import choose_sides
 from kka.errors import UserError
 from kka.task import SetAside, Task
+
+MEASURED = 500
+"""Photos whose shapes are looked at, spread over all of them."""
 
 
 def load_folder(folder: Path, request: Request) -> Task:
@@ -28,7 +33,15 @@ def load_folder(folder: Path, request: Request) -> Task:
     notes = sides.notes
     written = _complete(captions, sides.train, sides.normal, request, problems, notes)
     train = _split(request.source, layout.files, sides.train, written)
-    test = _split(f"{request.source}/test", layout.files, sides.test, {}) if sides.test else None
+    masks = {
+        path: (layout.files[path], tuple(layout.files[mask] for mask in layout.masks[path]))
+        for path in sides.test
+        if path in layout.masks
+    }
+    test = None
+    if sides.test:
+        test = replace(_split(f"{request.source}/test", layout.files, sides.test, {}), masks=masks)
+    request, shapes = _fitted(request, layout.files, sides.train)
     return assemble(
         request,
         folder,
@@ -38,8 +51,21 @@ def load_folder(folder: Path, request: Request) -> Task:
         native_size=False,
         set_aside=[*layout.set_aside, *problems],
         layout=sides.said,
+        shapes=shapes,
         notes=notes,
     )
+
+
+def _fitted(request: Request, files: Mapping[str, Path], kinds: Mapping[str, str]) -> tuple[Request, str]:
+    """The request with a way into squares, by the shapes of the training photos, and what is said of it."""
+    paths = list(kinds)
+    step = max(1, len(paths) // MEASURED)
+    sizes = list(sizes_of(files[path] for path in paths[::step]))
+    if not sizes:
+        return request, ""
+    shapes = Shapes.of(sizes)
+    fit = request.fit or shapes.fit
+    return replace(request, fit=fit), fit_note(shapes, fit, asked=request.fit is not None) or ""
 
 
 def _complete(

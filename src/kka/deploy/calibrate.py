@@ -29,10 +29,15 @@ class Calibration:
     """How many held-out normals it comes from."""
     promised: float
     """The rate that so many normals can promise: at most `fpr`, or more where they are too few."""
+    map_threshold: float | None = None
+    """Of the largest value of a held-out normal's map, found alike: where the colour of heat maps begins."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a threshold that no fp32 score can be compared with, and for rates that are none."""
-        for name, least, most in (("threshold", -_LARGEST, _LARGEST), ("fpr", 0.0, 1.0), ("promised", 0.0, 1.0)):
+        limits = [("threshold", -_LARGEST, _LARGEST), ("fpr", 0.0, 1.0), ("promised", 0.0, 1.0)]
+        if self.map_threshold is not None:
+            limits.append(("map_threshold", -_LARGEST, _LARGEST))
+        for name, least, most in limits:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
                 raise UserError(f"calibration: expected {name} to be a number from {least:.3g} to {most:.3g}; "

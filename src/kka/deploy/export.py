@@ -32,6 +32,7 @@ from kka.deploy.score import score_files
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Exports, Images, Scores
+from kka.settings.fit import Fit
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -39,11 +40,20 @@ TOLERANCE = 1e-4
 CHECK_BATCH = 4
 FROM_FILE = (
     "Pillow: the whole JPEG, no draft; ImageOps.exif_transpose; 16-bit grey: 0 black, {white} white; transparency over "
-    "white; RGB; ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square; as code: "
-    "examples/device.py"
+    "white; RGB; {square}; as code: examples/device.py"
 )
+SQUARE: dict[Fit, str] = {
+    "crop": "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square",
+    "squash": "image.resize(({size}, {size}), Image.Resampling.BICUBIC), whatever its shape",
+    "pad": "its longer side resized to {size}, Image.Resampling.BICUBIC, in the middle of a square of (124, 116, 104)",
+}
 """How a file becomes the graph's input, as kka.common.pixels does it: the graph takes pixels at one size."""
 LATENCY_SECONDS = 5.0
+
+
+def from_file(kept: StoredDetector) -> str:
+    """How a file becomes the graph's input, in words."""
+    return FROM_FILE.format(white=kept.white, square=SQUARE[kept.fit].format(size=kept.size))
 
 
 class Deployed(nn.Module):
@@ -71,6 +81,8 @@ class ExportFacts:
     opset: int
     white: int
     """The value of 16-bit grey files that is white."""
+    fit: Fit
+    """How a file becomes a square."""
     images: int
     """On how many image files its scores were compared, besides two odd ones made of the first."""
     largest_relative_difference: float
@@ -132,7 +144,7 @@ def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: P
             detector=kept.name, image_size=(kept.size, kept.size), threshold=threshold,
             fpr=None if kept.calibration is None else kept.calibration.fpr, opset=OPSET,
             white=kept.white, images=len(scored.rows), largest_relative_difference=difference,
-            from_file=FROM_FILE.format(size=kept.size, white=kept.white),
+            fit=kept.fit, from_file=from_file(kept),
             checked_on="the images named" if named else "normals kept with the detector",
             bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
             onnxruntime=import_module("onnxruntime").__version__,
@@ -168,7 +180,7 @@ def _write(model: Deployed, path: Path, kept: StoredDetector) -> None:
         raise RuntimeError("the exporter gave no program")
     proto = program.model_proto
     facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
-    facts |= {"white": str(kept.white), "from_file": FROM_FILE.format(size=kept.size, white=kept.white)}
+    facts |= {"white": str(kept.white), "fit": kept.fit, "from_file": from_file(kept)}
     if kept.calibration is not None:
         facts |= {"threshold": repr(kept.calibration.threshold), "fpr": repr(kept.calibration.fpr)}
     onnx.helper.set_model_props(proto, facts)
@@ -192,13 +204,14 @@ def odd_files(file: Path, kept: StoredDetector, folder: Path) -> list[Path]:
 
 
 def device_pixels(path: Path, files: Sequence[Path]) -> Images:
-    """The files as a device reads them, which has nothing but the model's file: size and white are in its metadata."""
+    """The files as a device reads them, which has nothing but the model's file: size, white and fit are in its
+    metadata."""
     facts = session(path).get_modelmeta().custom_metadata_map
     size, white = int(facts["image_size"].partition("x")[0]), int(facts["white"])
     batch = []
     for file in files:
         with Image.open(file) as opened:
-            batch.append(pixels(opened, size, white))
+            batch.append(pixels(opened, size, white, facts["fit"]))
     return np.stack(batch)
 
 

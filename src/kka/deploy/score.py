@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
 from kka.common.files import replacing
@@ -21,6 +21,7 @@ from kka.common.progress import Progress
 from kka.common.walk import printable
 from kka.common.writable import is_stream
 from kka.deploy.calibrate import anomalous
+from kka.deploy.heat import heat_limits, overlay
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Images, Localises
@@ -28,8 +29,6 @@ from kka.task import SetAside
 
 CHUNK = 256
 """Pictures in memory at a time."""
-MOST_OPAQUE = 0.7
-"""Of an overlay's colour, where it is hottest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +84,7 @@ def score_files(
         ]
         if maps is not None and isinstance(detector, Localises):
             heat = detector.score_map(images)
-            limits = limits or heat_limits(_normal_heat(kept, heat))
+            limits = limits or limits_of(kept, _normal_heat(kept, heat))
             write_maps([targets[start + i] for i in read], images, heat, limits)
     if progress is not None:
         progress(len(files), len(files))
@@ -107,7 +106,7 @@ def _decode(
 
     def one(file: Path) -> Picture | ImageError:
         try:
-            return read_picture(file, kept.size, kept.white)
+            return read_picture(file, kept.size, kept.white, kept.fit)
         except ImageError as error:
             return error
 
@@ -144,23 +143,9 @@ def _normal_heat(kept: StoredDetector, heat: np.ndarray) -> np.ndarray:
     return kept.detector.score_map(normals) if len(normals) else heat  # type: ignore[attr-defined]
 
 
-def heat_limits(normal: Float[np.ndarray, "n h w"]) -> tuple[float, float]:
-    """Where colour begins and where it is full: at the normals' median, and as far beyond their largest value again."""
-    low, high = float(np.median(normal)), float(normal.max())
-    return low, low + 2 * max(high - low, 1e-6)
-
-
-def overlay(
-    image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], limits: tuple[float, float]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture in grey, under colour from yellow to dark red where it is anomalous."""
-    from matplotlib import colormaps
-
-    strength = np.clip((heat - limits[0]) / (limits[1] - limits[0]), 0, 1)[..., None]
-    colour = 255 * colormaps["YlOrRd"](strength[..., 0])[..., :3]
-    grey = image.mean(axis=2, keepdims=True)
-    alpha = MOST_OPAQUE * np.sqrt(strength)
-    return np.clip(np.round((1 - alpha) * grey + alpha * colour), 0, 255).astype(np.uint8)
+def limits_of(kept: StoredDetector, normal: Float[np.ndarray, "n h w"]) -> tuple[float, float]:
+    """One scale for all maps of a detector: see `heat_limits`."""
+    return heat_limits(normal, None if kept.calibration is None else kept.calibration.map_threshold)
 
 
 def map_paths(files: Sequence[Path]) -> list[Path]:

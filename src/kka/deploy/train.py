@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,20 +17,29 @@ from kka.common.cache import pixel_hash
 from kka.common.disk import reading
 from kka.common.files import image_files, replacing
 from kka.common.images import LARGEST_SIZE, clipped_reason, decode_all, first_few, fitted
+from kka.common.inspection import Row, write_inspection
 from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.pixels import WHITE
 from kka.common.walk import printable
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
+from kka.deploy.gallery import GALLERY, write_gallery
+from kka.deploy.heat import heat_limits
+from kka.deploy.inspect import inspect_test
 from kka.detectors import fit_detector, load_detector
 from kka.errors import UserError
-from kka.protocols import Detector, Images
+from kka.protocols import Detector, Images, Localises
 from kka.seeding import derive_seed
+from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, SetAside, Task
 
 CHECK = "check"
 """The folder, beside a detector's card, with a few normals: what an exported graph is compared on."""
 CHECK_IMAGES = 16
+HELD_OUT, FPR = 0.2, 0.05
+"""The usual share of the normals that sets the threshold, and the usual rate of false alarms."""
+INSPECTION = "inspection"
+"""The files, beside a detector's card, with its figures by kind of defect: .csv and .json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +77,11 @@ def anomaly_size(source: Path) -> int | None:
     return int(size.decode().partition("x")[0])
 
 
-def read_anomalies(source: Path, size: int, white: int = WHITE) -> Anomalies:
+def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop") -> Anomalies:
     """The pool of a run directory or file, or the images of a folder, at `size` pixels a side.
 
-    `white`: of 16-bit grey, the normals'. A warning names files with values beyond it.
+    `white`: of 16-bit grey, and `fit`: how photos become squares; both the normals'. A warning names
+    files with values beyond its white.
 
     Raises:
         UserError: nothing of the kind there, or no picture in it.
@@ -87,7 +97,7 @@ def read_anomalies(source: Path, size: int, white: int = WHITE) -> Anomalies:
     else:
         files = image_files([source])
         sources = [(printable(str(file)), file) for file in files]
-        decoded = decode_all(sources, len(files), size, where=str(source), white=white)
+        decoded = decode_all(sources, len(files), size, where=str(source), white=white, fit=fit)
         if decoded.clipped:
             beyond = tuple(SetAside(path=name, reason=clipped_reason(white)) for name in decoded.clipped)
             warnings.warn(f"anomalies: {first_few(beyond)}", stacklevel=2)
@@ -145,13 +155,17 @@ def annotate(folder: Path, normals: Images, *, calibration: Calibration | None =
     if not (folder / CARD).is_file() or "detector" not in (card := read_card(folder)):
         return
     (folder / CHECK).mkdir(exist_ok=True)
-    chosen = np.linspace(0, len(normals) - 1, min(CHECK_IMAGES, len(normals))).round().astype(int)
-    for number, i in enumerate(chosen):
-        Image.fromarray(normals[i]).save(folder / CHECK / f"{number:02d}.png")
+    for number, image in enumerate(_some(normals)):
+        Image.fromarray(image).save(folder / CHECK / f"{number:02d}.png")
     card |= {"image_size": list(normals.shape[1:3]), **facts}
     if calibration is not None:
         card["calibration"] = dataclasses.asdict(calibration)
     write_card(folder, card)
+
+
+def _some(normals: Images) -> Images:
+    """A few of them, spread evenly."""
+    return normals[np.linspace(0, len(normals) - 1, min(CHECK_IMAGES, len(normals))).round().astype(int)]
 
 
 def require_free(out: Path) -> None:
@@ -173,6 +187,8 @@ class TrainingFacts:
     calibration: Calibration | None
     figures: dict[str, float]
     """Of the test set: see `kka.common.metrics.evaluate`. Empty without one."""
+    inspection: tuple[Row, ...] = ()
+    """Of the test set, by kind of defect."""
 
 
 def train_detector(
@@ -202,22 +218,49 @@ def train_detector(
     seconds = time.perf_counter() - started
     shown = held if len(held) else kept
     calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
+    if calibration is not None and isinstance(detector, Localises):
+        calibration = with_map_threshold(calibration, detector, task.normals[held])
     if calibration is None:
         require_finite(detector.score(task.normals[shown][:CHECK_IMAGES]), "the scores of normals", DIVERGED)
-    figures = {}
+    figures: dict[str, float] = {}
+    inspection: list[Row] = []
+    scores = np.zeros(0, np.float32)
     if task.test is not None:
-        figures = evaluate(detector.score(task.test.images), task.test.is_anomaly, task.test.seen)
+        scores = detector.score(task.test.images)
+        figures = evaluate(scores, task.test.is_anomaly, task.test.seen)
+        threshold = None if calibration is None else calibration.threshold
+        inspection = inspect_test(detector, task.test, scores, threshold)
     counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if images is None else len(images)}
     try:
         with replacing(out) as work:
             detector.save(work)
+            if inspection:
+                stored = None if calibration is None else dataclasses.asdict(calibration)
+                write_inspection(inspection, work / INSPECTION, calibration=stored)
+            if task.test is not None and calibration is not None:
+                limits: tuple[float, float] | None = None
+                if isinstance(detector, Localises):
+                    normal = detector.score_map(_some(task.normals[shown]))
+                    limits = heat_limits(normal, calibration.map_threshold)
+                write_gallery(work / GALLERY, detector, task.test, scores, calibration.threshold, limits)
             annotate(
-                work, task.normals[shown], calibration=calibration, white=task.white, data=task.source,
-                trained_with=counts,
+                work, task.normals[shown], calibration=calibration, white=task.white, fit=task.fit,
+                data=task.source, trained_with=counts,
             )  # fmt: skip
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
-    return TrainingFacts(**counts, seconds=seconds, calibration=calibration, figures=figures)
+    return TrainingFacts(
+        **counts, seconds=seconds, calibration=calibration, figures=figures, inspection=tuple(inspection)
+    )  # fmt: skip
+
+
+def with_map_threshold(calibration: Calibration, detector: Localises, held: Images) -> Calibration:
+    """The calibration with the threshold of maps: so many of the held-out normals have no pixel above it."""
+    peaks = [detector.score_map(held[i : i + 64]).max(axis=(1, 2)) for i in range(0, len(held), 64)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where they are too few, the scores have said so
+        found = calibrate(np.concatenate(peaks), calibration.fpr)
+    return dataclasses.replace(calibration, map_threshold=found.threshold)
 
 
 def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.ndarray | None]:
@@ -250,6 +293,9 @@ class StoredDetector:
     white: int = WHITE
     """The value of 16-bit grey files that is white, by the normals that it was trained on."""
 
+    fit: Fit = "crop"
+    """How a photo becomes a square. A card that does not say it is of a time when all were cropped."""
+
     @property
     def check(self) -> Sequence[Path]:
         """The normals that were kept beside it."""
@@ -274,13 +320,16 @@ def open_detector(folder: Path) -> StoredDetector:
         )
     if not _whole(white, WHITE):
         raise UserError(f'{folder / CARD}: expected "white" to be a whole number from 1 to {WHITE}; got {white}')
+    fit = card.get("fit", "crop")
+    if fit not in get_args(Fit):
+        raise UserError(f'{folder / CARD}: expected "fit" to be {", ".join(get_args(Fit))}; got {fit!r}')
     try:
         calibration = None if stored is None else Calibration(**stored)
     except (TypeError, UserError) as error:
         raise UserError(f"{folder / CARD}: {error}. Copy the card anew, or train the detector again.") from error
     return StoredDetector(
         detector=load_detector(folder), name=card["detector"], size=sides[0], calibration=calibration, folder=folder,
-        white=white,
+        white=white, fit=fit,
     )  # fmt: skip
 
 

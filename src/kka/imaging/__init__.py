@@ -12,6 +12,7 @@ from kka.errors import UserError, unknown
 from kka.protocols import ImageModel
 from kka.settings import refuse_unknown
 from kka.settings.drawing import DrawingSettings
+from kka.settings.fit import Fit
 from kka.task import Knowledge
 
 
@@ -39,7 +40,7 @@ def _garden(argument: str, *, settings: DrawingSettings, **options: Any) -> Imag
 
 def _bank(
     argument: str, *, settings: DrawingSettings, knowledge: Knowledge | None, forbidden_hashes: Collection[str],
-    **options: Any,
+    fit: Fit, **options: Any,
 ) -> ImageModel:  # fmt: skip
     from kka.imaging.bank import SETTINGS, BankModel
 
@@ -50,7 +51,7 @@ def _bank(
         refuse_unknown(settings, (*SETTINGS, "size"), of=f"bank:{name}", group="drawing")
         if isinstance(settings.size, tuple):
             raise UserError(f"drawing.size: bank:{name} keeps squares: expected one number; got {settings.size}")
-        knowledge = read_library(name, size=settings.size)
+        knowledge = read_library(name, size=settings.size, fit=fit)
         settings = dataclasses.replace(settings, size=None)
     elif knowledge is None:
         raise UserError(
@@ -77,19 +78,21 @@ def build_image_model(
     settings: DrawingSettings | None = None,
     knowledge: Knowledge | None = None,
     forbidden_hashes: Collection[str] = frozenset(),
+    fit: Fit = "crop",
     **options: Any,
 ) -> ImageModel:
     """The image model that `spec` names.
 
     `garden`; `diffusers:<hub id or folder>`; `openai:<model>`; `bank` or `bank:train` (the pictures of `knowledge`)
     or `bank:<folder>` (the training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names
-    pictures to leave out, as those of a test set). `options` go to the member's constructor.
+    pictures to leave out, as those of a test set; `fit`: how its pictures become squares, which must be as those did).
+    `options` go to the member's constructor.
     Raises UserError for an unknown name, a setting or option that the member does not have, and for a model that
     cannot be loaded.
     """
     name, argument = _parts(spec)
     if name == "bank":
-        options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes}
+        options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes, "fit": fit}
     return IMAGE_MODELS[name](argument, settings=settings or DrawingSettings(), **options)
 
 

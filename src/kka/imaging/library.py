@@ -9,16 +9,18 @@ from kka.common.walk import printable
 from kka.data.layout import Layout, read_layout
 from kka.data.metadata import METADATA, read_captions
 from kka.errors import UserError
+from kka.settings.fit import Fit
 from kka.task import Knowledge, SetAside
 
 MAX_SIDE = 128
 """Pictures are kept as squares with the side of the first one, up to this, in pixels."""
 
 
-def read_library(name: str, *, size: int | None = None) -> Knowledge:
+def read_library(name: str, *, size: int | None = None, fit: Fit = "crop") -> Knowledge:
     """The captioned training images of a Parquet folder, or of an image folder with `metadata.jsonl`.
 
-    `size`: the side in pixels. What cannot be read is left out with a warning, as are images without a caption.
+    `size`: the side in pixels. `fit`: how pictures become squares.
+    What cannot be read is left out with a warning, as are images without a caption.
     Raises UserError for a folder that is not there or holds no captioned image.
     """
     folder = library_folder(name)
@@ -29,7 +31,7 @@ def read_library(name: str, *, size: int | None = None) -> Knowledge:
             f"bank:{name}: expected train.parquet with captions, or images with captions in {METADATA}; got none"
         )
     side = size or _first_side(sources)
-    decoded = decode_in_own_range(lambda: iter(sources), len(sources), side, where=name)
+    decoded = decode_in_own_range(lambda: iter(sources), len(sources), side, where=name, fit=fit)
     _warn(name, decoded.set_aside)
     return Knowledge(
         images=decoded.images,

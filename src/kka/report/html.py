@@ -15,6 +15,7 @@ from PIL import Image
 from kka.algorithm.hardness import is_hard
 from kka.common.begun import flat
 from kka.common.disk import reading
+from kka.common.inspection import FIGURES, TITLES, Row
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
@@ -59,6 +60,8 @@ def render(run: Run) -> str:
         style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
         headline=headline(run),
         arms=_arm_rows(run),
+        inspection=_inspection(run),
+        shown_tests=_shown_tests(run),
         charts=_round_charts(run),
         notes=round_notes(run),
         tuning_notes=tuning_notes(run),
@@ -154,7 +157,7 @@ def cost_rows(ledger: Ledger) -> list[Cost]:
     """The ledger by kind of stage, in the order of the loop."""
     entries: dict[str, list[Entry]] = {}
     for stage, entry in ledger.stages.items():
-        kind = "detectors" if stage.startswith("arms/") else stage.rsplit("/", 1)[-1]
+        kind = "detectors" if stage.startswith(("arms/", "kept/")) else stage.rsplit("/", 1)[-1]
         entries.setdefault(kind, []).append(entry)
     order = ["representatives", "captions", "images", "evaluator", "dpo", "scores", "pool", "detectors"]
     return [
@@ -173,13 +176,55 @@ def _kka(run: Run) -> list[tuple[int, dict[str, Estimate]]]:
 
 def _arm_rows(run: Run) -> dict[str, Any]:
     columns = [("auroc", "AUROC"), ("seen", "known kinds"), ("unseen", "withheld kinds")]
-    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR")]
+    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO")]
     shown = [c for c in columns if any(c[0] in arm.figures for arm in run.arms.values())]
     rows = [
         {"label": arm_label(name), "last": name == _last_arm(run), "figures": [arm.figures.get(c) for c, _ in shown]}
         for name, arm in run.arms.items()
     ]
     return {"columns": [title for _, title in shown], "rows": rows}
+
+
+def _inspection(run: Run) -> dict[str, Any] | None:
+    """The figures of the detector that is kept, by kind of defect; None for a run that has none."""
+    stored = run.summary.get("inspection")
+    if not stored:
+        return None
+    rows = [Row.from_dict(row) for row in stored["rows"]]
+    shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
+    return {
+        "columns": [TITLES[name] for name in shown],
+        "rows": [(row.kind, row.photos, [row.figures.get(name) for name in shown]) for row in rows],
+        "calibration": stored["calibration"],
+    }
+
+
+TEST_GROUPS = {
+    "good": ("Good, and the most anomalous", "Above the threshold these are false alarms."),
+    "missed": ("Missed defects", "At or below the threshold, the lowest first."),
+    "found": ("Found defects", "The highest of each kind."),
+}
+"""Group of the gallery -> title, and what to say of it."""
+
+
+def _shown_tests(run: Run) -> list[dict[str, Any]]:
+    """The groups of the gallery: picture, map and mask of each, score and kind."""
+    stored = run.gallery
+    if stored is None:
+        return []
+    groups = []
+    for name, (title, note) in TEST_GROUPS.items():
+        shown = []
+        for i in np.flatnonzero(stored["groups"] == name):
+            views = [("picture", stored["images"][i])]
+            if "maps" in stored:
+                views.append(("map", stored["maps"][i]))
+            if "masks" in stored and stored["masked"][i]:
+                views.append(("mask", np.repeat(255 * stored["masks"][i].astype(np.uint8)[..., None], 3, axis=2)))
+            uris = [(view, data_uri(Image.fromarray(pixels))) for view, pixels in views]
+            shown.append({"views": uris, "kind": str(stored["kinds"][i]), "score": float(stored["scores"][i])})
+        groups.append({"title": title, "note": note, "shown": shown})
+    return groups
 
 
 def _round_charts(run: Run) -> dict[str, Any]:

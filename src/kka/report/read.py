@@ -21,6 +21,7 @@ from kka.algorithm.folder import (
     TASK,
     TASK_ARRAYS,
     RunFolder,
+    arm_name,
     arm_stage,
     up_to_date,
 )
@@ -32,6 +33,7 @@ from kka.common.files import read_array, read_json
 from kka.common.ledger import Ledger
 from kka.common.manifest import check_stage
 from kka.common.metrics import Estimate, read_estimates
+from kka.deploy.gallery import GALLERY
 from kka.errors import UserError
 from kka.protocols import Images
 
@@ -106,6 +108,8 @@ class Run:
     """(n,) bool. None: no split into known and withheld kinds."""
     samples: Path | None = None
     """A sheet of what the image model draws, where kka trained it."""
+    gallery: dict[str, np.ndarray] | None = None
+    """Of the detector that is kept: see `kka.deploy.gallery`. None: an older run, no test set, or no threshold."""
 
 
 def read_run(folder: Path) -> Run:
@@ -144,7 +148,15 @@ def read_run(folder: Path) -> Run:
         is_anomaly=task.get("is_anomaly"),
         seen=task.get("seen"),
         samples=folder / SAMPLES if (folder / SAMPLES).is_file() else None,
+        gallery=_gallery(run.kept(arm_name(int(rounds[-1]["round"]))) / GALLERY) if rounds else None,
     )
+
+
+def _gallery(path: Path) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:

@@ -27,6 +27,7 @@ from kka.common.store import Store
 from kka.common.workers import EndedError, Worker, side_by_side
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Scores
+from kka.run.kept import keep_detector
 from kka.run.training import Division, Material, Stored, pretrained, pretrained_stored, threads, train, train_stored
 from kka.seeding import derive_seed
 from kka.task import Task
@@ -115,6 +116,10 @@ def compare(
         runs[key[0]].append(read_json(trainings.alone(key, division.threads) / METRICS))
         if key[1] == seeds - 1:
             trainings.anomalies[key[0]].cache_clear()  # one arm's are in memory at a time
+    with threads(division.threads):
+        keep_detector(
+            task, trained[last], hard[-1], arm=last, source=pool_stage(len(pools) - 1), build=one, store=store
+        )  # fmt: skip
     tell(len(wanted))
     return {} if task.test is None else {name: _summarise(found) for name, found in runs.items()}
 
@@ -172,7 +177,8 @@ class _Trainings:
 
         def work(folder: Path) -> tuple[Scores | None, int]:
             model = self.build(k)
-            stored = Stored(folder=shared, arm=arm, captions=self.task.captions, white=self.task.white)
+            task = self.task
+            stored = Stored(folder=shared, arm=arm, captions=task.captions, white=task.white, fit=task.fit)
             with self.writing:
                 if arm not in self.written:
                     material = self._material(arm)
@@ -215,7 +221,7 @@ class _Trainings:
         test = self.task.test
         return Material(
             normals=self.task.normals, captions=self.task.captions, test=None if test is None else test.images,
-            white=self.task.white, anomalies=self.anomalies[arm](), hard=self.hard.get(arm),
+            white=self.task.white, fit=self.task.fit, anomalies=self.anomalies[arm](), hard=self.hard.get(arm),
         )  # fmt: skip
 
     def _wanted(self, key: Key) -> dict[str, bool]:

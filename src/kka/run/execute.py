@@ -17,13 +17,14 @@ from kka.algorithm.folder import LEDGER, POOL, SAMPLES, SUMMARY, TASK, TASK_ARRA
 from kka.algorithm.loop import rounds
 from kka.algorithm.resume import may_change, require_same_task
 from kka.common.cache import ImageCache
-from kka.common.files import replacing
+from kka.common.files import read_json, replacing
 from kka.common.ledger import Counts, Ledger
 from kka.common.metrics import Estimate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
+from kka.deploy.train import INSPECTION
 from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
 from kka.imaging.diffusers import DiffusersModel
 from kka.protocols import ImageModel, LanguageModel, identity_of
@@ -92,6 +93,7 @@ def run(
         ledger = store.ledger()
         store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
         summary = summarise(task, config, made, arms, ledger, specs)
+        summary["inspection"] = _inspection(made.kept(arm_name(config.rounds)))
         summary["wall_seconds"] = round(time.perf_counter() - started, 1)
         store.write(SUMMARY, json.dumps(summary, indent=1))
         with store.guarded():
@@ -112,6 +114,7 @@ def _prepare(
         describe=config.describe,
         domain=config.domain,
         size=working_size(config.data, config.size, detector),
+        fit=config.fit,
         seed=config.split_seed,
     )
     specs = resolve(config, task)
@@ -175,6 +178,12 @@ def summarise(
         "peak_mb": ledger.totals.peak_mb,
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "kka": __version__},
     }
+
+
+def _inspection(detector: Path) -> dict[str, Any] | None:
+    """What was measured of the detector that is kept, by kind of defect; None without a test set."""
+    file = detector / f"{INSPECTION}.json"
+    return read_json(file) if file.is_file() else None
 
 
 def _save_sources(task: Task, store: Store) -> None:

@@ -176,7 +176,9 @@ def build_images(
                     f"{spec}; got {drawing.size}. Leave it out."
                 )
             drawing = dataclasses.replace(drawing, size=side)
-    return build_image_model(spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden)
+    return build_image_model(
+        spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden, fit=task.fit
+    )
 
 
 def build_drawing(spec: str, drawing: DrawingSettings, knowledge: Knowledge) -> ImageModel:

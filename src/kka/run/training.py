@@ -19,6 +19,7 @@ from kka.common.device import choose_device
 from kka.deploy.train import annotate
 from kka.detectors import fit_detector
 from kka.protocols import Detector, Embeds, Images, Pretrains, Scores
+from kka.settings.fit import Fit
 
 MEMORY_EACH = 2 * 2**30
 """Bytes of memory that must be free for each process that trains detectors."""
@@ -80,6 +81,7 @@ class Material:
     captions: Sequence[str]
     test: Images | None
     white: int
+    fit: Fit = "crop"
     anomalies: Images | None = None
     hard: np.ndarray | None = None
 
@@ -105,7 +107,7 @@ def train(model: Detector, material: Material, start: Any, folder: Path, *, keep
         np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
     if keep:
         model.save(folder / DETECTOR)
-        annotate(folder / DETECTOR, material.normals, white=material.white)
+        annotate(folder / DETECTOR, material.normals, white=material.white, fit=material.fit)
     if latent and material.test is not None and isinstance(model, Embeds):
         np.save(folder / LATENT, model.embed(material.test).astype(np.float16))
     return scores
@@ -122,6 +124,7 @@ class Stored:
     arm: str
     captions: Sequence[str]
     white: int
+    fit: Fit = "crop"
 
     def write(self, material: Material) -> None:
         """What does not lie there yet."""
@@ -138,7 +141,7 @@ class Stored:
             return np.asarray(np.load(file, mmap_mode="c")) if file.is_file() else None
 
         return Material(
-            normals=mapped("normals"), test=mapped("test"), captions=self.captions, white=self.white,
+            normals=mapped("normals"), test=mapped("test"), captions=self.captions, white=self.white, fit=self.fit,
             anomalies=mapped(f"{self.arm}-anomalies"), hard=mapped(f"{self.arm}-hard"),
         )  # fmt: skip
 

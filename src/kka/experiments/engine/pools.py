@@ -198,4 +198,4 @@ def _up_to_date(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict
     `own`: the language model is the one that is trained here; one that was named stays what it was.
     """
     lies = {"data": config.data} | ({"lm": config.lm} if own else {})
-    return RunConfig.from_dict(stored | lies).as_dict()
+    return RunConfig.from_dict({"fit": config.fit} | stored | lies).as_dict()

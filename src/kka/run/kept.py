@@ -1,0 +1,53 @@
+"""The detector that a run keeps for use: as `kka train` makes one, with a threshold and figures by kind of defect."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kka.algorithm.folder import DETECTOR, kept_stage
+from kka.common.ledger import Counts
+from kka.common.store import Store
+from kka.deploy.train import FPR, HELD_OUT, Anomalies, hold_out, train_detector
+from kka.errors import UserError
+from kka.protocols import Detector, Images
+from kka.task import Task
+
+
+def keep_detector(
+    task: Task,
+    anomalies: Callable[[], Images | None],
+    hard: np.ndarray | None,
+    *,
+    arm: str,
+    source: str,
+    build: Callable[[], Detector],
+    store: Store,
+) -> None:
+    """Train once more with the last pool, on the normals but for those that set the threshold.
+
+    The arms are compared on all normals, and have none. Nothing is done where too few normals would be left.
+
+    Args:
+        anomalies: Of the arm `arm`, whose pool is of the stage `source`.
+    """
+    try:
+        hold_out(task.normals, HELD_OUT, seed=0)
+    except UserError:  # too few would be left, or too few different ones
+        return
+
+    def compute(folder: Path) -> Counts:
+        images = anomalies()
+        given = None if images is None else Anomalies(images=images, hard=hard)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what so few normals can promise stands in the card
+                train_detector(build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0)
+        except UserError as error:
+            if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on
+                raise error.__cause__ from None
+            raise
+        return {"anomalies": 0 if images is None else len(images)}
+
+    store.stage(kept_stage(arm), compute, after=[source])
