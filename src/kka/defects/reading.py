@@ -107,11 +107,11 @@ def thing(subject: str) -> str:
 
 
 def _words(text: str) -> list[tuple[str, str]]:
-    """(word, article before it or "")."""
+    """(word, the article before it: "a", "the" or "")."""
     found, article = [], ""
     for word in _NOUN.findall(spelled(text.lower())):
         if word in _ARTICLES:
-            article = word
+            article = "the" if word == "the" else "a"
         else:
             found.append((word, article))
             article = ""

@@ -1,5 +1,6 @@
 """`Paint`: alters normals by captions, one at a time, on one core."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -47,8 +48,8 @@ class Paint:
     def __init__(self, *, subject: str = "", others: Images | None = None) -> None:
         self._subject = subject
         self._others = others if others is not None and len(others) else None
-        of = "" if self._others is None else f"/{pixel_hash(np.ascontiguousarray(self._others))[:16]}"
-        self.identity = f"paint/{VERSION}/{subject}{of}"
+        content = "" if self._others is None else "/" + "".join(pixel_hash(other) for other in self._others)
+        self.identity = f"paint/{VERSION}/{hashlib.sha256((subject + content).encode()).hexdigest()[:16]}"
         self.ignored_words = 0
         """Words outside the vocabulary in all captions so far."""
         self.unread_captions = 0
