@@ -24,6 +24,7 @@ ROOMS = {
     "data": "Data",
     "language": "Language models",
     "garden": "The embedded world",
+    "defects": "The words of defects",
     "algorithm": "Algorithm 1 and its equations",
     "common": "What everything stands on",
     "settings": "Settings",

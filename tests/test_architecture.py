@@ -8,13 +8,13 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src"
 FILES = sorted((SOURCE / "kka").rglob("*.py"))
 ROOMS = (
-    "errors", "seeding", "settings", "protocols", "task", "config", "common", "algorithm", "garden", "language", "data",
-    "imaging", "detectors", "deploy", "report", "run", "experiments", "cli",
+    "errors", "seeding", "settings", "protocols", "task", "config", "common", "algorithm", "garden", "defects",
+    "language", "data", "imaging", "detectors", "deploy", "report", "run", "experiments", "cli",
 )  # fmt: skip
 """From the ground up: a room imports those before it. (`kka/__init__.py` names its public parts lazily.)"""
 AT_HOME = {
     "transformers": "language", "peft": "language", "trl": "language", "tokenizers": "language",
-    "diffusers": "imaging", "timm": "detectors", "gradio": "cli", "tyro": "cli",
+    "cv2": "imaging", "diffusers": "imaging", "timm": "detectors", "gradio": "cli", "tyro": "cli",
 }  # fmt: skip
 """A library -> the one room that imports it."""
 

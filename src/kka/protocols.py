@@ -95,6 +95,27 @@ class ImageLibrary(ImageModel, Protocol):
     def fetch(self, keys: Sequence[str]) -> Images: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Altered:
+    """Normals with a defect, and where it is."""
+
+    images: Images
+    masks: UInt8[np.ndarray, "_n _h _w"]
+    """0 where the normal is as it was, to the last bit; up to 255 the more of a pixel the defect covers."""
+
+
+@runtime_checkable
+class Alters(Protocol):
+    """Eq. 4 on a photo: paints what a caption says on a normal. Picture i depends on normal, caption, seed i alone."""
+
+    identity: str
+    """Names the model and all that shapes its pictures: with normal, caption and seed the key of their cache."""
+
+    def alter(self, normals: Images, captions: Sequence[str], *, seeds: Sequence[int]) -> Altered:
+        """Normal i altered as caption i says, at its own size; nothing that was given is changed."""
+        ...
+
+
 @runtime_checkable
 class Detector(Protocol):
     """Scores images: higher = more anomalous.
@@ -150,6 +171,14 @@ class RunsDry(Protocol):
     """An image library that knows how many pictures it has left to give."""
 
     def left(self, taken: Collection[str]) -> int: ...
+
+
+@runtime_checkable
+class LeavesCaptionsUnread(Protocol):
+    """A model that counts the captions of which it understands nothing that it can draw."""
+
+    unread_captions: int
+    """So far."""
 
 
 @runtime_checkable
