@@ -25,7 +25,7 @@ def choose(
     order = np.argsort(-scores, kind="stable")
     found = [i for i in order.tolist() if is_anomaly[i] and above[i]]
     turn: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, int]] = []
     for i in found:
         turn[kinds[i]] = turn.get(kinds[i], 0) + 1
         ranked.append((turn[kinds[i]], len(ranked), i))
