@@ -91,7 +91,7 @@ def what_was_run(rows: Sequence[Row]) -> list[str]:
             plan = dataclasses.replace(PLAN, datasets=(data,), seeds=range(3), chosen=())
             cells = module.cells(plan)
             left = [cell for cell in cells if tuple(getattr(cell, field) for field in same) not in done]
-            pools = {(c.normal, c.seed, c.trained_with.mode, c.variant): c for c in left if c.round is not None}
+            pools = {(c.normal, c.seed, c.trained_with.mode, c.variant): c for c in left if c.needs_pool}
             hours = (estimate(left, rows, list(pools.values())) or 0.0) / 3600
             command = f"kka experiment {name}" + ("" if module.dataset else f" --dataset {data}")
             lines.append(f"| `{command} --seeds 3` | {len(cells) - len(left)} | {len(left)} | {hours:.1f} h |")

@@ -21,12 +21,14 @@ from kka.algorithm.folder import RunFolder
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS, experiment, table2
 from kka.experiments.engine import language_models, pools, runner
+from kka.experiments.engine.anomalies import ArmImages, anomalies_of
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cell_task import check_tasks, open_cell_task
 from kka.experiments.engine.cells import Cell, Results, Row, claim
-from kka.experiments.engine.compute import Place, anomalies_of, build, compute
+from kka.experiments.engine.compute import build, compute
 from kka.experiments.engine.language_models import ensure_language_model
 from kka.experiments.engine.leaks import check_captions, check_images
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import (
     SMOKE,
@@ -96,7 +98,7 @@ def test_cells_say_what_they_are() -> None:
     assert len({c.id for c in cells}) == 6
     rep, add = (cell(arm=name).trained_with for name in ("rep-2", "add-2"))
     assert (rep.round, rep.mode, add.mode) == (2, "rep", "add")
-    assert cell(arm="add-0").trained_with.mode == "rep" and cell().round is None
+    assert cell(arm="add-0").trained_with.mode == "rep" and not cell().needs_pool
     first = cell(arm="first-50").trained_with
     assert (first.kind, first.number, first.round, first.mode) == ("first", 50, 0, "rep")
     assert Arm.named("rep-2").title == "KKA (2), rep" and Arm.named("none").title == "no anomalies"
@@ -295,7 +297,7 @@ def test_a_planted_leak_stops_a_figure(name: str, place: Place, tmp_path: Path) 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
     plan = Plan(datasets=("tiny",), chosen=("3",), seeds=[0], scale="smoke", protocol="withheld", backbone="b")
-    leaking = module.ArmImages(images=task.test.images[:3])
+    leaking = ArmImages(images=task.test.images[:3])
     with (
         mock.patch.object(module, "anomalies_of", return_value=leaking),
         pytest.raises(UserError, match="leak: 3 of the 3"),
@@ -357,7 +359,7 @@ def test_a_planted_leak_stops_a_cell(place: Place) -> None:
 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
-    leaking = module.ArmImages(images=task.test.images[:3])
+    leaking = ArmImages(images=task.test.images[:3])
     with (
         mock.patch.object(module, "anomalies_of", return_value=leaking),
         mock.patch.object(module, "fit_detector", side_effect=AssertionError("trained on a leak")),

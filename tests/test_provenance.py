@@ -14,7 +14,7 @@ from kka.cli.experiment import Compute, run_experiment
 from kka.errors import UserError
 from kka.experiments.engine import cell_task, pools, runner
 from kka.experiments.engine.cells import Cell, Results, Row
-from kka.experiments.engine.compute import Place
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.engine.tasks import DATASETS
 from kka.settings.backbone import BackboneSettings

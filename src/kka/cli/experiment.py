@@ -19,8 +19,8 @@ from kka.settings.backbone import RANDOM, BackboneSettings
 
 if TYPE_CHECKING:
     from kka.experiments.engine.cells import Cell, Results, Row
-    from kka.experiments.engine.compute import Place
     from kka.experiments.engine.experiment import Experiment
+    from kka.experiments.engine.place import Place
     from kka.experiments.engine.plan import Plan
 
 
@@ -231,7 +231,7 @@ def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
 
 
 def _place(command: Asked) -> "Place":
-    from kka.experiments.engine.compute import Place
+    from kka.experiments.engine.place import Place
 
     return Place(data=command.data, work=command.work, backbone=command.backbone)
 

@@ -82,6 +82,7 @@ def run(
                 seed=config.seed,
                 store=store,
                 progress=progress,
+                other=config.other,
             )
             _save_sources(task, store)
         ledger = store.ledger()
