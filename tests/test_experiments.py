@@ -483,7 +483,7 @@ def test_figures_are_means_over_tasks() -> None:
         row(auroc=0.6), row(auroc=0.8, seed=1), row(auroc=0.9, normal="2"),
         row(auroc=0.7, arm="rep-0"), row(auroc=0.95, arm="rep-0", normal="2"), row(auroc=0.1, arm="rep-0", normal="9"),
     ]  # fmt: skip
-    assert by_task(rows, "sad", "none") == {"1": {0: 60.0, 1: 80.0}, "2": {0: 90.0}}
+    assert by_task(rows, "sad", "none") == {"1": {(0, 0): 60.0, (1, 0): 80.0}, "2": {(0, 0): 90.0}}
     mean, half = mean_over_tasks(rows, "sad", "none") or (0, 0)
     assert mean == pytest.approx(80) and half == pytest.approx(12.706 * 10, rel=1e-3)  # t(0.975, 1) * sd / sqrt(2)
     mean, _ = gain(rows, "sad", "rep-0", "none") or (0, 0)
@@ -523,7 +523,7 @@ def test_every_experiment_gives_cells_and_a_table(name: str) -> None:
     assert len({c.id for c in cells}) == len(cells) > 10
     lines = module.table([], "cifar100")
     assert lines[0].startswith("|") and len(lines) > 5
-    assert any("±" in line for line in lines) or name in ("figure4", "ablation")
+    assert any("±" in line for line in lines) or name in ("figure4", "ablation", "hardness", "leading")
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -28,6 +28,7 @@ from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.tasks import classes, dataset
 from kka.run.models import build_images, build_language, resolve
 from kka.settings import parsed
+from kka.settings.drawing import DrawingSettings
 from kka.task import Task
 
 ROUNDS = 3
@@ -79,8 +80,16 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if cell.variant:
-        config = dataclasses.replace(config, **parsed(RunConfig, cell.variant.split(","), of="the loop"))
+        config = _with_settings(config, cell.variant.split(","))
     return config
+
+
+def _with_settings(config: RunConfig, texts: Sequence[str]) -> RunConfig:
+    """With "setting=value" for the loop, and "drawing.setting=value" for its image model."""
+    drawing = [text.removeprefix(DRAWING) for text in texts if text.startswith(DRAWING)]
+    own = [text for text in texts if not text.startswith(DRAWING)]
+    drawn = dataclasses.replace(config.drawing, **parsed(DrawingSettings, drawing, of="the image model"))
+    return dataclasses.replace(config, drawing=drawn, **parsed(RunConfig, own, of="the loop"))
 
 
 def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
@@ -148,9 +157,11 @@ def open_pool(cell: Cell, out: Path, data: Path, work: Path) -> Store:
     return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated)
 
 
+DRAWING = "drawing."
 LOOP = (
-    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose",
-    "max_hard_share", "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
+    "lm", "images", "drawing.steps", "drawing.guidance", "drawing.size", "drawing.negative_prompt", "drawing.embedding",
+    "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose", "max_hard_share",
+    "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
 )  # fmt: skip
 """Settings of the loop that a person may give to an experiment; others are the task's, the cell's or the scale's."""
 
@@ -163,7 +174,7 @@ def check_loop(settings: Sequence[str]) -> None:
             raise unknown("setting of an experiment's loop (--loop)", name, LOOP)
         if "," in text:
             raise UserError(f"--loop: expected a value without commas; got {text!r}")
-    dataclasses.replace(RunConfig(), **parsed(RunConfig, settings, of="the loop"))
+    _with_settings(RunConfig(), settings)
 
 
 def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
