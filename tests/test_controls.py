@@ -24,11 +24,11 @@ from kka.data.other import pictures_of_another_kind
 from kka.errors import UserError
 from kka.experiments.engine import cell_task
 from kka.experiments.engine.arms import Arm
-from kka.experiments.engine.cell_task import check_tasks, data_digest, open_cell_task
+from kka.experiments.engine.cell_task import check_tasks, data_digest, open_cell_task, other_of
 from kka.experiments.engine.cells import Cell, Row
 from kka.experiments.engine.choices import CHOICES, chosen
 from kka.experiments.engine.leaks import check_images
-from kka.experiments.engine.others import other_images, other_of
+from kka.experiments.engine.others import other_images
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import pool_config, pool_name
@@ -290,7 +290,8 @@ def test_the_garden_is_a_data_set(tmp_path: Path) -> None:
     daisy = cell(dataset="garden", normal="daisy", arm="rep-1")
     config = pool_config(daisy, tmp_path, tmp_path)
     assert (config.data, config.normal, config.lm, config.images) == ("garden", ("daisy",), "auto", "auto")
-    with mock.patch.object(cell_task, "open_task") as opened:  # its 1,600 pictures take seconds
+    stand_in = small_task()  # its own 1,600 pictures take seconds
+    with mock.patch.object(cell_task, "open_task", return_value=stand_in) as opened:
         open_cell_task(dataclasses.replace(daisy, split_seed=2), tmp_path)
     opened.assert_called_once_with("garden", normal=("daisy",), unseen=0.5, seed=2)
     check_tasks([daisy], tmp_path)

@@ -9,7 +9,7 @@ from kka.common.files import sha256
 from kka.data import open_task
 from kka.errors import UserError, unknown
 from kka.experiments.engine.cells import Cell
-from kka.experiments.engine.tasks import classes, dataset
+from kka.experiments.engine.tasks import TEXTURES, Other, classes, dataset
 from kka.garden.renderer import VERSION as RENDERER
 from kka.task import Task
 
@@ -17,7 +17,7 @@ UNSEEN = {"withheld": 0.5, "paper": 0.0}
 
 
 def check_tasks(cells: Sequence[Cell], data: Path) -> None:
-    """Before hours are spent: every data set is there, and every task's classes are in it.
+    """Before hours are spent: every data set is there, those of controls too, and every task's classes are in it.
 
     Raises:
         UserError: what is missing and what to do.
@@ -32,6 +32,9 @@ def check_tasks(cells: Sequence[Cell], data: Path) -> None:
                     raise unknown(f"task of {name}", task, dataset(name).every)
         else:
             check_normal(data_folder(name, data), [classes(task) for task in tasks])
+    for other in {other_of(cell) for cell in cells if cell.arm == "other"}:
+        if other.name != TEXTURES:
+            data_folder(other.name, data)
 
 
 def open_cell_task(cell: Cell, data: Path) -> Task:
@@ -40,6 +43,12 @@ def open_cell_task(cell: Cell, data: Path) -> Task:
     if not dataset(cell.dataset).embedded:
         data_folder(cell.dataset, data)
     return open_task(source, normal=classes(cell.normal), unseen=UNSEEN[cell.protocol], seed=cell.split_seed)
+
+
+def other_of(cell: Cell) -> Other:
+    """What stands for "something else altogether" beside a cell's task."""
+    known = dataset(cell.dataset)
+    return known.other_of_tasks.get(cell.normal, known.other)
 
 
 def source_of(name: str, data: Path) -> str:

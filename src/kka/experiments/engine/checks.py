@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 
 from kka.algorithm.prompts import resolve_template
-from kka.experiments.engine.cell_task import data_folder
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.compute import build
-from kka.experiments.engine.others import other_of
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import pool_config
-from kka.experiments.engine.tasks import TEXTURES
 from kka.run.models import AUTO, check_models, check_weights
 
 
@@ -17,12 +14,8 @@ def check_parts(cells: Sequence[Cell], place: Place) -> None:
     """Each kind of detector once, and the models of each kind of pool.
 
     Raises:
-        UserError: a model or weights that cannot be had; a prompt without {caption}; a control's data set that is not
-            there.
+        UserError: a model or weights that cannot be had; a prompt without {caption}.
     """
-    for other in {other_of(cell) for cell in cells if cell.arm == "other"}:
-        if other.name != TEXTURES:
-            data_folder(other.name, place.data)
     pools = {(cell.variant, cell.scale): cell for cell in cells if cell.needs_pool}
     for cell in pools.values():
         config = pool_config(cell, place.data, place.work)

@@ -4,17 +4,11 @@ from pathlib import Path
 
 from kka.algorithm.controls import texture_controls
 from kka.data.other import pictures_of_another_kind
-from kka.experiments.engine.cell_task import data_folder
+from kka.experiments.engine.cell_task import data_folder, other_of
 from kka.experiments.engine.cells import Cell
-from kka.experiments.engine.tasks import TEXTURES, Other, dataset
+from kka.experiments.engine.tasks import TEXTURES
 from kka.protocols import Images
 from kka.task import Task
-
-
-def other_of(cell: Cell) -> Other:
-    """What stands for "something else altogether" beside a cell's task."""
-    known = dataset(cell.dataset)
-    return known.other_of_tasks.get(cell.normal, known.other)
 
 
 def other_images(cell: Cell, task: Task, count: int, data: Path) -> Images:

@@ -14,10 +14,9 @@ from typing import Any
 from kka.common.begun import flat
 from kka.config import RunConfig
 from kka.errors import UserError
-from kka.experiments.engine.cell_task import data_digest, file_digest, has_data
+from kka.experiments.engine.cell_task import data_digest, file_digest, has_data, other_of
 from kka.experiments.engine.cells import BACKBONED, Cell, Results
 from kka.experiments.engine.compute import build
-from kka.experiments.engine.others import other_of
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import pool_config
 from kka.experiments.engine.tasks import TEXTURES, dataset
