@@ -14,6 +14,7 @@ from typing import Any
 from kka.common.begun import flat
 from kka.config import RunConfig
 from kka.errors import UserError
+from kka.experiments.engine.arms import TRACES
 from kka.experiments.engine.cell_task import data_digest, file_digest, has_data, other_of
 from kka.experiments.engine.cells import BACKBONED, Cell, Results
 from kka.experiments.engine.compute import build
@@ -61,7 +62,7 @@ def settings_of(cell: Cell, place: Place) -> Settings:
             usual = RunConfig().as_dict()[part]
             run[part] = {k: v for k, v in run[part].items() if k not in names or v != usual[k]}
         found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
-        if cell.round == 0:  # before any tuning
+        if cell.arm == TRACES or cell.trained_with.round == 0:  # before any tuning
             del found["loop"]["pairs"]
         found["language_steps"] = known.language_steps
     elif cell.arm != "none":
