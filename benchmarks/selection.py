@@ -21,7 +21,7 @@ from kka.common.metrics import auroc, mean_ci95
 from kka.detectors.sad import SAD
 from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell
-from kka.experiments.engine.compute import Place
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import ROUNDS, ensure_pool
 from kka.experiments.engine.summary import as_text
 from kka.protocols import Images

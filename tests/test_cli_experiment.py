@@ -54,16 +54,16 @@ def test_show_has_the_paper_beside_what_is_stored(tmp_path: Path, capsys: pytest
 
 
 def test_dry_run_counts_cells_pools_and_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten seconds a cell as those stored, and two minutes a pool: (10 - 2) x 10 s + 100 s + 70 s + 120 s."""
+    """Ten seconds a cell as those stored, and two minutes a pool: (11 - 2) x 10 s + 100 s + 70 s + 120 s."""
     store(tmp_path / "results.jsonl", none=0.5, real=0.7)
     given: dict[str, Any] = {"dataset": ("ucm_caption",), "tasks": ("3+16",), "dry_run": True}
     assert run_experiment(command(tmp_path, "table3", **given)) == 0
     shown = capsys.readouterr().out
-    assert "10 cells, 2 of them stored" in shown and "2 pools to be made for the rest, and 1 small" in shown
+    assert "11 cells, 2 of them stored" in shown and "2 pools to be made for the rest, and 1 small" in shown
     assert "those measured: 6 min" in shown and "ucm_caption/3+16/sad/rep-0/0" in shown
     assert not (tmp_path / "work").exists()
     run_experiment(command(tmp_path, "table3", **given | {"scale": "full"}))
-    assert "by epochs alone: 36 min" in capsys.readouterr().out  # (10 x 10 s + 170 s) x 300/40 + 120 s
+    assert "by epochs alone: 37 min" in capsys.readouterr().out  # (11 x 10 s + 170 s) x 300/40 + 120 s
     run_experiment(command(tmp_path, "table3", **given | {"scale": "smoke"}))
     assert "No estimate: nothing like it" in capsys.readouterr().out
     run_experiment(command(tmp_path, "table3", **given | {"loop": ("images=diffusers:x",)}))

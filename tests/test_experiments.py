@@ -21,12 +21,14 @@ from kka.algorithm.folder import RunFolder
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS, experiment, table2
 from kka.experiments.engine import language_models, pools, runner
+from kka.experiments.engine.anomalies import ArmImages, anomalies_of
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cell_task import check_tasks, open_cell_task
 from kka.experiments.engine.cells import Cell, Results, Row, claim
-from kka.experiments.engine.compute import Place, anomalies_of, build, compute
+from kka.experiments.engine.compute import build, compute
 from kka.experiments.engine.language_models import ensure_language_model
 from kka.experiments.engine.leaks import check_captions, check_images
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import (
     SMOKE,
@@ -96,7 +98,7 @@ def test_cells_say_what_they_are() -> None:
     assert len({c.id for c in cells}) == 6
     rep, add = (cell(arm=name).trained_with for name in ("rep-2", "add-2"))
     assert (rep.round, rep.mode, add.mode) == (2, "rep", "add")
-    assert cell(arm="add-0").trained_with.mode == "rep" and cell().round is None
+    assert cell(arm="add-0").trained_with.mode == "rep" and not cell().needs_pool
     first = cell(arm="first-50").trained_with
     assert (first.kind, first.number, first.round, first.mode) == ("first", 50, 0, "rep")
     assert Arm.named("rep-2").title == "KKA (2), rep" and Arm.named("none").title == "no anomalies"
@@ -295,7 +297,7 @@ def test_a_planted_leak_stops_a_figure(name: str, place: Place, tmp_path: Path) 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
     plan = Plan(datasets=("tiny",), chosen=("3",), seeds=[0], scale="smoke", protocol="withheld", backbone="b")
-    leaking = module.ArmImages(images=task.test.images[:3])
+    leaking = ArmImages(images=task.test.images[:3])
     with (
         mock.patch.object(module, "anomalies_of", return_value=leaking),
         pytest.raises(UserError, match="leak: 3 of the 3"),
@@ -357,7 +359,7 @@ def test_a_planted_leak_stops_a_cell(place: Place) -> None:
 
     task = open_cell_task(cell(), place.data)
     assert task.test is not None
-    leaking = module.ArmImages(images=task.test.images[:3])
+    leaking = ArmImages(images=task.test.images[:3])
     with (
         mock.patch.object(module, "anomalies_of", return_value=leaking),
         mock.patch.object(module, "fit_detector", side_effect=AssertionError("trained on a leak")),
@@ -481,7 +483,7 @@ def test_figures_are_means_over_tasks() -> None:
         row(auroc=0.6), row(auroc=0.8, seed=1), row(auroc=0.9, normal="2"),
         row(auroc=0.7, arm="rep-0"), row(auroc=0.95, arm="rep-0", normal="2"), row(auroc=0.1, arm="rep-0", normal="9"),
     ]  # fmt: skip
-    assert by_task(rows, "sad", "none") == {"1": {0: 60.0, 1: 80.0}, "2": {0: 90.0}}
+    assert by_task(rows, "sad", "none") == {"1": {(0, 0): 60.0, (1, 0): 80.0}, "2": {(0, 0): 90.0}}
     mean, half = mean_over_tasks(rows, "sad", "none") or (0, 0)
     assert mean == pytest.approx(80) and half == pytest.approx(12.706 * 10, rel=1e-3)  # t(0.975, 1) * sd / sqrt(2)
     mean, _ = gain(rows, "sad", "rep-0", "none") or (0, 0)
@@ -521,7 +523,7 @@ def test_every_experiment_gives_cells_and_a_table(name: str) -> None:
     assert len({c.id for c in cells}) == len(cells) > 10
     lines = module.table([], "cifar100")
     assert lines[0].startswith("|") and len(lines) > 5
-    assert any("±" in line for line in lines) or name in ("figure4", "ablation")
+    assert any("±" in line for line in lines) or name in ("figure4", "ablation", "hardness", "leading")
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -44,7 +44,7 @@ def test_summary_holds_what_is_promised(finished: Path) -> None:
     """Reports and tables read summary.json alone."""
     summary = json.loads((finished / "summary.json").read_text())
     assert {"task", "seeds", "arms", "rounds", "seconds"} <= set(summary)
-    assert list(summary["arms"]) == ["none", "noise", "kka-0", "kka-1", "kka-2", "real"]
+    assert list(summary["arms"]) == ["none", "noise", "other", "kka-0", "kka-1", "kka-2", "real"]
     for figures in summary["arms"].values():
         for name in ("auroc", "seen", "unseen"):
             assert set(figures[name]) == {"mean", "ci95", "per_seed"}
@@ -290,7 +290,7 @@ def test_controls_are_as_many_as_the_first_pool() -> None:
     pools = [np.zeros((20, 16, 16, 3), np.uint8), np.zeros((26, 16, 16, 3), np.uint8)]
     made = {name: get() for name, get in arms(task, pools, seed=0).items()}
     assert {k: None if v is None else len(v) for k, v in made.items()} == {
-        "none": None, "noise": 20, "kka-0": 20, "kka-1": 26, "real": 20,
+        "none": None, "noise": 20, "other": 20, "kka-0": 20, "kka-1": 26, "real": 20,
     }  # fmt: skip
     assert made["noise"] is not None and made["noise"].std() > 60 and len(np.unique(made["real"], axis=0)) == 20
     many = arms(task, [np.zeros((99, 16, 16, 3), np.uint8)], seed=0)["real"]()

@@ -14,7 +14,7 @@ from kka.cli.experiment import Compute, run_experiment
 from kka.errors import UserError
 from kka.experiments.engine import cell_task, pools, runner
 from kka.experiments.engine.cells import Cell, Results, Row
-from kka.experiments.engine.compute import Place
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.engine.tasks import DATASETS
 from kka.settings.backbone import BackboneSettings
@@ -128,7 +128,7 @@ def test_old_figures_stop_a_run_or_are_made_anew(place: Place, tmp_path: Path, c
         command = Compute(name="table3", dataset=("ucm_caption",), dry_run=True, seeds=2, **given)
         run_experiment(command)
         shown = capsys.readouterr().out
-        assert "20 cells, 2 of them stored" in shown and "1 were made with other settings" in shown
+        assert "22 cells, 2 of them stored" in shown and "1 were made with other settings" in shown
         assert "sad/none/0" not in shown.partition("epochs")[2]
         run_experiment(dataclasses.replace(command, redo=True))
         assert "sad/none/0" in capsys.readouterr().out.partition("epochs")[2]

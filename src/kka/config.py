@@ -109,6 +109,10 @@ prompt and one round. pool: the pool's hard with its easy ones, within one promp
     quantile: Annotated[float, Gt(0), Le(1)] = 0.8
     """Eq. 6: hard = nearer to the centre than this quantile of the normals. The paper: 1."""
 
+    other: Text | None = None
+    """Folder of pictures of something else altogether, for the control of that name: what any anomalies do. Default: \
+generated textures."""
+
     seed: Seed = 0
     """Of the loop."""
     split_seed: Seed = 0

@@ -4,7 +4,7 @@ It stands here and not above, as the stages of Algorithm 1 and the report both n
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ SHARED = ".detectors.part"
 """The folder with what the processes that train detectors share, while they do."""
 TASK, TASK_ARRAYS = "task", "task.npz"
 """The stage, and the file in it, with what the report needs of the task."""
+TRACES = "traces"
+"""The stage with the pictures of the normals' own captions, of an experiment's pool."""
 STAGES = ("evaluator", "dpo", "captions", "images", "scores", "pool")
 """Of a round from 1 on, in their order. Round 0 has representatives, captions and images."""
 
@@ -156,6 +158,28 @@ class RunFolder:
     def hard(self, number: int) -> Bool[np.ndarray, "n"] | None:
         """Which of `pool(number)` are hard by the last judgement; None where nothing judged them."""
         return self.fresh_hard(0) if number == 0 else self.pool(number).hard
+
+    def everything(self) -> AnomalyPool:
+        """What all rounds generated, whether it entered the pool or not, with the last judgement of each picture."""
+        rounds = range(self.last_round + 1)
+        last: dict[str, tuple[int, float]] = {}
+        for number in rounds:
+            last |= {name: (max(number, 1), relative) for name, relative in (self.judgements(number) or {}).items()}
+        for number in rounds[1:]:  # those that stayed in the pool were judged again
+            last |= {entry.id: entry.history[-1] for entry in read_lineage(self.file(number, "pool", POOL))}
+        parts = [self.fresh(number) for number in rounds]
+        entries = [entry for part in parts for entry in part.entries]
+        judged = tuple(replace(entry, history=(last[entry.id],) if entry.id in last else ()) for entry in entries)
+        return AnomalyPool(judged, np.concatenate([part.images for part in parts]))
+
+    @property
+    def has_traces(self) -> bool:
+        """Whether `traces` are there."""
+        return (self.root / TRACES / STAGE_FILE).is_file()
+
+    def traces(self) -> AnomalyPool:
+        """The pictures of the normals' own captions; see `kka.algorithm.traces`."""
+        return AnomalyPool.load(self.root / TRACES / IMAGES)
 
     def facts(self, number: int) -> RoundFacts:
         """The figures of round `number`, from what is stored by now: round 0 is judged in round 1."""

@@ -1,5 +1,6 @@
 """`kka experiment`: list, show, plot, or an experiment by name. What a command needs is imported when it runs."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from kka.settings.backbone import RANDOM, BackboneSettings
 
 if TYPE_CHECKING:
     from kka.experiments.engine.cells import Cell, Results, Row
-    from kka.experiments.engine.compute import Place
     from kka.experiments.engine.experiment import Experiment
+    from kka.experiments.engine.place import Place
     from kka.experiments.engine.plan import Plan
 
 
@@ -34,6 +35,8 @@ class Asked:
 oxford102. Default: the reported tasks of each data set."""
     seeds: Few = 3
     """How many, from 0."""
+    split_seeds: Few = 1
+    """How many choices of the withheld half of the anomaly classes, from 0, each with every seed."""
     scale: Literal["full", "cpu", "smoke"] = "cpu"
     """full: the published settings of evaluator and detectors (the models are --loop's). cpu: the detectors' \
 cpu presets. smoke: every path, in minutes; no figures."""
@@ -137,7 +140,9 @@ def _compute(command: Compute, results: "Results") -> int:
     done = results.done() if cells else set()
     left = [cell for cell in cells if cell.id not in done]
     if command.dry_run:  # it may come before the data
-        left = [cell for cell in left if (command.data / cell.dataset).is_dir()]
+        from kka.experiments.engine.cell_task import has_data
+
+        left = [cell for cell in left if has_data(cell.dataset, command.data)]
     if left:
         from kka.experiments.engine.cell_task import check_tasks
 
@@ -212,7 +217,9 @@ def _check_places(command: Compute) -> None:
 
 
 def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
-    cells = chosen.cells(plan_of(command))
+    plan = plan_of(command)
+    plans = [dataclasses.replace(plan, split_seed=number) for number in range(command.split_seeds)]
+    cells = [cell for each in plans for cell in chosen.cells(each)]
     if command.tasks and len(command.dataset) > 1 and chosen.dataset is None:
         raise UserError("--tasks: expected one --dataset with them; got several")
     known = {cell.detector for cell in cells}
@@ -231,7 +238,7 @@ def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
 
 
 def _place(command: Asked) -> "Place":
-    from kka.experiments.engine.compute import Place
+    from kka.experiments.engine.place import Place
 
     return Place(data=command.data, work=command.work, backbone=command.backbone)
 

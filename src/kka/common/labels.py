@@ -18,7 +18,9 @@ STAGES = {
     "report": "Writing the report",
 }
 """A stage's name in progress and ledger -> as people read it."""
-ARM_LABELS = {"none": "no anomalies", "noise": "noise", "real": "random real images"}
+ARM_LABELS = {
+    "none": "no anomalies", "noise": "noise", "other": "something else altogether", "real": "random real images",
+}  # fmt: skip
 
 
 def arm_label(arm: str) -> str:

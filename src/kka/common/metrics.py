@@ -44,6 +44,11 @@ def fpr_at_tpr(scores: Float[np.ndarray, "n"], is_anomaly: Bool[np.ndarray, "n"]
     return float((scores[~is_anomaly] >= threshold).mean())
 
 
+def share_flagged(normals: Float[np.ndarray, "n"], scores: Float[np.ndarray, "m"], fpr: float = 0.05) -> float:
+    """The share of `scores` above the threshold that the share `fpr` of the normals' scores exceeds."""
+    return float((scores > np.quantile(normals, 1 - fpr)).mean())
+
+
 def _checked(scores: np.ndarray, is_anomaly: np.ndarray) -> np.ndarray:
     """The scores; UserError where one is no number, or where normals or anomalies are missing."""
     anomalies = int(is_anomaly.sum())

@@ -1,4 +1,4 @@
-"""The paper's experiments: one file each, with an `EXPERIMENT`, found by its name."""
+"""The paper's experiments and ours: one file each, with an `EXPERIMENT`, found by its name."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ EXPERIMENTS = {
     "figure4": "Figure 4: number of anomalies against hard anomalies, Oxford-102",
     "figure5": "Figure 5: latent space by t-SNE, SSD and SAD + KKA",
     "figure6": "Figure 6: convergence of ReContrast with and without KKA",
+    "hardness": "What a hard anomaly is worth: by share, number, distance and origin",
+    "leading": "How the language model is led, at equal cost",
     "ablation": "Ablation: what lets later rounds help, on tuning tasks",
 }
 """Name -> what it shows."""

@@ -14,9 +14,9 @@ import numpy as np
 from kka.algorithm.folder import RunFolder
 from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Row
-from kka.experiments.engine.compute import Place
 from kka.experiments.engine.drawing import COLOURS, figure
 from kka.experiments.engine.experiment import Experiment
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import ensure_pool
 from kka.protocols import Images

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cells import Cell, Row
-from kka.experiments.engine.compute import Place
 from kka.experiments.engine.drawing import COLOURS, figure
 from kka.experiments.engine.experiment import Experiment
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.summary import as_text, complete, mean_over_tasks, tasks_and_seeds
 

@@ -15,9 +15,10 @@ from kka.common.metrics import auroc
 from kka.detectors import fit_detector
 from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell, Row
-from kka.experiments.engine.compute import Place, prepared
+from kka.experiments.engine.compute import prepared
 from kka.experiments.engine.drawing import COLOURS, announce, figure
 from kka.experiments.engine.experiment import Experiment
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.tasks import dataset
 from kka.protocols import Embeds

@@ -17,9 +17,10 @@ from kka.detectors import fit_detector
 from kka.detectors.recontrast.detector import ReContrast
 from kka.experiments.engine.cell_task import open_cell_task
 from kka.experiments.engine.cells import Cell, Row, made_with
-from kka.experiments.engine.compute import Place, prepared
+from kka.experiments.engine.compute import prepared
 from kka.experiments.engine.drawing import COLOURS, announce, figure
 from kka.experiments.engine.experiment import Experiment
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.provenance import settings_of
 from kka.experiments.engine.tasks import dataset

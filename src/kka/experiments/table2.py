@@ -13,7 +13,16 @@ from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cells import Cell, Row
 from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
-from kka.experiments.engine.summary import as_text, complete, gain, mean_count, mean_over_tasks, tasks_and_seeds
+from kka.experiments.engine.summary import (
+    as_text,
+    complete,
+    gain,
+    gains,
+    markdown,
+    mean_count,
+    mean_over_tasks,
+    tasks_and_seeds,
+)
 from kka.experiments.engine.tasks import dataset
 
 DETECTORS = {
@@ -23,9 +32,9 @@ DETECTORS = {
 
 
 def arms(name: str) -> tuple[str, ...]:
-    """Alone, with as much noise, and with the pool after the data set's last round, by adding and by replacing."""
+    """Alone, with as much noise or something else, and with the pool after the data set's last round, in both modes."""
     last = dataset(name).rounds
-    return ("none", "noise", f"add-{last}", f"rep-{last}")
+    return ("none", "noise", "other", f"add-{last}", f"rep-{last}")
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -42,24 +51,27 @@ def cells(plan: Plan) -> list[Cell]:
 def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: our mean over tasks beside the paper's, and the counts."""
     mine = complete([row for row in rows if row.dataset == name and row.detector in DETECTORS])
-    head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "anomaly images",
-            "images generated", "feature-noise draws", "tasks × seeds"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    head = ["detector", "trained with", "paper", "AUROC", "seen", "unseen", "gain over alone", "over something else",
+            "anomaly images", "images generated", "feature-noise draws", "tasks × seeds"]  # fmt: skip
+    found = []
     for detector, title in DETECTORS.items():
+        over_other = gains(mine, detector, [(arm, "other") for arm in arms(name) if Arm.named(arm).needs_pool])
         for arm in arms(name):
             here = [row for row in mine if row.detector == detector and row.arm == arm]
-            published = paper.TABLE2[name].get(f"{detector}/{Arm.named(arm).kind}")
+            published = paper.TABLE2.get(name, {}).get(f"{detector}/{Arm.named(arm).kind}")
             if not here and published is None:
                 continue
             cells = [
                 title, Arm.named(arm).title, as_text(published),
                 *(as_text(mean_over_tasks(mine, detector, arm, figure)) for figure in ("auroc", "seen", "unseen")),
                 "" if arm == "none" else as_text(gain(mine, detector, arm, "none"), signed=True),
+                over_other.get(arm, ""),
                 *(mean_count(here, number) for number in ("anomalies", "generated", "noise_draws")),
                 tasks_and_seeds(here),
             ]  # fmt: skip
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+            found.append(cells)
+    without = () if any(row.arm == "other" for row in mine) else ("over something else",)
+    return markdown(head, found, without=without, words=2)
 
 
 EXPERIMENT = Experiment(cells=cells, table=table)

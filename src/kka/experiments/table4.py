@@ -14,7 +14,7 @@ from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.summary import complete
 from kka.experiments.engine.tasks import dataset
-from kka.experiments.table3 import ARMS, rounds_table
+from kka.experiments.table3 import arms, rounds_table
 
 NAME = "cifar100"
 
@@ -26,7 +26,8 @@ def cells(plan: Plan) -> list[Cell]:
     if tasks == known.every:
         tasks = tuple(str(label) for label in range(100))
     tasks = tuple(task for task in tasks if not task.startswith("coarse:"))
-    return [plan.cell(NAME, task, "sad", arm, seed) for seed in plan.seeds for task in tasks for arm in ARMS]
+    chosen = arms(NAME, plan)
+    return [plan.cell(NAME, task, "sad", arm, seed) for seed in plan.seeds for task in tasks for arm in chosen]
 
 
 def table(rows: Sequence[Row], name: str = NAME) -> list[str]:

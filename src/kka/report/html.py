@@ -283,7 +283,7 @@ def _test_charts(run: Run) -> dict[str, Any] | None:
     histograms = [
         (arm_label(name), figures.histogram(arm.scores[0], run.is_anomaly, log=log)) for name, arm in run.arms.items()
     ]
-    chosen = [name for name in dict.fromkeys(["none", "noise", "real", "kka-0", last]) if name in run.arms]
+    chosen = [name for name in dict.fromkeys(["none", "noise", "other", "real", "kka-0", last]) if name in run.arms]
     curves = [(name, *analysis.mean_roc(run.arms[name].scores, run.is_anomaly)) for name in chosen]
     legend = [(name, arm_label(name), run.arms[name].figures["auroc"], name == last) for name in chosen]
     return {"histograms": histograms, "log": log, "roc": figures.roc(curves, last), "legend": legend}

@@ -1,8 +1,9 @@
 """Algorithm 1, line 11 and after: detectors trained with each round's pool, beside their controls.
 
-Arms: "none" (normals alone), "noise" (random pixels), "kka-<r>" (the pool after round r), "real" (random training
-images of other classes, where the data has them: an upper mark). Each is trained to the last epoch with every seed,
-several side by side where there are cores; test labels reach `kka.common.metrics` and nothing else.
+Arms: "none" (normals alone), "noise" (random pixels), "other" (something else altogether: what any anomalies do, with
+no word of the domain), "kka-<r>" (the pool after round r), "real" (random training images of other classes, where the
+data has them: an upper mark). Each is trained to the last epoch with every seed, several side by side where there are
+cores; test labels reach `kka.common.metrics` and nothing else.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from kka.algorithm.controls import noise_images, real_images
+from kka.algorithm.controls import noise_images, real_images, texture_controls
 from kka.algorithm.folder import METRICS, SHARED, RunFolder, arm_name, arm_stage, pool_stage
 from kka.common.files import read_json
 from kka.common.ledger import Counts
@@ -25,6 +26,7 @@ from kka.common.metrics import Estimate, evaluate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.common.workers import EndedError, Worker, side_by_side
+from kka.data.other import pictures_of_another_kind
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Scores
 from kka.run.kept import keep_detector
@@ -39,20 +41,30 @@ Key = tuple[str, int]
 FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 
 
-def arms(task: Task, pools: Sequence[Images], *, seed: int) -> dict[str, Callable[[], Images | None]]:
+def arms(
+    task: Task, pools: Sequence[Images], *, seed: int, other: str | None = None
+) -> dict[str, Callable[[], Images | None]]:
     """Name -> how to get the anomalies that an arm trains with, controls first: one arm is in memory at a time.
 
-    Noise and real ones are as many as the first pool.
+    Controls are as many as the first pool. `other`: the folder of the pictures of something else; None: textures.
     """
     count, knowledge = len(pools[0]), task.knowledge
     chosen: dict[str, Callable[[], Images | None]] = {
         "none": lambda: None,
         "noise": lambda: noise_images(task, count, seed=seed),
+        "other": lambda: other_images(other, task, count, seed=seed),
     }
     chosen |= {arm_name(number): partial(pools.__getitem__, number) for number in range(len(pools))}
     if knowledge is not None and len(knowledge.images):
         chosen["real"] = lambda: real_images(knowledge, count, seed=seed)
     return chosen
+
+
+def other_images(source: str | None, task: Task, count: int, *, seed: int) -> Images:
+    """`count` pictures of something else altogether: of the folder `source`, or textures."""
+    if source is None:
+        return texture_controls(task, count, seed=seed)
+    return pictures_of_another_kind(source, task, count, seed=seed)
 
 
 class StoredPools(Sequence[Images]):
@@ -80,13 +92,15 @@ def compare(
     seed: int,
     store: Store,
     progress: StageProgress | None = None,
+    other: str | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
     `hard`: for each pool, which of its anomalies are hard (Eq. 6); None where none was judged. Of the controls it is
-    not known. Without a test set only the last pool's detectors are trained, and there are no figures.
+    not known. `other`: as `arms` takes it. Without a test set only the last pool's detectors are trained, and there
+    are no figures.
     """
-    trained = arms(task, pools, seed=seed)
+    trained = arms(task, pools, seed=seed, other=other)
     last = arm_name(len(pools) - 1)
     if task.test is None:
         trained = {last: trained[last]}

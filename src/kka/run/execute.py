@@ -87,6 +87,7 @@ def run(
                 seed=config.seed,
                 store=store,
                 progress=progress,
+                other=config.other,
             )
             _save_sources(task, store)
             _save_samples(image_model, out)

@@ -12,6 +12,7 @@ from kka.common.hold import held
 from kka.common.progress import StageProgress
 from kka.config import DetectorOptions, RunConfig
 from kka.data import is_photos
+from kka.data.other import check_other
 from kka.detectors import build_detector
 from kka.errors import UserError
 from kka.imaging import build_image_model, check_image_model
@@ -56,12 +57,14 @@ def _chosen(config: RunConfig, automatic: tuple[str, str]) -> tuple[str, str]:
 
 
 def check_config(config: RunConfig) -> Detector:
-    """What can be wrong before the data is read: prompt, detector, both models, weights. Returns the detector.
+    """What can be wrong before the data is read: prompt, a folder, detector, models, weights. Returns the detector.
 
     Raises:
         UserError: the first of these; of both models at once.
     """
     resolve_template(config.prompt)
+    if config.other is not None:
+        check_other(config.other)
     detector = run_detector(config, config.seed)
     if config.data == "garden":
         automatic = GARDEN

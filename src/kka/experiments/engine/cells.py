@@ -44,11 +44,14 @@ class Cell:
     """Settings of the loop other than the data set's: "max_hard_share=0.3,quantile=1"."""
     backbone: str = ""
     """For detectors that have one."""
+    split_seed: int = 0
+    """Of the choice of the withheld half of the anomaly classes."""
 
     @property
     def id(self) -> str:
         parts = [self.dataset, self.normal, self.detector, self.arm, str(self.seed), self.protocol, self.scale]
-        return "/".join([*parts, *filter(None, (self.variant, self.backbone))])
+        split = f"split-{self.split_seed}" if self.split_seed else ""
+        return "/".join([*parts, *filter(None, (self.variant, self.backbone, split))])
 
     @property
     def trained_with(self) -> Arm:
@@ -56,9 +59,9 @@ class Cell:
         return Arm.named(self.arm)
 
     @property
-    def round(self) -> int | None:
-        """The round of its pool; None for the controls."""
-        return self.trained_with.round
+    def needs_pool(self) -> bool:
+        """Whether its anomalies come from a pool."""
+        return self.trained_with.needs_pool
 
     def __post_init__(self) -> None:
         Arm.named(self.arm)
@@ -83,8 +86,17 @@ class Row(Cell):
     """Images that the detector trained with as anomalies."""
     hard: int | None = None
     """Of those; None where nothing judged them."""
+    relative: float | None = None
+    """The median of their relative distances, by the last judgement; None where nothing judged them all."""
     generated: int = 0
     """Images generated to get them."""
+    fresh_hard: float | None = None
+    """The share of hard ones in what the arm's round generated."""
+    closed: bool | None = None
+    """Whether the arm's round closed without an entry; None: of a version that did not say."""
+    traces: float | None = None
+    """The share that the detector calls anomalous, of pictures that the image model drew of the normals' own captions,
+    at the threshold that flags 5 % of the test normals; None where it looks pictures up."""
     noise_draws: int = 0
     """Of noise on features, by detectors that add it."""
     fit_seconds: float = 0.0
@@ -114,7 +126,7 @@ class Row(Cell):
             raise ValueError(str(error)) from error
 
 
-_LEAST = ("id", *(field.name for field in fields(Cell)), "auroc")
+_LEAST = ("id", *(field.name for field in fields(Cell) if field.name != "split_seed"), "auroc")
 
 
 class Results:

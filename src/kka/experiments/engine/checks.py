@@ -6,7 +6,8 @@ from pathlib import Path
 
 from kka.algorithm.prompts import resolve_template
 from kka.experiments.engine.cells import Cell
-from kka.experiments.engine.compute import Place, build
+from kka.experiments.engine.compute import build
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import pool_config
 from kka.run.models import AUTO, check_classes, check_models, check_weights
 
@@ -18,7 +19,7 @@ def check_parts(cells: Sequence[Cell], place: Place) -> None:
         UserError: a model or weights that cannot be had; a prompt without {caption}; an image model that knows a
             task's normal class or a withheld one.
     """
-    pools = {(cell.variant, cell.scale): cell for cell in cells if cell.round is not None}
+    pools = {(cell.variant, cell.scale): cell for cell in cells if cell.needs_pool}
     for cell in pools.values():
         config = pool_config(cell, place.data, place.work)
         resolve_template(config.prompt)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kka.experiments.engine.cells import Cell, Row
-from kka.experiments.engine.compute import Place
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.plan import Plan
 
 

@@ -20,7 +20,10 @@ MADE_FROM = ".made_from"
 
 def name_suffixes(cell: Cell) -> tuple[tuple[str, bool], ...]:
     """What makes a cell's models other than the usual ones."""
-    return (("paper", cell.protocol == "paper"), (cell.scale, cell.scale != "cpu"))
+    return (
+        ("paper", cell.protocol == "paper"), (cell.scale, cell.scale != "cpu"),
+        (f"split-{cell.split_seed}", cell.split_seed != 0),
+    )  # fmt: skip
 
 
 def _language_group(cell: Cell, known: DataSet) -> tuple[str, tuple[str, ...]]:
@@ -50,7 +53,7 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
     folder = language_folder(cell, known, work)
     steps = 5 if cell.scale == "smoke" else known.language_steps
     with claim(work / "claims", str(folder), wait=True):
-        task = language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data)
+        task = language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data, cell.split_seed)
         digest, marker = corpus_digest(task, steps), folder.with_name(folder.name + MADE_FROM)
         if (folder / "config.json").is_file():
             if not marker.is_file() or marker.read_text().strip() != digest:
@@ -66,9 +69,11 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
 
 
 @lru_cache(maxsize=8)  # a model serves many pools of one process
-def language_task(name: str, group: tuple[str, ...], protocol: Protocol, data: Path) -> Task:
+def language_task(name: str, group: tuple[str, ...], protocol: Protocol, data: Path, split_seed: int = 0) -> Task:
     """What the language model of a group of tasks may know, checked for leaks."""
-    usual = Cell(dataset=name, normal=group[0], protocol=protocol, detector="sad", arm="none", seed=0)
+    usual = Cell(
+        dataset=name, normal=group[0], protocol=protocol, detector="sad", arm="none", seed=0, split_seed=split_seed
+    )
     task = _common([open_cell_task(dataclasses.replace(usual, normal=normal), data) for normal in group])
     check_captions(
         [caption for _, caption in corpus(task)],

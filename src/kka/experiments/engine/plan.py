@@ -16,6 +16,8 @@ class Plan:
     chosen: tuple[str, ...] = ()
     """Tasks; none given: the reported ones."""
     seeds: Sequence[int]
+    split_seed: int = 0
+    """Of the choice of the withheld classes."""
     scale: Scale
     protocol: Protocol
     backbone: str
@@ -34,8 +36,8 @@ class Plan:
     def cell(self, name: str, task: str, detector: str, arm: str, seed: int, variant: str = "") -> Cell:
         cell = Cell(
             dataset=name, normal=task, detector=detector, arm=arm, seed=seed, protocol=self.protocol, scale=self.scale,
-            backbone=self.backbone if detector in BACKBONED else "",
+            backbone=self.backbone if detector in BACKBONED else "", split_seed=self.split_seed,
         )  # fmt: skip
-        if cell.round is None:  # it needs no pool
+        if not cell.needs_pool:
             return cell
         return dataclasses.replace(cell, variant=",".join([*self.loop, *filter(None, [variant])]))

@@ -21,13 +21,14 @@ from kka.common.store import Store
 from kka.config import RunConfig
 from kka.detectors.sad import SAD
 from kka.errors import UserError, unknown
-from kka.experiments.engine.cell_task import UNSEEN, data_digest
+from kka.experiments.engine.cell_task import UNSEEN, data_digest, source_of
 from kka.experiments.engine.cells import Cell, claim
 from kka.experiments.engine.language_models import ensure_language_model, language_folder, name_suffixes
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.tasks import classes, dataset
-from kka.run.models import build_images, build_language
+from kka.run.models import build_images, build_language, resolve
 from kka.settings import parsed
+from kka.settings.drawing import DrawingSettings
 from kka.task import Task
 
 ROUNDS = 3
@@ -45,6 +46,8 @@ SMOKE: dict[str, Any] = {
 }  # fmt: skip
 DATA = "data.digest"
 """In a pool's folder: of the data set's files."""
+FACTS = "rounds.json"
+"""In a pool's folder: the facts of each round."""
 
 
 class BusyError(Exception):
@@ -57,9 +60,9 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     sizes: dict[str, Any] = {"rounds": ROUNDS, "initial": known.initial, "fresh": known.fresh}
     sizes["per_round"] = known.per_round
     config = RunConfig(
-        data=str(data / cell.dataset), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol],
-        lm=f"hf:{language_folder(cell, known, work)}", mode=cell.trained_with.mode,
-        seed=cell.seed, seeds=1, **sizes,
+        data=source_of(cell.dataset, data), normal=classes(cell.normal), unseen=UNSEEN[cell.protocol],
+        lm="auto" if known.embedded else f"hf:{language_folder(cell, known, work)}", mode=cell.trained_with.mode,
+        seed=cell.seed, split_seed=cell.split_seed, seeds=1, **sizes,
     )  # fmt: skip
     if cell.scale == "cpu":
         epochs = known.cpu_epochs
@@ -77,8 +80,16 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if cell.variant:
-        config = dataclasses.replace(config, **parsed(RunConfig, cell.variant.split(","), of="the loop"))
+        config = _with_settings(config, cell.variant.split(","))
     return config
+
+
+def _with_settings(config: RunConfig, texts: Sequence[str]) -> RunConfig:
+    """With "setting=value" for the loop, and "drawing.setting=value" for its image model."""
+    drawing = [text.removeprefix(DRAWING) for text in texts if text.startswith(DRAWING)]
+    own = [text for text in texts if not text.startswith(DRAWING)]
+    drawn = dataclasses.replace(config.drawing, **parsed(DrawingSettings, drawing, of="the image model"))
+    return dataclasses.replace(config, drawing=drawn, **parsed(RunConfig, own, of="the loop"))
 
 
 def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
@@ -108,7 +119,7 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     """
     config = pool_config(cell, data, work)
     out = work / "pools" / pool_name(cell)
-    made_from, own = data_digest(data / cell.dataset), _own_language(cell, config, work)
+    made_from, own = data_digest(cell.dataset, data), _own_language(cell, config, work)
     _require_unchanged(out, config, made_from, own=own)
     if (out / "done").is_file():
         return out
@@ -123,26 +134,34 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         shared = _shared_stages(config, pool_config(usual, data, work))
         begun = RunFolder(out).begun
         first = ensure_pool(usual, task, data, work) if shared and not begun else None
-        updated = partial(_up_to_date, config=config, own=own)
-        with Store(out, config.as_dict(), resume=begun, complete=updated) as store:
+        with open_pool(cell, out, data, work) as store:
             if first is not None:
                 store.fork(first, shared)
             write_atomically(out / DATA, made_from + "\n")
-            spec = "bank:train" if config.images == "auto" else config.images
-            model, writer = build_images(spec, config, task), build_language(config.lm, config, task)
+            language, images = resolve(config, task)
+            model, writer = build_images(images, config, task), build_language(language, config, task)
             facts = []
             for made in rounds(task, writer, model, config=config, store=store, cache=ImageCache()):
                 facts.append(made.facts.as_dict())
                 drawn = RunFolder(out).fresh(made.number).images
                 check_images(task, {f"round {made.number}": drawn})  # before the next evaluator trains with them
-        write_atomically(out / "rounds.json", json.dumps(facts, indent=1))
+        write_atomically(out / FACTS, json.dumps(facts, indent=1))
         write_atomically(out / "done", "")
     return out
 
 
+def open_pool(cell: Cell, out: Path, data: Path, work: Path) -> Store:
+    """The store of a cell's pool in the folder `out`, new or begun."""
+    config = pool_config(cell, data, work)
+    updated = partial(_up_to_date, config=config, own=_own_language(cell, config, work))
+    return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated)
+
+
+DRAWING = "drawing."
 LOOP = (
-    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose",
-    "max_hard_share", "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
+    "lm", "images", "drawing.steps", "drawing.guidance", "drawing.size", "drawing.negative_prompt", "drawing.embedding",
+    "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose", "max_hard_share",
+    "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
 )  # fmt: skip
 """Settings of the loop that a person may give to an experiment; others are the task's, the cell's or the scale's."""
 
@@ -155,7 +174,7 @@ def check_loop(settings: Sequence[str]) -> None:
             raise unknown("setting of an experiment's loop (--loop)", name, LOOP)
         if "," in text:
             raise UserError(f"--loop: expected a value without commas; got {text!r}")
-    dataclasses.replace(RunConfig(), **parsed(RunConfig, settings, of="the loop"))
+    _with_settings(RunConfig(), settings)
 
 
 def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
@@ -167,7 +186,7 @@ def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
 
 def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
     """A cell of each pool that the cells need and that is not there."""
-    found = {pool_name(cell): cell for cell in cells if cell.round is not None}
+    found = {pool_name(cell): cell for cell in cells if cell.needs_pool}
     return [cell for key, cell in found.items() if not (work / "pools" / key / "done").is_file()]
 
 

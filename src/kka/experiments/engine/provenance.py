@@ -14,11 +14,13 @@ from typing import Any
 from kka.common.begun import flat
 from kka.config import RunConfig
 from kka.errors import UserError
-from kka.experiments.engine.cell_task import data_digest, file_digest
+from kka.experiments.engine.arms import TRACES
+from kka.experiments.engine.cell_task import data_digest, file_digest, has_data, other_of
 from kka.experiments.engine.cells import BACKBONED, Cell, Results
-from kka.experiments.engine.compute import Place, build
+from kka.experiments.engine.compute import build
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import pool_config
-from kka.experiments.engine.tasks import dataset
+from kka.experiments.engine.tasks import TEXTURES, dataset
 from kka.settings.deep_sad import DeepSADSettings
 
 Settings = dict[str, Any]
@@ -44,15 +46,15 @@ def settings_of(cell: Cell, place: Place) -> Settings:
     found: dict[str, Any] = {"detector": dataclasses.asdict(detector.settings)}
     if isinstance(detector.settings, DeepSADSettings):
         found["detector"]["milestones"] = detector.settings.falls  # in epochs, as stored files have them
-    if (place.data / cell.dataset).is_dir():
-        found["data"] = data_digest(place.data / cell.dataset)
+    if has_data(cell.dataset, place.data):
+        found["data"] = data_digest(cell.dataset, place.data)
     found["detector"].pop("device", None)
     if cell.detector in BACKBONED:
         found["backbone"] = {name: getattr(detector.backbone, name) for name in ("padding", "mean", "std")}
         weights = Path(detector.backbone.weights)
         found["backbone"]["weights"] = file_digest(weights) if weights.is_file() else str(weights)
     known = dataset(cell.dataset)
-    if cell.round is not None:
+    if cell.needs_pool:
         config = pool_config(cell, place.data, place.work)
         run = config.as_dict()
         run["sad"]["milestones"] = config.sad.falls
@@ -60,11 +62,16 @@ def settings_of(cell: Cell, place: Place) -> Settings:
             usual = RunConfig().as_dict()[part]
             run[part] = {k: v for k, v in run[part].items() if k not in names or v != usual[k]}
         found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
-        if cell.round == 0:  # before any tuning
+        if cell.arm == TRACES or cell.trained_with.round == 0:  # before any tuning
             del found["loop"]["pairs"]
         found["language_steps"] = known.language_steps
     elif cell.arm != "none":
         found["anomalies"] = known.initial
+    if cell.arm == "other":
+        other = other_of(cell)
+        found["other"] = {"name": other.name, "without": other.without}
+        if other.name != TEXTURES and has_data(other.name, place.data):
+            found["other"]["data"] = data_digest(other.name, place.data)
     settings: Settings = json.loads(json.dumps(flat(found)))  # as they are read back: lists for tuples
     return settings
 

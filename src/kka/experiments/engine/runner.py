@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kka.experiments.engine.cells import Cell, Results, Row, claim
-from kka.experiments.engine.compute import Place, compute
+from kka.experiments.engine.compute import compute
+from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import BusyError, missing_language_models, missing_pools
 from kka.experiments.engine.provenance import changed_settings, check_settings, settings_of
 from kka.experiments.engine.tasks import dataset

@@ -5,11 +5,25 @@ from typing import Literal
 
 from kka.data.prepare.cifar100 import TREE
 from kka.errors import UserError, unknown
+from kka.garden.tasks import NORMALS
 
 Scale = Literal["full", "cpu", "smoke"]
 Protocol = Literal["withheld", "paper"]
 """withheld: half of the anomaly classes are unknown to language model and image bank (seen and unseen AUROC apart).
 paper: every anomaly class may be known."""
+
+
+TEXTURES = "textures"
+"""Generated ones, in the place of another data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    """What stands for "something else altogether" beside a data set: training pictures of another one."""
+
+    name: str = TEXTURES
+    without: tuple[str, ...] = ()
+    """Its classes that are too like the first one's, as a task names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +54,12 @@ class DataSet:
     """Of SAD, as published."""
     cpu_epochs: int = 40
     """Of SAD, as evaluator and as detector, at scale cpu (at a learning rate three times the published)."""
+    other: Other = Other()
+    other_of_tasks: dict[str, Other] = field(default_factory=dict)
+    """Task -> another, where `other` shows the task's own kind."""
+    embedded: bool = False
+    """Whether kka makes it itself, with a language model and an image model of its own: there are no files, and these
+    models know every kind, so that nothing is withheld from them."""
 
 
 DATASETS = {
@@ -47,12 +67,12 @@ DATASETS = {
         name="oxford102", title="Oxford-102", reported=("26", "10", "46", "51", "77", "89", "17", "73"),
         tuning=("12", "60", "82", "94"), every=tuple(str(label) for label in range(1, 103)),
         rounds=2, initial=200, fresh=200, per_round=60,
-        common_language_model=True, epochs=200,
+        common_language_model=True, epochs=200, other=Other(name="cifar100", without=("coarse:flowers",)),
     ),
     "ucm_caption": DataSet(
         name="ucm_caption", title="UCM-Caption", reported=("19+20", "3+16", "8+17", "6+12", "1+10"),
         tuning=("5+7", "4+15"), rounds=2, initial=200, fresh=100, per_round=60,
-        common_language_model=False, epochs=300,
+        common_language_model=False, epochs=300, other=Other(name="cifar100"),
     ),
     "cifar100": DataSet(
         name="cifar100", title="CIFAR-100",
@@ -60,6 +80,13 @@ DATASETS = {
         every=tuple(f"coarse:{name}" for name in TREE),
         single=("5", "47", "8", "3"), rounds=3, initial=1000, fresh=400, per_round=200,
         common_language_model=True, language_steps=200, epochs=150, cpu_epochs=15,
+        other=Other(name="oxford102"),
+        other_of_tasks=dict.fromkeys(("coarse:flowers", "54", "62", "70", "82", "92"), Other(name="ucm_caption")),
+    ),
+    "garden": DataSet(
+        name="garden", title="Garden", reported=tuple(NORMALS), tuning=(), every=tuple(NORMALS),
+        rounds=2, initial=200, fresh=200, per_round=60,
+        common_language_model=True, epochs=200, cpu_epochs=25, embedded=True,
     ),
 }  # fmt: skip
 

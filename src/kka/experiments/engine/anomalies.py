@@ -1,0 +1,117 @@
+"""The anomalies of a cell's arm: a pool, what was chosen of everything generated, or a control."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kka.algorithm.controls import noise_images, real_images
+from kka.algorithm.folder import RunFolder
+from kka.algorithm.pool import AnomalyPool
+from kka.common.json_text import parse_json
+from kka.experiments.engine.arms import TRACES
+from kka.experiments.engine.cells import Cell
+from kka.experiments.engine.choices import CHOICES, chosen
+from kka.experiments.engine.others import other_images
+from kka.experiments.engine.place import Place
+from kka.experiments.engine.pools import FACTS, ensure_pool
+from kka.experiments.engine.tasks import dataset
+from kka.experiments.engine.traces import ensure_traces
+from kka.protocols import Images
+from kka.seeding import derive_seed
+from kka.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmImages:
+    """What an arm trains with."""
+
+    images: Images | None
+    hard: np.ndarray | None = None
+    """Which of them are hard, by the last judgement; None where nothing judged them."""
+    relative: np.ndarray | None = None
+    """The relative distance of each, by the last judgement."""
+    generated: int = 0
+    """Images generated to get them."""
+    fresh_hard: float | None = None
+    """The share of hard ones in what the arm's round generated."""
+    closed: bool | None = None
+    """Whether the arm's round closed without an entry; None: the pool does not say."""
+
+
+def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
+    """The anomalies of a cell's arm.
+
+    Raises:
+        BusyError: another process is making the pool.
+        UserError: an arm that the pool cannot give; see `ensure_traces`.
+    """
+    count, arm = dataset(cell.dataset).initial, cell.trained_with
+    if not arm.needs_pool:
+        return ArmImages(images=_control(cell, task, count, place))
+    out = ensure_pool(cell, task, place.data, place.work)
+    made = RunFolder(out)
+    if arm.kind == TRACES:
+        return ArmImages(images=ensure_traces(cell, task, place).images)
+    if arm.kind in CHOICES:
+        return _choice(made, arm.kind, derive_seed(cell.seed, "controls"))
+    assert arm.round is not None
+    pool, hard = made.pool(arm.round), made.hard(arm.round)
+    if arm.kind == "real":
+        assert task.knowledge is not None
+        return ArmImages(images=real_images(task.knowledge, len(pool), seed=cell.seed))
+    rng = np.random.default_rng(derive_seed(cell.seed, "controls"))
+    if arm.kind == "any":
+        return _any(made, arm.round, len(pool), rng)
+    if arm.kind == "first":  # captions come in the order of the prompts, so shuffled
+        order = rng.permutation(len(pool))[: arm.number]
+        return ArmImages(images=pool.images[order], hard=None if hard is None else hard[order], generated=len(order))
+    return ArmImages(
+        images=pool.images, hard=hard, relative=_relative(pool), generated=made.generated(arm.round),
+        fresh_hard=made.facts(arm.round).hard_share_fresh, closed=_closed(out, arm.round),
+    )  # fmt: skip
+
+
+def _control(cell: Cell, task: Task, count: int, place: Place) -> Images | None:
+    if cell.arm == "none":
+        return None
+    if cell.arm == "noise":
+        return noise_images(task, count, seed=cell.seed)
+    if cell.arm == "other":
+        return other_images(cell, task, count, place.data)
+    assert task.knowledge is not None
+    return real_images(task.knowledge, count, seed=cell.seed)
+
+
+def _relative(pool: AnomalyPool) -> np.ndarray | None:
+    """The last judgement of each picture; None where some have none, as those of round 0."""
+    found = np.array([entry.relative for entry in pool.entries], dtype=np.float64)
+    return found if len(found) and np.isfinite(found).all() else None
+
+
+def _choice(made: RunFolder, name: str, seed: int) -> ArmImages:
+    everything = made.everything()
+    relative = np.array([entry.relative for entry in everything.entries], dtype=np.float64)
+    rounds = np.array([entry.round for entry in everything.entries], dtype=np.int64)
+    places = chosen(CHOICES[name], relative, rounds, seed=seed)
+    return ArmImages(
+        images=everything.images[places], hard=everything.hard[places], relative=relative[places],
+        generated=len(everything),
+    )  # fmt: skip
+
+
+def _any(made: RunFolder, last: int, count: int, rng: np.random.Generator) -> ArmImages:
+    """The first generation, and random ones of what the rounds up to `last` drew, hard or not."""
+    parts = [(made.fresh(number), made.fresh_hard(number)) for number in range(last + 1)]
+    first, everything = len(parts[0][0]), sum(len(pool) for pool, _ in parts)
+    later = first + rng.permutation(everything - first)[: count - first]
+    chosen = np.concatenate([np.arange(first), np.sort(later)])
+    judged = [np.zeros(len(pool), dtype=bool) if hard is None else hard for pool, hard in parts]
+    images = np.concatenate([pool.images for pool, _ in parts])
+    return ArmImages(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=made.generated(last))
+
+
+def _closed(out: Path, number: int) -> bool | None:
+    """Whether round `number` of a pool closed; None for pools of versions that did not say."""
+    facts = parse_json((out / FACTS).read_text())[number]
+    return facts["closed"] is not None if "closed" in facts else None

@@ -1,0 +1,54 @@
+"""The control `traces`: what a pool's image model draws of the normals' own captions, kept with the pool.
+
+A detector that calls such pictures anomalous goes by how the image model draws, not by what it shows.
+"""
+
+from collections.abc import Sequence
+
+from kka.algorithm.folder import RunFolder
+from kka.algorithm.pool import AnomalyPool
+from kka.algorithm.traces import draw_traces
+from kka.common.cache import ImageCache
+from kka.errors import UserError
+from kka.experiments.engine.cells import Cell, claim
+from kka.experiments.engine.leaks import check_images
+from kka.experiments.engine.place import Place
+from kka.experiments.engine.pools import BusyError, ensure_pool, open_pool, pool_config
+from kka.experiments.engine.tasks import dataset
+from kka.run.models import build_images, resolve
+from kka.task import Task
+
+LOOKS_UP = "bank"
+"""The image model that has no picture of a normal."""
+
+
+def draws(name: str, loop: Sequence[str]) -> bool:
+    """Whether the image model of a data set's pools, with these settings of the loop, draws what it is told."""
+    given = [text.removeprefix("images=") for text in loop if text.startswith("images=") and text != "images=auto"]
+    if not given:
+        return dataset(name).embedded
+    return given[-1].partition(":")[0] != LOOKS_UP
+
+
+def ensure_traces(cell: Cell, task: Task, place: Place) -> AnomalyPool:
+    """As many as the first generation of the cell's pool, drawn now if they are not stored with it.
+
+    Raises:
+        BusyError: another process is making the pool, or at it.
+        UserError: the image model looks pictures up; a leak.
+    """
+    if not draws(cell.dataset, cell.variant.split(",")):
+        raise UserError(f"arm traces: expected an image model that draws (--loop images=…); {cell.dataset} has a bank")
+    out = ensure_pool(cell, task, place.data, place.work)
+    made = RunFolder(out)
+    if not made.has_traces:
+        config = pool_config(cell, place.data, place.work)
+        with claim(place.work / "claims", str(out)) as mine:
+            if not mine:
+                raise BusyError(str(out))
+            with open_pool(cell, out, place.data, place.work) as store:
+                model = build_images(resolve(config, task)[1], config, task)
+                draw_traces(task, model, made.images_made(0), store=store, cache=ImageCache(), seed=config.seed)
+    traces = made.traces()
+    check_images(task, {"the pictures of the normals' captions": traces.images})
+    return traces
