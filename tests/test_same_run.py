@@ -1,5 +1,6 @@
 """A resumed run is the run that was begun: its data, its settings and its models; what changes no result may change."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,6 +94,9 @@ def test_more_rounds_and_seeds(tmp_path: Path, finished: Path) -> None:
     run_fake(more, tmp_path / "run", resume=True)
     run_fake(more, tmp_path / "whole")
     grown, whole = outcome(tmp_path / "run"), outcome(tmp_path / "whole")
+    told, expected = (json.loads(files.pop("summary.json")) for files in (grown, whole))
+    assert sorted({*told["seconds"]} - {"kept/kka-2"}) == expected["seconds"]
+    assert told | {"seconds": None} == expected | {"seconds": None}
     # The detector of what was the last round stays; run.json tells what changed.
     assert {name for name in grown.keys() | whole.keys() if grown.get(name) != whole.get(name)} == {
         "run.json", *(name for name in grown if name.startswith(("arms/kka-2/seed-0/detector/", "kept/kka-2/"))),

@@ -129,7 +129,7 @@ def measure_image_model(
     if backbone is not None:
         from kka.detectors.pooled import pooled_features
 
-        tell = None if progress is None else partial(progress, "features")
+        tell = partial(progress, "features") if progress else None
         features = pooled_features(backbone, side=size, device=settings.device, progress=tell)
         looks = f"means over the maps of {backbone.name} at strides 16 and 32"
     training, _ = allowed_pictures(allowed, size)

@@ -25,7 +25,10 @@ def check_parts(cells: Sequence[Cell], place: Place) -> None:
         resolve_template(config.prompt)
         named = any(setting.startswith("lm=") for setting in cell.variant.split(","))
         check_models((config.lm if named else AUTO, config.images), config)  # its own is trained where it is not there
-    tasks = {(cell.dataset, cell.normal, cell.protocol, cell.variant): cell for cell in cells if cell.round is not None}
+    tasks = {
+        (cell.dataset, cell.normal, cell.protocol, cell.split_seed, cell.variant): cell
+        for cell in cells if cell.needs_pool
+    }  # fmt: skip
     notes: dict[str, list[str]] = {}
     for cell in tasks.values():
         config = pool_config(cell, place.data, place.work)

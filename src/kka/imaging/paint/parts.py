@@ -70,8 +70,8 @@ def _seamless(view: View, source: Colors, shape: Field) -> Colors:
     pad = 3
     around = [np.clip(im, 0, 255).astype(np.uint8) for im in (source, view.picture)]
     new, old = (cv2.copyMakeBorder(im, pad, pad, pad, pad, cv2.BORDER_REPLICATE) for im in around)
-    mask = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-    cloned = cv2.seamlessClone(new, old, mask, (pad + x + w // 2, pad + y + h // 2), cv2.NORMAL_CLONE)
+    where = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
+    cloned = cv2.seamlessClone(new, old, where, (pad + x + w // 2, pad + y + h // 2), cv2.NORMAL_CLONE)
     return cloned[pad:-pad, pad:-pad].astype(np.float32)
 
 

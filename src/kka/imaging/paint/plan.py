@@ -97,7 +97,7 @@ def marks(family: str, said: Mapping[str, str], scene: Scene, seed: int, number:
     place = said.get("place")
     if place == "corner":
         place = CORNERS[int(u[9] * 4)]
-    found = []
+    found: list[Mark] = []
     weights, bounds = _weights(scene, place, reach)
     for i in range(count):
         rng = _generator(seed, number, i + 1)
