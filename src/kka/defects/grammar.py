@@ -48,8 +48,8 @@ def compose(rng: np.random.Generator, subject: str = SUBJECT) -> tuple[str, tupl
     subject = subject.strip() or SUBJECT
     if rng.random() < _STATE:
         words, said = _state(rng)
-        frame = _one(_STATE_FRAMES, rng)
-        return frame(subject, thing(subject), words), (said,)
+        state_frame = _one(_STATE_FRAMES, rng)
+        return state_frame(subject, thing(subject), words), (said,)
     sayings = [_noun_phrase(rng) for _ in range(1 + (rng.random() < _TWO_DEFECTS))]
     words = " and ".join(phrase for phrase, *_ in sayings)
     frame = _one(_FRAMES, rng)

@@ -129,14 +129,15 @@ def measure_image_model(
     if backbone is not None:
         from kka.detectors.pooled import pooled_features
 
-        tell = partial(progress, "features") if progress else None
+        tell = None if progress is None else partial(progress, "features")
         features = pooled_features(backbone, side=size, device=settings.device, progress=tell)
         looks = f"means over the maps of {backbone.name} at strides 16 and 32"
     training, _ = allowed_pictures(allowed, size)
     held = held_out_pictures(allowed, training, size=size, most=2 * settings.pictures, seed=settings.seed)
     notes = _notes(spec, training)
-    for note in notes if say is not None else ():
-        say(note)
+    if say is not None:
+        for note in notes:
+            say(note)
     model = build_drawing(spec, drawing, training)
     found, shown = measure_quality(
         model, training, held, settings=settings, features=features, cache=ImageCache(), progress=progress
