@@ -21,7 +21,7 @@ test: $(INSTALLED)  ## The tests but the slow ones: CPU, offline
 slow: $(INSTALLED)  ## The slow tests
 	$(PYTEST) -m slow
 
-check: lint types  ## What CI runs: everything, all tests in one go so that no core waits for the last of the fast ones
+check: lint types  ## Everything, all tests in one go so that no core waits for the last of the fast ones
 	$(PYTEST)
 
 lint: $(INSTALLED)
