@@ -149,3 +149,15 @@ def test_what_a_loader_says_is_printed(capsys: pytest.CaptureFixture[str]) -> No
     assert "more" not in told
     Console().task(task, kept_in="summary.json")
     assert "and 2 more, named in summary.json" in capsys.readouterr().err
+
+
+def test_a_log_shows_that_it_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal nothing moves: a line every half a minute says where a stage is."""
+    console = Console()
+    console.progress("images", 1, 1200)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("kka.cli.progress.EVERY", 0.0)
+    console.progress("images", 2, 1200)
+    console.progress("images", 3, 1200)
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["Drawing pictures (Eq. 4): 2 of 1,200", "Drawing pictures (Eq. 4): 3 of 1,200"]

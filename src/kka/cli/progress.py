@@ -1,6 +1,7 @@
 """What a person sees while a run goes on, and at its end."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from kka.task import Task
 
 SHOWN = 10
 """Files set aside that are named on the screen where a file names them all."""
+EVERY = 30.0
+"""Seconds from one line to the next where there is no terminal, in which nothing moves: a log shows that it goes on."""
 
 
 class Console:
@@ -37,6 +40,7 @@ class Console:
         )
         self._stage: str | None = None
         self._line: Any = None
+        self._told = time.monotonic()
 
     def __enter__(self) -> "Console":
         self._progress.start()
@@ -73,12 +77,15 @@ class Console:
         self._console.print(text, soft_wrap=True, highlight=False)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """A new line when a stage begins; the same line while it goes on."""
+        """A new line when a stage begins; the same line while it goes on, or without a terminal one now and then."""
         finished = self._line is not None and self._progress.tasks[-1].finished
         if stage != self._stage or (done == 0 and finished):
             self._stage = stage
             self._line = self._progress.add_task(STAGES.get(stage, stage), total=total)
         self._progress.update(self._line, completed=done, total=total)
+        if not self._console.is_terminal and time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            self._say(Text(f"{time.strftime('%H:%M:%S')} {STAGES.get(stage, stage)}: {done:,} of {total:,}"))
 
 
 def _tuning(report: DPOReport | None) -> str | None:
