@@ -24,7 +24,7 @@ def test_shuffled_labels_change_metrics_only(tmp_path: Path, finished: Path) -> 
     assert before.keys() == after.keys()
     changed = {name for name in before if before[name] != after[name]}
     assert {Path(name).name for name in changed} == set(LABELLED)
-    assert sum(name.endswith("scores.npy") for name in before) == 6
+    assert sum(name.endswith("scores.npy") for name in before) == 7
     digests = [json.loads(files["run.json"])["data"] for files in (before, after)]
     assert {part for part in digests[0] if digests[0][part] != digests[1][part]} == {"labels of the test images"}
     old, new = (json.loads(files["summary.json"]) for files in (before, after))
