@@ -104,6 +104,6 @@ def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -
     assert "| KKA (0), rep | 200 | 92.9 ± 1.2 | 90.0 ± 0.0 |" in page and "Normal: 26, 10." in page
     assert "## Figure 4" in page and "## Table IV" not in page  # of which nothing is stored
     readme = "\n".join(results.readme(rows))
-    assert "| no anomalies | 60.0 ± 0.0 | – | – |" in readme
+    assert "| Deep SAD trained with | Oxford-102 |" in readme and "| no anomalies | 60.0 ± 0.0 |" in readme
     # eight tasks, three seeds, eleven arms; six are stored. 258 x 10 s, and 24 x (130 s + 85 s) of pools
     assert "| `kka experiment table3 --dataset oxford102 --seeds 3` | 6 | 258 | 2.1 h |" in page
