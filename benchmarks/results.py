@@ -81,7 +81,31 @@ def page(rows: Sequence[Row]) -> list[str]:
             heading = name
             lines += [f"## {EXPERIMENTS[name]}", "", *([HOW[name], ""] if HOW[name] else [])]
         lines += [f"### {DATASETS[data].title}", "", _tasks(rows, name, data), "", *table, ""]
-    return [*lines, *drawn(rows), *figures(), *ablations(), *what_was_run(rows)]
+    return [*lines, *drawn(rows), *drawing_model(), *figures(), *ablations(), *what_was_run(rows)]
+
+
+def drawing_model() -> list[str]:
+    """How good the small drawing model is, as `kka images measure` stored it."""
+    path = RESULTS / "drawing_oxford102.json"
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text())
+    names = {"all": "words of the caption seen in the picture", "color": "of them colours", "shape": "of them shapes"}
+    lines = [
+        "## The drawing model: how good is it?", "",
+        f"Oxford-102, {len(found['classes'])} known classes, {found['size']} pixels; {found['pictures']} captions of "
+        f"test pictures of these classes, drawn, beside as many real ones ({found['features']}). "
+        "`kka images measure MODEL --pictures 300 --backbone.name …`", "",
+        "| | drawn | real | by chance |", "|---|---:|---:|---:|",
+    ]  # fmt: skip
+    for kind, title in names.items():
+        mean = found["means"][kind]
+        lines.append(f"| {title}, AUROC | {100 * mean['drawn_auroc']:.1f} | {100 * mean['real_auroc']:.1f} | 50 |")
+    lines.append(f"| Fréchet distance to real ones | {found['frechet_drawn']:.0f} | {found['frechet_real']:.0f} | |")
+    for copies in found["copies"]:
+        share = 100 * copies["drawn_nearer"]
+        lines.append(f"| nearer to a training picture ({copies['of']}) than 1 % of real ones | {share:.1f} % | 1 % | |")
+    return [*lines, ""]
 
 
 def drawn(rows: Sequence[Row]) -> list[str]:
