@@ -77,11 +77,11 @@ def test_tuning_learns_the_preference(tuned: HFLanguageModel) -> None:
 def test_a_step_that_leads_too_far_is_shortened(folder: Path) -> None:
     """A model that has run away writes the same few texts for ever. Within the bound nothing changes."""
     pairs = _pairs()
-    free, usual = (_model(folder, dpo_steps=60, dpo_max_kl=bound) for bound in (1e9, 3.0))
+    free, usual = (_model(folder, dpo_steps=24, max_new_tokens=24, dpo_max_kl=bound) for bound in (1e9, 3.0))
     far, same = (model.tune(*pairs, seed=1) for model in (free, usual))
     assert far.step == same.step == 1 and far == same
     bound = far.kl_to_base / far.base_entropy / 3
-    near_model = _model(folder, dpo_steps=60, dpo_max_kl=bound)
+    near_model = _model(folder, dpo_steps=24, max_new_tokens=24, dpo_max_kl=bound)
     near = near_model.tune(*pairs, seed=1)
     assert near.step in (1 / 2, 1 / 4, 1 / 8, 1 / 16) and 0 < near.kl_to_base < 0.5 * far.kl_to_base
     assert near.train_loss == far.train_loss and 0 < near.margin < far.margin  # of the model as it is left
