@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test slow check install lint types clean
 
-# Shorter training than the default's 40 epochs, so that two cores need three to eight minutes.
+# Shorter training than the default's 40 epochs, so that two cores need three to ten minutes.
 demo: $(INSTALLED)  ## The main job on the embedded world
 	$(BIN)/kka run --sad.epochs 25
 
