@@ -6,7 +6,6 @@ was not.
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
+from kka.algorithm.compared import by_text, pairs_of_pool, pairs_of_thirds
 from kka.algorithm.deep_sad import embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.algorithm.facts import Tuning
@@ -34,7 +34,6 @@ from kka.algorithm.folder import (
 from kka.algorithm.hardness import is_hard, preferred
 from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
-from kka.algorithm.preferences import Group, make_pairs, thirds
 from kka.algorithm.prompts import LIKE_HARD, build_prompt
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import representatives
@@ -58,7 +57,6 @@ from kka.protocols import (
 from kka.seeding import derive_seed
 from kka.task import Task
 
-MAX_PAIRS = 600
 LEAST_LATER = 0.05
 """Share of a later round's captions without which the run stops. Tuning may narrow the language model until most of
 what it writes has been written before: the round is then a small one, not the end of a run that has its pool."""
@@ -114,7 +112,7 @@ class Stages:
 
     def steered(self, number: int, pool: AnomalyPool, prompts: list[str]) -> list[str]:
         """As many prompts that show captions of hard anomalies in the place of normals'; none hard: `prompts`."""
-        _, captions, relative = _by_text((entry, (entry.prompt,)) for entry in pool.entries)
+        _, captions, relative = by_text((entry, (entry.prompt,)) for entry in pool.entries)
         hard = sorted({captions[i] for i in np.flatnonzero(preferred(relative, self.config.min_preferred))})
         chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[: len(prompts)]
         template = LIKE_HARD if self.template == "defect" else self.template
@@ -247,13 +245,12 @@ class Stages:
 
         def compute(folder: Path) -> Counts:
             if self.config.pairs == "judged":
-                train, validation = self._pairs_of_all(number, pool, evaluator, folder)
+                judged = self._judged_so_far(number, pool, evaluator)
+                write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
+                train, validation = pairs_of_thirds(judged, seed=self.seed("pairs", number))
             else:
-                groups, captions, relative = _by_text((entry, (entry.prompt,)) for entry in pool.entries)
-                hard = preferred(relative, self.config.min_preferred).tolist()
-                train, validation = make_pairs(
-                    captions, groups, hard, max_pairs=MAX_PAIRS, seed=self.seed("pairs", number)
-                )
+                least = self.config.min_preferred
+                train, validation = pairs_of_pool(pool.entries, least=least, seed=self.seed("pairs", number))
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
             write_jsonl(folder / PAIRS, rows)
@@ -270,11 +267,9 @@ class Stages:
             with reading(folder / ADAPTER):
                 self.language_model.restore(folder / ADAPTER)
 
-    def _pairs_of_all(
-        self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path
-    ) -> tuple[list[PreferencePair], list[PreferencePair]]:
-        """Pairs from all pictures so far, in the pool or not, judged by this round's evaluator; round by round, as
-        the memory holds one round's."""
+    def _judged_so_far(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator) -> list[Lineage]:
+        """All pictures so far, in the pool or not, judged by this round's evaluator; round by round, as the memory
+        holds one round's."""
         in_pool = {entry.id: entry for entry in pool.entries}
         judged: list[Lineage] = []
         for r in range(number):
@@ -282,18 +277,7 @@ class Stages:
             rest = made.take([i for i, entry in enumerate(made.entries) if entry.id not in in_pool])
             now = {entry.id: entry for entry in rest.judged(number, evaluator.judge(rest.images).tolist()).entries}
             judged += [now.get(entry.id) or in_pool[entry.id] for entry in made.entries]
-        write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
-        groups, captions, relative = _by_text((entry, (entry.prompt, entry.round)) for entry in judged)
-        side = thirds(relative, groups)
-        compared = np.flatnonzero(side).tolist()
-        return make_pairs(
-            [captions[i] for i in compared],
-            [groups[i] for i in compared],
-            [bool(side[i] > 0) for i in compared],
-            relative=relative[compared].tolist(),
-            max_pairs=MAX_PAIRS,
-            seed=self.seed("pairs", number),
-        )
+        return judged
 
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
@@ -338,7 +322,6 @@ class Stages:
         before = [pool_stage(number - 1), *(stage_name(number, stage) for stage in ("evaluator", "scores"))]
         return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute, after=before) / POOL)
 
-
     def _order(self, pool: AnomalyPool, fresh: AnomalyPool, evaluator: ConfusionEvaluator) -> list[int] | None:
         """Which of `fresh` are to enter, best first; None: hard ones at random."""
         if self.config.choose == "random":
@@ -349,14 +332,6 @@ class Stages:
         kinds = kinds_of([*later, *(entry.caption for entry in fresh.entries)])
         z, centres = evaluator.embed(fresh.images), evaluator.embed(pool.images)
         return banded(fresh.relative, z, kinds[len(later) :], centres=centres, taken=kinds[: len(later)])
-
-
-def _by_text(entries: Iterable[tuple[Lineage, Group]]) -> tuple[list[Group], list[str], np.ndarray]:
-    """Group, caption and relative distance of each caption; of several pictures of one, the geometric mean."""
-    logs: dict[tuple[Group, str], list[float]] = {}
-    for entry, group in entries:
-        logs.setdefault((group, entry.caption), []).append(math.log(max(entry.relative, 1e-30)))
-    return [group for group, _ in logs], [c for _, c in logs], np.exp([np.mean(values) for values in logs.values()])
 
 
 def _relative(folder: Path, pool: AnomalyPool) -> list[float]:

@@ -44,7 +44,7 @@ def open_task(
     if data == "garden":
         return _open_garden(names, unseen, describe, domain, size, seed)
     folder = _existing_folder(data)
-    from kka.data.assemble import Request
+    from kka.data.request import Request
 
     request = Request(
         source=data, normal=names, unseen=unseen, describe=describe, domain=domain, size=size, fit=fit, seed=seed

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from kka.common.fit import Shapes, fit_note
 from kka.common.images import Source, first_few, sizes_of
-from kka.data.assemble import Request, Split, assemble, template
+from kka.data.assemble import assemble, template
 from kka.data.layout import GOOD, read_layout
 from kka.data.metadata import METADATA, read_captions
+from kka.data.request import Request, Split
 from kka.data.sides import choose_sides
 from kka.errors import UserError
 from kka.task import SetAside, Task

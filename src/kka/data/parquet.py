@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kka.common.images import Source
-from kka.data.assemble import Request, Split, assemble, sides_of, template
+from kka.data.assemble import assemble, sides_of, template
 from kka.data.metadata import captions_in
+from kka.data.request import Request, Split
 from kka.data.split import choose_normal, fold
 from kka.errors import UserError
 from kka.task import SetAside, Task

@@ -145,7 +145,7 @@ def write_page(facts: Description, path: Path) -> Path:
 def _by_class(samples: tuple[Sample, ...]) -> list[tuple[str, list[tuple[str, str]]]]:
     from PIL import Image
 
-    from kka.report.html import data_uri
+    from kka.report.embedded import data_uri
 
     kinds = dict.fromkeys(sample.kind for sample in samples)
     return [

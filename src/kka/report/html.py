@@ -1,7 +1,5 @@
 """The page: what a run stored, put into words, tables and charts. Every text goes through autoescaping."""
 
-import base64
-import io
 import shlex
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -14,21 +12,19 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.begun import flat
-from kka.common.disk import reading
-from kka.common.inspection import FIGURES, TITLES, Row
 from kka.common.labels import STAGES, arm_label, percent
 from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
 from kka.config import RunConfig
 from kka.report import analysis, figures
+from kka.report.embedded import TINY, data_uri, whole
 from kka.report.read import Picture, RoundRecord, Run
+from kka.report.tested import inspection, latent_maps, shown_tests, test_charts
 
 PER_SIDE = 24
 """Pictures shown of each round's hard ones, and of its easy ones."""
 ALL_PICTURES = 200
 """Bounds the page's size: with many rounds, fewer of each are shown."""
-THUMBNAIL, TINY = 128, 48
-"""Pixels: larger pictures are reduced to the one; those up to the other are shown with their pixels as squares."""
 STAGES = {
     **STAGES,
     "scores": "Judging new pictures (Eq. 6)",
@@ -60,21 +56,21 @@ def render(run: Run) -> str:
         style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
         headline=headline(run),
         arms=_arm_rows(run),
-        inspection=_inspection(run),
-        shown_tests=_shown_tests(run),
+        inspection=inspection(run),
+        shown_tests=shown_tests(run),
         charts=_round_charts(run),
         notes=round_notes(run),
         tuning_notes=tuning_notes(run),
         normals=[data_uri(Image.fromarray(image)) for image in run.normals],
         representatives=_representatives(run),
         galleries=_galleries(run),
-        tests=_test_charts(run),
-        latent=_latent(run),
+        tests=test_charts(run),
+        latent=latent_maps(run),
         words=_words(run),
         examples=[(r.number, _examples(r)) for r in run.rounds],
         cost=cost_rows(run.ledger),
         set_aside=_set_aside(run),
-        samples=None if run.samples is None else _whole(run.samples),
+        samples=None if run.samples is None else whole(run.samples),
         commands=commands(run),
         pixelated=max(run.normals.shape[1:3]) <= TINY,
     )
@@ -82,7 +78,7 @@ def render(run: Run) -> str:
 
 def headline(run: Run) -> dict[str, Any] | None:
     """AUROC without anomalies and after the last round, and the gain, paired by seed. None without a test set."""
-    last = _last_arm(run)
+    last = run.last_arm
     if "none" not in run.arms or last not in run.arms:
         return None
     before, after = run.arms["none"].figures["auroc"], run.arms[last].figures["auroc"]
@@ -166,10 +162,6 @@ def cost_rows(ledger: Ledger) -> list[Cost]:
     ]
 
 
-def _last_arm(run: Run) -> str:
-    return f"kka-{run.rounds[-1].number}"
-
-
 def _kka(run: Run) -> list[tuple[int, dict[str, Estimate]]]:
     return [(r.number, run.arms[f"kka-{r.number}"].figures) for r in run.rounds if f"kka-{r.number}" in run.arms]
 
@@ -179,52 +171,10 @@ def _arm_rows(run: Run) -> dict[str, Any]:
     columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO")]
     shown = [c for c in columns if any(c[0] in arm.figures for arm in run.arms.values())]
     rows = [
-        {"label": arm_label(name), "last": name == _last_arm(run), "figures": [arm.figures.get(c) for c, _ in shown]}
+        {"label": arm_label(name), "last": name == run.last_arm, "figures": [arm.figures.get(c) for c, _ in shown]}
         for name, arm in run.arms.items()
     ]
     return {"columns": [title for _, title in shown], "rows": rows}
-
-
-def _inspection(run: Run) -> dict[str, Any] | None:
-    """The figures of the detector that is kept, by kind of defect; None for a run that has none."""
-    stored = run.summary.get("inspection")
-    if not stored:
-        return None
-    rows = [Row.from_dict(row) for row in stored["rows"]]
-    shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
-    return {
-        "columns": [TITLES[name] for name in shown],
-        "rows": [(row.kind, row.photos, [row.figures.get(name) for name in shown]) for row in rows],
-        "calibration": stored["calibration"],
-    }
-
-
-TEST_GROUPS = {
-    "good": ("Good, and the most anomalous", "Above the threshold these are false alarms."),
-    "missed": ("Missed defects", "At or below the threshold, the lowest first."),
-    "found": ("Found defects", "The highest of each kind."),
-}
-"""Group of the gallery -> title, and what to say of it."""
-
-
-def _shown_tests(run: Run) -> list[dict[str, Any]]:
-    """The groups of the gallery: picture, map and mask of each, score and kind."""
-    stored = run.gallery
-    if stored is None:
-        return []
-    groups = []
-    for name, (title, note) in TEST_GROUPS.items():
-        shown = []
-        for i in np.flatnonzero(stored["groups"] == name):
-            views = [("picture", stored["images"][i])]
-            if "maps" in stored:
-                views.append(("map", stored["maps"][i]))
-            if "masks" in stored and stored["masked"][i]:
-                views.append(("mask", np.repeat(255 * stored["masks"][i].astype(np.uint8)[..., None], 3, axis=2)))
-            uris = [(view, data_uri(Image.fromarray(pixels))) for view, pixels in views]
-            shown.append({"views": uris, "kind": str(stored["kinds"][i]), "score": float(stored["scores"][i])})
-        groups.append({"title": title, "note": note, "shown": shown})
-    return groups
 
 
 def _round_charts(run: Run) -> dict[str, Any]:
@@ -274,37 +224,6 @@ def _side(r: RoundRecord, title: str, kind: str, pictures: list[Picture], per_si
     return {"title": title, "kind": kind, "all": len(pictures), "shown": list(zip(shown, uris, strict=True))}
 
 
-def _test_charts(run: Run) -> dict[str, Any] | None:
-    if run.is_anomaly is None or not run.arms:
-        return None
-    last = _last_arm(run)
-    firsts = [arm.scores[0] for arm in run.arms.values()]
-    log = figures.is_wide(firsts)
-    histograms = [
-        (arm_label(name), figures.histogram(arm.scores[0], run.is_anomaly, log=log)) for name, arm in run.arms.items()
-    ]
-    chosen = [name for name in dict.fromkeys(["none", "noise", "other", "real", "kka-0", last]) if name in run.arms]
-    curves = [(name, *analysis.mean_roc(run.arms[name].scores, run.is_anomaly)) for name in chosen]
-    legend = [(name, arm_label(name), run.arms[name].figures["auroc"], name == last) for name in chosen]
-    return {"histograms": histograms, "log": log, "roc": figures.roc(curves, last), "legend": legend}
-
-
-def _latent(run: Run) -> dict[str, Any] | None:
-    """Maps of the latent space without anomalies and after the last round."""
-    if run.is_anomaly is None:
-        return None
-    shown = analysis.sample_points(run.is_anomaly)
-    seen = None if run.seen is None else run.seen[shown]
-    maps = []
-    for name in ("none", _last_arm(run)):
-        latent = run.arms[name].latent if name in run.arms else None
-        if latent is not None:
-            points = analysis.tsne(latent[shown])
-            drawn = None if points is None else figures.latent_map(points, run.is_anomaly[shown], seen)
-            maps.append((arm_label(name), drawn))
-    return {"maps": maps, "points": len(shown), "split": seen is not None} if maps else None
-
-
 def _words(run: Run) -> dict[str, Any] | None:
     later = [caption for r in run.rounds[1:] for caption in r.captions]
     if not later:
@@ -323,23 +242,6 @@ def _set_aside(run: Run) -> list[tuple[str, str, str]]:
     files = [("file", item["path"], item["reason"]) for item in run.summary["task"]["set_aside"]]
     drawn = [(f"picture of round {r.number}", row.caption, row.reason) for r in run.rounds for row in r.set_aside]
     return files + drawn
-
-
-def _whole(file: Path) -> str:
-    """A PNG as it is, in the text of the page."""
-    with reading(file):
-        return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-
-
-def data_uri(image: Image.Image) -> str:
-    """The picture itself, in the text of the page: tiny ones without loss."""
-    buffer = io.BytesIO()
-    if max(image.size) <= TINY:
-        image.save(buffer, format="PNG")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    image.save(buffer, format="JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _share(value: float | int | None) -> str:

@@ -111,6 +111,11 @@ class Run:
     gallery: dict[str, np.ndarray] | None = None
     """Of the detector that is kept: see `kka.deploy.gallery`. None: an older run, no test set, or no threshold."""
 
+    @property
+    def last_arm(self) -> str:
+        """The arm that has the pool of the last round."""
+        return arm_name(self.rounds[-1].number)
+
 
 def read_run(folder: Path) -> Run:
     """Read the run directory `folder`.

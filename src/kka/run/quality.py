@@ -115,16 +115,7 @@ def measure_quality(
     """
     settings = settings or QualitySettings()
     n = min(settings.pictures, len(held_out.images) // 2)
-    if min(n, len(training.images)) < LEAST:
-        raise UserError(
-            f"quality: expected at least {LEAST} training pictures and {2 * LEAST} held-out ones; got "
-            f"{len(training.images)} and {len(held_out.images)}"
-        )
-    if training.images.shape[1:] != held_out.images.shape[1:]:
-        raise UserError(
-            f"quality: expected training and held-out pictures of one size; got {training.images.shape[1:3]} and "
-            f"{held_out.images.shape[1:3]}"
-        )
+    _refuse_unlike(training, held_out, n)
     captions = [
         told[derive_seed(settings.seed, "quality-caption", i) % len(told)]
         for i, told in enumerate(held_out.captions[:n])
@@ -167,6 +158,20 @@ def measure_quality(
         relative=most_alike.relative.astype(np.float32),
     )  # fmt: skip
     return found, shown
+
+
+def _refuse_unlike(training: Knowledge, held_out: Knowledge, n: int) -> None:
+    """Raises UserError for too few pictures, and for pictures of different sizes."""
+    if min(n, len(training.images)) < LEAST:
+        raise UserError(
+            f"quality: expected at least {LEAST} training pictures and {2 * LEAST} held-out ones; got "
+            f"{len(training.images)} and {len(held_out.images)}"
+        )
+    if training.images.shape[1:] != held_out.images.shape[1:]:
+        raise UserError(
+            f"quality: expected training and held-out pictures of one size; got {training.images.shape[1:3]} and "
+            f"{held_out.images.shape[1:3]}"
+        )
 
 
 def _scaled(sides: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -1,0 +1,39 @@
+"""What the user asked for, and the pictures of one side of the data, not yet decoded."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kka.common.images import Source
+from kka.settings.fit import Fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for: the arguments of `kka.data.open_task`."""
+
+    source: str
+    normal: tuple[str, ...] = ()
+    unseen: float = 0.0
+    describe: str | None = None
+    domain: str | None = None
+    size: int | None = None
+    fit: Fit | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The pictures of one side, training or test, not yet decoded."""
+
+    where: str
+    """As errors name it."""
+    paths: tuple[str, ...]
+    kinds: tuple[str, ...]
+    """The class of each picture."""
+    captions: tuple[tuple[str, ...], ...]
+    """The captions of each picture, at least one. Of the test pictures: none, they are never read."""
+    read: Callable[[Sequence[int]], Iterable[Source]]
+    """Names and files (or content) of the pictures at these ascending positions, read as they are asked for."""
+    masks: Mapping[str, tuple[Path, tuple[Path, ...]]] = field(default_factory=dict)
+    """Path -> the file of the picture and those of its masks, where it has any."""
