@@ -18,6 +18,7 @@ from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.algorithm.textures import texture_images
 from kka.algorithm.traces import draw_traces
 from kka.common.metrics import share_flagged
+from kka.common.pixels import square
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data.other import pictures_of_another_kind
@@ -97,6 +98,13 @@ def test_other_pictures_are_of_the_training_side(tmp_path: Path) -> None:
             (tmp_path / f"photos/{name}/{k}.png").write_bytes(png(100 + k + 50 * (name == "test/a")))
     photos = pictures_of_another_kind(str(tmp_path / "photos"), task, 9, seed=0)
     assert sorted(photos[:, 0, 0, 0].tolist()) == [100, 101, 102]
+    long = np.random.default_rng(7).integers(0, 256, (8, 24, 3), dtype=np.uint8)  # no square: cut or padded otherwise
+    Image.fromarray(long).save(tmp_path / "photos/train/a/long.png")
+    fitted = square(Image.fromarray(long), task.normals.shape[1], "pad")
+    assert task.test is not None
+    held = dataclasses.replace(task.test, images=np.stack([np.asarray(fitted)] * len(task.test.images)))
+    of_photos = dataclasses.replace(task, test=held, fit="pad")
+    assert len(pictures_of_another_kind(str(tmp_path / "photos"), of_photos, 99, seed=0)) == len(photos)
     with pytest.raises(UserError, match="other: expected a folder"):
         pictures_of_another_kind(str(tmp_path / "none"), task, 5, seed=0)
 
@@ -153,7 +161,7 @@ def test_the_share_that_is_flagged() -> None:
 
 
 def test_everything_has_its_last_judgement(tmp_path: Path) -> None:
-    """What stayed in the pool was judged again; what never entered keeps its first judgement."""
+    """What was in the pool was judged again, also if it left then; what never entered keeps its first judgement."""
     made = RunFolder(tmp_path)
 
     def entry(name: str, number: int, history: tuple[tuple[int, float], ...] = ()) -> Lineage:
@@ -183,8 +191,7 @@ def test_everything_has_its_last_judgement(tmp_path: Path) -> None:
     judge(2, "scores", {"c0": 0.7})
     write(2, "pool", "pool.parquet", [entry("a1", 0, ((1, 3.0), (2, 0.9))), entry("c0", 2, ((2, 0.7),))])
     everything = made.everything()
-    # b0 left the pool of round 2, so that its judgement there is not kept: the first stands
-    assert {e.id: e.relative for e in everything.entries} == {"a0": 2.0, "a1": 0.9, "b0": 0.5, "b1": 1.5, "c0": 0.7}
+    assert {e.id: e.relative for e in everything.entries} == {"a0": 2.0, "a1": 0.9, "b0": 1.2, "b1": 1.5, "c0": 0.7}
     assert everything.images[:, 0, 0, 0].tolist() == [0, 1, 10, 11, 20]
 
 
@@ -205,7 +212,7 @@ def test_choices_are_what_they_say() -> None:
     assert [len(q) for q in quarters] == [100] * 4
     assert all(a.max() < b.min() for a, b in pairwise(quarters))
     band = relative[found["band"]]
-    assert band.min() >= 0.7 and band.max() < 1.5 and len(band) == int(((relative >= 0.7) & (relative < 1.5)).sum())
+    assert band.min() >= 0.7 and band.max() <= 1.5 and len(band) == int(((relative >= 0.7) & (relative <= 1.5)).sum())
     assert set(rounds[found["untuned"]]) == {0} and len(found["untuned"]) == 100
     assert set(rounds[found["tuned"]]) == {1, 2, 3} and len(found["tuned"]) == 200
     assert set(found["share-25"][relative[found["share-25"]] < 1]) <= set(found["share-75"])
@@ -251,7 +258,9 @@ def test_hardness_and_leading_tables() -> None:
         row(arm="share-50", anomalies=60, hard=30, relative=1.0, auroc=0.75),
     ]
     line = next(line for line in hardness_table(rows, "oxford102") if "| 50 % hard |" in line)
-    assert "| 60 | 50 % | 1.00 | 75.0 | 0 % hard | +5.0 |" in line
+    assert "| 0 % hard | 60 | 50 % | 1.00 | 75.0 | +5.0 |" in line
+    none = [row(arm="share-0", anomalies=0), row(arm="share-50", anomalies=0)]  # a pool without a hard one
+    assert not any("+" in line for line in hardness_table(none, "oxford102"))
     ways = [variant(way, "garden") for way in WAYS]
     assert ways[:2] == ["steer=none,fresh=800", "steer=dpo,fresh=800"] and len(set(ways)) == len(ways)
     rows = [
@@ -260,6 +269,8 @@ def test_hardness_and_leading_tables() -> None:
     ]  # fmt: skip
     lines = leading_table([dataclasses.replace(r, variant=f"lm=x,{r.variant}") for r in rows[3:]] + rows[:3], "garden")
     assert "| tuned (Eq. 7) | 70.0 | +10.0 | 10 % | 20 % | 30 % | 2,400 | 1 task × 1 seed |" in lines
+    alone = row(dataset="garden", normal="10", arm="rep-3", variant=ways[1], auroc=0.99, fresh_hard=0.3, generated=2400)
+    assert any("| tuned (Eq. 7) | 70.0 | +10.0 |" in line for line in leading_table([*rows, alone], "garden"))
 
 
 def test_split_seeds_are_a_part_of_a_cell(tmp_path: Path) -> None:

@@ -57,6 +57,17 @@ def test_rep_counts_of_the_paper() -> None:
     assert sum(entry.round == 1 for entry in after.entries) == 59
 
 
+@pytest.mark.parametrize("later", [0, 15, 18, 20])
+def test_random_ones_enter_whatever_rounds_the_pool_is_of(later: int) -> None:
+    """After many rounds that replace the pool is all of later rounds: easy ones still give way to hard ones."""
+    parts = [pool(0, n, round_number=r) for r, n in ((0, 20 - later), (1, later)) if n]
+    start = AnomalyPool(
+        tuple(entry for part in parts for entry in part.entries), np.concatenate([part.images for part in parts])
+    )
+    after = start.with_replaced(pool(10, 0, round_number=2), 6, max_hard_share=1.0, seed=0)
+    assert len(after) == 20 and sum(entry.round == 2 for entry in after.entries) == 6
+
+
 @pytest.mark.parametrize("way", ["with_added", "with_replaced"])
 def test_only_hard_ones_enter_and_they_are_random(way: str) -> None:
     """The closest may be normals in truth; and another seed chooses others."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from kka.algorithm.hardness import is_hard
 from kka.algorithm.pool import LATER_SHARE, Lineage, exceeds
-from kka.algorithm.selection import BAND, in_band
+from kka.algorithm.selection import BAND, PER_KIND, in_band
 from kka.config import RunConfig
 from kka.protocols import DPOReport
 
@@ -125,4 +125,7 @@ def why_closed(
             f"{int(hard.sum())} of the pool's {size} pictures were hard already, and no more than "
             f"{100 * config.max_hard_share:g} % may be (max_hard_share)"
         )
-    return "the pool holds no easy picture that could give way"
+    generic = np.array([config.choose == "random" or entry.round == 0 for entry in pool], dtype=bool)
+    if config.mode == "rep" and not (~hard & generic).any():
+        return "the pool holds no easy picture that could give way"
+    return f"the pool holds {PER_KIND} pictures already of every kind of caption in the band"

@@ -163,10 +163,10 @@ class RunFolder:
         """What all rounds generated, whether it entered the pool or not, with the last judgement of each picture."""
         rounds = range(self.last_round + 1)
         last: dict[str, tuple[int, float]] = {}
-        for number in rounds:
+        for number in rounds:  # the pool is judged before the round, and what the round made after it
+            pool = read_records(self.file(number, "evaluator", SCORES), Judgement) if number else ()
+            last |= {row.id: (number, row.relative_distance) for row in pool}
             last |= {name: (max(number, 1), relative) for name, relative in (self.judgements(number) or {}).items()}
-        for number in rounds[1:]:  # those that stayed in the pool were judged again
-            last |= {entry.id: entry.history[-1] for entry in read_lineage(self.file(number, "pool", POOL))}
         parts = [self.fresh(number) for number in rounds]
         entries = [entry for part in parts for entry in part.entries]
         judged = tuple(replace(entry, history=(last[entry.id],) if entry.id in last else ()) for entry in entries)

@@ -81,7 +81,7 @@ class AnomalyPool:
         self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int, order: Sequence[int] | None = None
     ) -> "AnomalyPool":
         """KKA (add): at most `limit` images of `fresh` join: random hard ones, or the first in `order` (places)."""
-        bounds = Bounds(limit, max_hard_share, 1.0 if order is None else LATER_SHARE, grows=True)
+        bounds = Bounds(limit, max_hard_share, None if order is None else LATER_SHARE, grows=True)
         joined = fresh.take(self._admitted(fresh, _random_hard(fresh, seed) if order is None else order, bounds))
         return AnomalyPool(self.entries + joined.entries, np.concatenate([self.images, joined.images]))
 
@@ -91,7 +91,7 @@ class AnomalyPool:
         """KKA (rep): at most `limit` random easy images give way to as many random hard ones of `fresh`; with an
         `order`, random easy ones of round 0 to the first in it."""
         easy = self.may_leave(any_round=order is None)
-        bounds = Bounds(min(limit, len(easy)), max_hard_share, 1.0 if order is None else LATER_SHARE, grows=False)
+        bounds = Bounds(min(limit, len(easy)), max_hard_share, None if order is None else LATER_SHARE, grows=False)
         entering = self._admitted(fresh, _random_hard(fresh, seed + 1) if order is None else order, bounds)
         leaving = set(np.random.default_rng(seed).permutation(easy)[: len(entering)].tolist())
         joined = fresh.take(entering)
@@ -110,7 +110,9 @@ class AnomalyPool:
         chosen: list[int] = []
         for i in order:
             size = len(self) + (len(chosen) + 1 if bounds.grows else 0)
-            if len(chosen) == bounds.limit or exceeds(later + len(chosen) + 1, size, bounds.max_later_share):
+            if len(chosen) == bounds.limit:
+                break
+            if bounds.max_later_share is not None and exceeds(later + len(chosen) + 1, size, bounds.max_later_share):
                 break
             if is_hard_one[i] and exceeds(hard + 1, size, bounds.max_hard_share):
                 continue
@@ -200,8 +202,8 @@ class Bounds:
 
     limit: int
     max_hard_share: float
-    max_later_share: float
-    """Of images that are not of round 0."""
+    max_later_share: float | None
+    """Of images that are not of round 0; None: as many as come."""
     grows: bool
     """Whether the pool gets larger by what enters."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
-from kka.algorithm.compared import by_text, pairs_of_pool, pairs_of_thirds
+from kka.algorithm.compared import Pairs, by_text, pairs_of_pool, pairs_of_thirds
 from kka.algorithm.deep_sad import embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.algorithm.facts import Tuning
@@ -174,15 +174,16 @@ class Stages:
 
         def compute(folder: Path) -> Counts:
             shown = captions
+            gone = frozenset(taken)
             if number and isinstance(self.image_model, RunsDry):
-                left = min(len(captions), self.image_model.left(frozenset(taken)))
+                left = min(len(captions), self.image_model.left(gone))
                 shown = [captions[i] for i in np.linspace(0, len(captions) - 1, left).round().astype(int)]
             ignored_before = self.image_model.ignored_words if isinstance(self.image_model, IgnoresWords) else 0
             drawn = draw_pictures(
                 self.image_model,
                 [written.caption for written in shown],
                 seeds=[written.seed for written in shown],
-                taken=frozenset(taken),
+                taken=gone,
                 cache=self.cache,
                 size=self.task.normals.shape[1:3],
                 progress=lambda done, total: self.tell("images", done, total),
@@ -244,17 +245,12 @@ class Stages:
         """Eq. 7: prefer the captions of hard images to those of easy ones. Says so where there is nothing to tune."""
 
         def compute(folder: Path) -> Counts:
-            if self.config.pairs == "judged":
-                judged = self._judged_so_far(number, pool, evaluator)
-                write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
-                train, validation = pairs_of_thirds(judged, seed=self.seed("pairs", number))
-            else:
-                least = self.config.min_preferred
-                train, validation = pairs_of_pool(pool.entries, least=least, seed=self.seed("pairs", number))
+            why = self._why_not_tuned()
+            train, validation = ([], []) if why else self._pairs(number, pool, evaluator, folder)
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
             write_jsonl(folder / PAIRS, rows)
-            tuning = self._tuned(number, train, validation, folder)
+            tuning = Tuning(why=why) if why else self._tuned(number, train, validation, folder)
             (folder / TUNING).write_text(json.dumps(tuning.as_dict(), indent=1))
             return {"pairs": len(train), "dpo_steps": tuning.report.steps if tuning.report else 0}
 
@@ -266,6 +262,23 @@ class Stages:
         if self.folder.tuning(number).report is not None:
             with reading(folder / ADAPTER):
                 self.language_model.restore(folder / ADAPTER)
+
+    def _why_not_tuned(self) -> str | None:
+        """What keeps every tuning of this run from being one; None: nothing does."""
+        if self.config.steer != "dpo":
+            return f"steer is {self.config.steer}"
+        if not isinstance(self.language_model, TunableLanguageModel):
+            return "this language model cannot be tuned; it samples on as it is"
+        return None
+
+    def _pairs(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path) -> Pairs:
+        """What is compared; of pictures judged anew for it, the judgements go into `folder`."""
+        seed = self.seed("pairs", number)
+        if self.config.pairs == "pool":
+            return pairs_of_pool(pool.entries, least=self.config.min_preferred, seed=seed)
+        judged = self._judged_so_far(number, pool, evaluator)
+        write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
+        return pairs_of_thirds(judged, seed=seed)
 
     def _judged_so_far(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator) -> list[Lineage]:
         """All pictures so far, in the pool or not, judged by this round's evaluator; round by round, as the memory
@@ -282,10 +295,7 @@ class Stages:
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
     ) -> Tuning:
-        if self.config.steer != "dpo":
-            return Tuning(why=f"steer is {self.config.steer}")
-        if not isinstance(self.language_model, TunableLanguageModel):
-            return Tuning(why="this language model cannot be tuned; it samples on as it is")
+        assert isinstance(self.language_model, TunableLanguageModel)
         if not train:
             judged = "no prompt has anomalies that are unlike enough to compare"
             pooled = "no prompt has both hard and easy anomalies to compare"

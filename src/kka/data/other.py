@@ -40,7 +40,8 @@ def pictures_of_another_kind(folder: str, task: Task, count: int, *, seed: int, 
     places, read = _of_parquet(where, without) if (where / "train.parquet").is_file() else _of_photos(where)
     chosen = np.random.default_rng(derive_seed(seed, "controls")).permutation(places)[:count]
     rows: list[int] = np.sort(chosen).tolist()
-    found = decode_in_own_range(partial(read, rows), len(rows), task.normals.shape[1], where=folder).images
+    side = task.normals.shape[1]
+    found = decode_in_own_range(partial(read, rows), len(rows), side, where=folder, fit=task.fit).images
     if task.test is not None:
         sealed = {pixel_hash(image) for image in task.test.images}
         found = found[[pixel_hash(image) not in sealed for image in found]]

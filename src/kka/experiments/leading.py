@@ -3,8 +3,7 @@
     kka experiment leading --dataset garden
 
 Each way writes and draws `TIMES` times the data set's number in every round, of which as many may enter as ever: so
-where the image model is a bank, it may run out of pictures. Scale `cpu`: about five minutes a task, seed and way in the
-garden on one core. Expected: what is known; the paper tunes.
+where the image model is a bank, it may run out of pictures. Not timed yet. The paper tunes.
 """
 
 import dataclasses
@@ -14,7 +13,15 @@ from kka.experiments.engine.cells import Cell, Row
 from kka.experiments.engine.experiment import Experiment
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.pools import ROUNDS
-from kka.experiments.engine.summary import as_text, gains_between, mean_count, mean_of, mean_over_tasks, tasks_and_seeds
+from kka.experiments.engine.summary import (
+    as_text,
+    gains_between,
+    markdown,
+    mean_count,
+    mean_of,
+    mean_over_tasks,
+    tasks_and_seeds,
+)
 from kka.experiments.engine.tasks import dataset
 
 TIMES = 4
@@ -49,12 +56,17 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
     """Markdown: a row a way, with the share of hard ones that each round drew; p-values are Holm's."""
     head = ["language model", "AUROC", "over as it is", *(f"hard drawn, round {n}" for n in range(1, ROUNDS + 1)),
             "images generated", "tasks × seeds"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    found: list[list[str]] = []
     by_way = {way: [row for row in rows if _is_of(row, variant(way, name))] for way in WAYS}
-    # ways stand in the place of arms: their last rounds are compared
+    # ways stand in the place of detectors: their last rounds are compared, of the tasks and seeds that all of them have
     last = [
-        dataclasses.replace(row, detector=way) for way, found in by_way.items() for row in found if row.arm == ARMS[-1]
+        dataclasses.replace(row, detector=way) for way, rows in by_way.items() for row in rows if row.arm == ARMS[-1]
     ]
+    having: dict[str, set[tuple[str, int, int]]] = {}
+    for row in last:
+        having.setdefault(row.detector, set()).add((row.normal, row.seed, row.split_seed))
+    common = set.intersection(*having.values()) if having else set()
+    last = [row for row in last if (row.normal, row.seed, row.split_seed) in common]
     first, *others = WAYS
     gained = gains_between(last, ARMS[-1], [(way, first) for way in others])
     for way, title in WAYS.items():
@@ -63,12 +75,11 @@ def table(rows: Sequence[Row], name: str) -> list[str]:
             mean_of([100 * row.fresh_hard for row in by_way[way] if row.arm == arm and row.fresh_hard is not None])
             for arm in ARMS
         ]
-        cells = [
-            title, as_text(mean_over_tasks(last, way, ARMS[-1])), gained.get(way, ""), *shares,
-            mean_count(here, "generated"), tasks_and_seeds(here),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        figure = as_text(mean_over_tasks(last, way, ARMS[-1]))
+        found.append(
+            [title, figure, gained.get(way, ""), *shares, mean_count(here, "generated"), tasks_and_seeds(here)]
+        )
+    return markdown(head, found)
 
 
 def _is_of(row: Row, given: str) -> bool:

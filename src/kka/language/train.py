@@ -22,6 +22,7 @@ from kka.common.numbers import DIVERGED, require_finite
 from kka.errors import UserError
 from kka.language.examples import Pairs, train_tokenizer
 from kka.language.loading import no_progress_bars
+from kka.language.measures import PROMPTS
 from kka.language.rng import own_randomness
 from kka.seeding import derive_seed
 
@@ -31,8 +32,6 @@ LARGEST_LOSS = 700.0
 LEEWAY = 0.05
 """Share of the training by which the time may run ahead of the steps before it counts: a machine that pauses for a
 moment trains the same model."""
-SHOWN = 500
-"""Captions of the training whose prompts are reported, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +96,7 @@ def train_language_model(
     with own_randomness(derive_seed(seed, "weights"), device):
         model = LlamaForCausalLM(_config(tokenizer, layers, hidden, heads, kv_heads, data.longest))
     losses, seconds = _fit(model, data, steps, batch, learning_rate, max_seconds, seed, progress)
+    places = [*data.validation, *data.train]
     report = LMTrainingReport(
         parameters=sum(p.numel() for p in model.parameters()),
         vocabulary=len(tokenizer),
@@ -107,7 +107,7 @@ def train_language_model(
         complete=len(losses) == steps,
         train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         validation_perplexity=math.exp(min(_validation_loss(model, data, batch, seed), LARGEST_LOSS)),
-        prompts=tuple(dict.fromkeys(prompt_of(captions[int(i)]) for i in [*data.validation, *data.train[:SHOWN]])),
+        prompts=tuple(map(prompt_of, list(dict.fromkeys(captions[int(i)] for i in places))[:PROMPTS])),
     )
     _write(model, tokenizer, out, half)
     return report

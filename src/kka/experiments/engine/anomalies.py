@@ -1,20 +1,18 @@
 """The anomalies of a cell's arm: a pool, what was chosen of everything generated, or a control."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
-from kka.common.json_text import parse_json
 from kka.experiments.engine.arms import TRACES
 from kka.experiments.engine.cells import Cell
 from kka.experiments.engine.choices import CHOICES, chosen
 from kka.experiments.engine.others import other_images
 from kka.experiments.engine.place import Place
-from kka.experiments.engine.pools import FACTS, ensure_pool
+from kka.experiments.engine.pools import ensure_pool
 from kka.experiments.engine.tasks import dataset
 from kka.experiments.engine.traces import ensure_traces
 from kka.protocols import Images
@@ -36,7 +34,7 @@ class ArmImages:
     fresh_hard: float | None = None
     """The share of hard ones in what the arm's round generated."""
     closed: bool | None = None
-    """Whether the arm's round closed without an entry; None: the pool does not say."""
+    """Whether the arm's round closed without an entry; None: it has no round."""
 
 
 def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
@@ -49,10 +47,9 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
     count, arm = dataset(cell.dataset).initial, cell.trained_with
     if not arm.needs_pool:
         return ArmImages(images=_control(cell, task, count, place))
-    out = ensure_pool(cell, task, place.data, place.work)
-    made = RunFolder(out)
     if arm.kind == TRACES:
         return ArmImages(images=ensure_traces(cell, task, place).images)
+    made = RunFolder(ensure_pool(cell, task, place.data, place.work))
     if arm.kind in CHOICES:
         return _choice(made, arm.kind, derive_seed(cell.seed, "controls"))
     assert arm.round is not None
@@ -66,9 +63,10 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
     if arm.kind == "first":  # captions come in the order of the prompts, so shuffled
         order = rng.permutation(len(pool))[: arm.number]
         return ArmImages(images=pool.images[order], hard=None if hard is None else hard[order], generated=len(order))
+    facts = made.facts(arm.round)
     return ArmImages(
         images=pool.images, hard=hard, relative=_relative(pool), generated=made.generated(arm.round),
-        fresh_hard=made.facts(arm.round).hard_share_fresh, closed=_closed(out, arm.round),
+        fresh_hard=facts.hard_share_fresh, closed=facts.closed is not None if arm.round else None,
     )  # fmt: skip
 
 
@@ -85,13 +83,12 @@ def _control(cell: Cell, task: Task, count: int, place: Place) -> Images | None:
 
 def _relative(pool: AnomalyPool) -> np.ndarray | None:
     """The last judgement of each picture; None where some have none, as those of round 0."""
-    found = np.array([entry.relative for entry in pool.entries], dtype=np.float64)
-    return found if len(found) and np.isfinite(found).all() else None
+    return pool.relative if len(pool) and np.isfinite(pool.relative).all() else None
 
 
 def _choice(made: RunFolder, name: str, seed: int) -> ArmImages:
     everything = made.everything()
-    relative = np.array([entry.relative for entry in everything.entries], dtype=np.float64)
+    relative = everything.relative
     rounds = np.array([entry.round for entry in everything.entries], dtype=np.int64)
     places = chosen(CHOICES[name], relative, rounds, seed=seed)
     return ArmImages(
@@ -110,8 +107,3 @@ def _any(made: RunFolder, last: int, count: int, rng: np.random.Generator) -> Ar
     images = np.concatenate([pool.images for pool, _ in parts])
     return ArmImages(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=made.generated(last))
 
-
-def _closed(out: Path, number: int) -> bool | None:
-    """Whether round `number` of a pool closed; None for pools of versions that did not say."""
-    facts = parse_json((out / FACTS).read_text())[number]
-    return facts["closed"] is not None if "closed" in facts else None

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from kka.algorithm.hardness import is_hard
+from kka.algorithm.selection import BAND, in_band
 
 NUMBER = 200
 """Pictures of a choice, or as many as there are."""
@@ -27,8 +28,8 @@ class Choice:
     """The share of hard ones; None: as they come."""
     quarter: int | None = None
     """By relative distance among everything generated: 0 is the nearest."""
-    band: tuple[float, float] = (0.0, float("inf"))
-    """Relative distance: from, and below."""
+    band: bool = False
+    """Those whose relative distance is in `BAND`."""
     origin: Literal["first", "tuned"] | None = None
     """first: captions of round 0, of the language model as it came; tuned: of later rounds."""
 
@@ -44,7 +45,7 @@ CHOICES = {
         f"quarter-{k + 1}": Choice(title=title, quarter=k)
         for k, title in enumerate(("the nearest quarter", "the second quarter", "the third", "the farthest quarter"))
     },
-    "band": Choice(title="relative distance 0.7 to 1.5", band=(0.7, 1.5)),
+    "band": Choice(title=f"relative distance {BAND[0]:g} to {BAND[1]:g}", band=True),
     "untuned": Choice(title="captions of round 0", origin="first"),
     "tuned": Choice(title="captions of later rounds", origin="tuned"),
 }  # fmt: skip
@@ -77,8 +78,7 @@ def chosen(
 
 
 def _members(choice: Choice, relative: Float[np.ndarray, "n"], rounds: Int[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    low, high = choice.band
-    inside = (low <= relative) & (relative < high)
+    inside = in_band(relative) if choice.band else np.ones(len(relative), dtype=bool)
     if choice.quarter is not None:
         rank = np.empty(len(relative), dtype=np.int64)
         rank[np.argsort(relative, kind="stable")] = np.arange(len(relative))

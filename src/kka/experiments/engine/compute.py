@@ -111,7 +111,7 @@ def compute(cell: Cell, place: Place) -> Row:
         test_anomalies=int(task.test.is_anomaly.sum()),
         anomalies=0 if anomalies.images is None else len(anomalies.images),
         hard=None if anomalies.hard is None else int(anomalies.hard.sum()),
-        relative=None if anomalies.relative is None else round(float(np.median(anomalies.relative)), 4),
+        relative=_median(anomalies.relative),
         generated=anomalies.generated,
         fresh_hard=anomalies.fresh_hard,
         closed=anomalies.closed,
@@ -138,3 +138,8 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+
+
+def _median(values: np.ndarray | None) -> float | None:
+    """None where there are no values."""
+    return None if values is None or not len(values) else round(float(np.median(values)), 4)
