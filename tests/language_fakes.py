@@ -66,3 +66,57 @@ def save_tiny_model(path: Path, *, chat: bool = True, seed: int = 0, spread: flo
         model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def save_gguf(folder: Path, path: Path) -> Path:
+    """The tiny Llama of `folder` as a GGUF file, its matrices in eight bits, as llama.cpp's converter lays it out."""
+    import json
+
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    config = json.loads((folder / "config.json").read_text())
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())
+    heads, pairs = config["num_attention_heads"], config["num_key_value_heads"]
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(pairs)
+    writer.add_rope_dimension_count(config["hidden_size"] // heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    tokens = sorted(vocabulary["model"]["vocab"].items(), key=lambda item: item[1])
+    names = [name for name, _ in tokens]
+    special = {token["content"] for token in vocabulary["added_tokens"]}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(names)
+    writer.add_token_types([3 if name in special else 1 for name in names])
+    writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in vocabulary["model"]["merges"]])
+    writer.add_eos_token_id(config["eos_token_id"])
+    writer.add_pad_token_id(config["pad_token_id"])
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        writer.add_chat_template(template.read_text())
+    weights = load_file(folder / "model.safetensors")
+    mapping = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    for name, weight in weights.items():
+        for part, count in (("q_proj", heads), ("k_proj", pairs)):
+            if part in name:  # llama.cpp turns pairs of numbers where transformers turns halves
+                half = weight.shape[0] // count // 2
+                weight = weight.reshape(count, 2, half, -1).swapaxes(1, 2).reshape(weight.shape)
+        kind = gguf.GGMLQuantizationType.F32 if weight.ndim == 1 else gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(
+            mapping.get_name(name, try_suffixes=(".weight",)),
+            gguf.quants.quantize(np.ascontiguousarray(weight, np.float32), kind),
+            raw_dtype=kind,
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -16,7 +16,7 @@ import kka.common.device
 import kka.language.dpo
 from kka.common.device import autocast_dtype, half_precision
 from kka.errors import UserError
-from kka.language.chat import SYSTEM, Chat
+from kka.language.chat import SYSTEM, Chat, shown_before
 from kka.language.dpo import completion_logps, lora_config, make_trainer
 from kka.language.hf import HFLanguageModel
 from kka.protocols import PreferencePair
@@ -83,8 +83,8 @@ def test_what_is_tuned_is_what_is_sampled(name: str, folder: Path) -> None:
     chat = Chat(tokenizer)
     prompt = chat.prompt_ids(PROMPT)
     text = " ".join(tokenizer.decode(prompt).split())  # its decoder puts a space before each word
-    assert PROMPT in text and text.count("<|prompt|>") == 1 + (name == "wants a system's message")
-    assert (SYSTEM in text) == (name == "wants a system's message")
+    shown = name not in ("refuses a system's message", "wants a message in parts")
+    assert PROMPT in text and text.count("<|prompt|>") == 1 + shown and (SYSTEM in text) == shown
     assert text.endswith("<think></think>" if "prompt alone" in name else "<|answer|>")
     for caption in (CAPTIONS[3], " a red one ", "…"):
         answer = str(tokenizer.decode(chat.answer_ids(PROMPT, caption)))
@@ -97,8 +97,8 @@ def test_the_trainer_gets_these_tokens(name: str, folder: Path, tmp_path: Path) 
     model = HFLanguageModel(folder, settings=LanguageSettings(dpo_steps=1), device="cpu")
     tokenizer = tokenizer_with(folder, TEMPLATES.get(name))
     peft = get_peft_model(model.model, lora_config(model.settings))
-    trainer = make_trainer(peft, tokenizer, PAIRS[:4], [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
     chat = Chat(tokenizer)
+    trainer = make_trainer(peft, chat, PAIRS[:4], [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
     mask = batch["completion_mask"].bool()
     for row, ids, pair in zip(mask[:2], batch["input_ids"][:2], PAIRS, strict=False):
@@ -107,9 +107,38 @@ def test_the_trainer_gets_these_tokens(name: str, folder: Path, tmp_path: Path) 
         assert ids[row].tolist() == chat.answer_ids(pair.prompt, pair.hard)
 
 
+WORKED = [("Another flower: " + CAPTIONS[5], CAPTIONS[6]), ("Another flower: " + CAPTIONS[7], CAPTIONS[8])]
+TAKE_NO_ANSWERS = ("is for prompts alone", "leaves answers out", "wants a message in parts")
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "no template"])
+def test_worked_examples_stand_before_the_prompt(name: str, folder: Path) -> None:
+    """A small model takes their form; in tuning they stand there as well, as it is sampled from with them."""
+    tokenizer = tokenizer_with(folder, TEMPLATES.get(name))
+    chat = Chat(tokenizer, WORKED)
+    ids = chat.prompt_ids(PROMPT)
+    text = " ".join(str(tokenizer.decode(ids)).split())
+    places = [text.find(part) for pair in WORKED for part in pair]
+    if name == "no template" or name in TAKE_NO_ANSWERS[:2]:
+        assert places == [-1] * 4 and PROMPT in text
+    elif name in TAKE_NO_ANSWERS:  # its answers are plain text, its prompts in parts
+        assert PROMPT in text
+    else:
+        assert places == sorted(places) and places[0] > -1 and places[-1] < text.find(PROMPT)
+    answer = str(tokenizer.decode(chat.answer_ids(PROMPT, CAPTIONS[3])))
+    assert answer.replace(" ", "").startswith(CAPTIONS[3].replace(" ", "")) and answer.strip().endswith("<|end|>")
+
+
+def test_a_server_is_shown_the_same_messages() -> None:
+    """Whoever changes the model changes no more than the model."""
+    assert [message["role"] for message in shown_before(WORKED)] == ["system"] + ["user", "assistant"] * 2
+    assert shown_before(())  == []
+
+
 def test_tokens_that_merge_over_the_border(folder: Path) -> None:
     """A sampled answer begins after the prompt's last token, whatever tokens the two would make together."""
-    tokenizer: Any = tokenizer_with(folder, "{%- for m in messages %}{{- m['content'] }}{%- endfor %}")
+    alone = "{%- if messages[0]['role'] == 'system' %}{{- raise_exception('no system') }}{%- endif %}"
+    tokenizer: Any = tokenizer_with(folder, alone + LOOP + "{{- m['content'] }}{%- endfor %}")
     chat = Chat(tokenizer)
     whole = tokenizer("this flo" + "wer has", add_special_tokens=False)["input_ids"]
     prompt = chat.prompt_ids("this flo")
@@ -162,7 +191,7 @@ def test_no_adapter_of_trl_is_no_error(folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(peft, "add_adapter", lambda *_, **__: None)
     monkeypatch.setattr(peft, "get_parameter", lambda name: torch.nn.Parameter(torch.zeros(1).expand(1)))
     monkeypatch.setattr(peft, "named_parameters", lambda *_, **__: iter(()))
-    make_trainer(peft, model.tokenizer, PAIRS[:4], [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
+    make_trainer(peft, model.chat, PAIRS[:4], [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
     assert list(peft.peft_config) == ["default"]
 
 

@@ -114,7 +114,7 @@ def test_reference_is_the_base_model_in_later_rounds(tuned: HFLanguageModel, tmp
     each round would be free to leave the base model a little further."""
     pairs, validation = _pairs()
     trainer = make_trainer(
-        tuned._peft, tuned.tokenizer, pairs, validation, tuned.settings, seed=0, device=CPU, folder=str(tmp_path)
+        tuned._peft, tuned.chat, pairs, validation, tuned.settings, seed=0, device=CPU, folder=str(tmp_path)
     )
     try:
         assert list(tuned._peft.peft_config) == ["default"]
@@ -158,7 +158,7 @@ def test_tuning_sees_the_prompt_that_sampling_sees(tuned: HFLanguageModel, tmp_p
 
         peft = get_peft_model(model.model, lora_config(model.settings))
         trainer = make_trainer(
-            peft, model.tokenizer, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path)
+            peft, model.chat, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path)
         )
         row = trainer.train_dataset[0]
         assert row["prompt_ids"] == model.encode(PROMPT)
@@ -172,7 +172,7 @@ def test_dropout_is_on_in_training_and_off_after(folder: Path, tmp_path: Path) -
     model = _model(folder)
     peft = get_peft_model(model.model, lora_config(model.settings))
     pairs, _ = _pairs()
-    trainer = make_trainer(peft, model.tokenizer, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
+    trainer = make_trainer(peft, model.chat, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
     layers = [m for name, m in peft.named_modules() if "lora_dropout" in name and isinstance(m, torch.nn.Dropout)]
     assert len(layers) == 14  # seven linear maps in each of two layers
     assert {layer.p for layer in layers} == {0.1}

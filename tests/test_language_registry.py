@@ -21,7 +21,7 @@ from language_fakes import save_tiny_model
 
 def test_known_specs(tmp_path: Path) -> None:
     """Each name of the registry builds its model, options included."""
-    assert set(LANGUAGE_MODELS) == {"hf", "openai", "garden"}
+    assert set(LANGUAGE_MODELS) == {"hf", "gguf", "smollm2", "openai", "garden"}
     settings = LanguageSettings(dpo_learning_rate=3e-4)
     model = build_language_model(f"hf:{save_tiny_model(tmp_path / 'a b: c')}", device="cpu", settings=settings)
     assert model.settings.dpo_learning_rate == 3e-4  # type: ignore[attr-defined]
@@ -32,7 +32,7 @@ def test_known_specs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("gpt", "unknown language model: expected one of garden, hf:…, openai:…; got 'gpt'"),
+        ("gpt", "unknown language model: expected one of garden, gguf:…, hf:…, openai:…, smollm2; got 'gpt'"),
         ("hf", "expected hf:<hub id or folder>"),
         ("openai:", "expected openai:<model name>"),
         ("garden:x", "'garden' takes no argument"),

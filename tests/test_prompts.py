@@ -2,7 +2,16 @@
 
 import pytest
 
-from kka.algorithm.prompts import TEMPLATES, build_prompt, resolve_template
+from kka.algorithm.prompts import (
+    IDEAS_EACH,
+    TEMPLATES,
+    build_prompt,
+    draw_ideas,
+    instruction,
+    prompts_for,
+    resolve_template,
+    worked_examples,
+)
 from kka.errors import UserError
 
 
@@ -42,3 +51,32 @@ def test_empty_caption_is_refused() -> None:
     """An empty caption means a normal without a description: better said than prompted."""
     with pytest.raises(UserError, match="expected the caption"):
         build_prompt("  ", domain="cups")
+
+
+def test_ideas_tell_prompts_of_one_caption_apart() -> None:
+    """Photos that share a caption gave one prompt, and Eq. 7 compares within a prompt: it had but one to compare in."""
+    asked = {"domain": "tiles", "template": "defect"}
+    first, again, other = (prompts_for("a photo of a tile", **asked, seed=seed) for seed in (0, 0, 1))
+    assert first == again and len({*first, *other}) == 2 * IDEAS_EACH
+    assert all("Normal photo of tiles: a photo of a tile\n" in prompt and "{" not in prompt for prompt in first)
+    assert prompts_for("a red flower", domain="flowers", template=None, seed=3) == [
+        build_prompt("a red flower", domain="flowers")
+    ]
+
+
+def test_ideas_are_different_and_say_different_things() -> None:
+    """An idea that always said everything would leave the model nothing to imagine."""
+    ideas = draw_ideas(200, seed=0)
+    assert len(set(ideas)) == 200 and all(idea.startswith("a ") for idea in ideas)
+    assert 0.1 < sum("defect" in idea for idea in ideas) / 200 < 0.5
+    assert any(" at the " not in idea and " in " not in idea and " on " not in idea for idea in ideas)
+    assert len(draw_ideas(10_000, seed=0)) < 10_000, "there are so many and no more: it ends"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_worked_examples_are_of_the_template_and_of_something_else(template: str) -> None:
+    """A chat model takes their form: it has to be that of the prompt."""
+    words = instruction(template).splitlines()
+    for prompt, answer in worked_examples(template):
+        assert all(part in prompt for part in words) and answer not in prompt
+    assert worked_examples("my own: {caption}") == [] and len(worked_examples(None)) == 2

@@ -49,7 +49,7 @@ sub-folders that are normal, or a pattern such as "*"."""
     describe: Text | None = None
     """Caption of photos without captions: "a photo of a machined bracket"."""
     domain: Text | None = None
-    """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data."""
+    """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data, or by --describe."""
     size: Side | None = None
     """Side in pixels at which images are kept. Default: the data's own; for photos as many as the detector makes use \
 of, 64 to 256."""
@@ -58,8 +58,8 @@ of, 64 to 256."""
 central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
     lm: Text = "auto"
-    """garden, hf:<hub id or folder>, openai:<model>. auto: garden's own; trained on the known classes' captions; or \
-hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
+    """garden, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>. auto: garden's own; trained on the known \
+classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
     images: Text = "auto"
     """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a small model that the run first \
 trains on the known classes' pictures (kka images train), and keeps. auto: garden's own; the known classes' pictures; \
@@ -67,7 +67,8 @@ or diffusers:stabilityai/sd-turbo for photos."""
     detector: Text = "sad"
     """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast."""
     prompt: Text | None = None
-    """Name of a prompt template (style, defect) or a text with {caption}. Default: style; defect with --describe."""
+    """Name of a prompt template (style, defect) or a text with {caption}, and {domain} or {idea} (what could be \
+wrong) if wanted. Default: style; defect with --describe."""
 
     rounds: Annotated[int, Ge(0), Le(1000)] = 2
     """How often the language model is tuned and the pool renewed."""
@@ -124,6 +125,11 @@ generated textures."""
     drawing: DrawingSettings = field(default_factory=DrawingSettings)
     sad: DeepSADSettings = field(default_factory=DeepSADSettings)
     detector_options: DetectorOptions = field(default_factory=DetectorOptions)
+
+    @property
+    def template(self) -> str | None:
+        """Of the prompts: the one asked for, or by what the captions say."""
+        return self.prompt or ("defect" if self.describe else None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, as `config.yaml` holds them."""

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from kka.algorithm.answers import clean, normalise, parse_answer
+from kka.algorithm.refusals import REASONS, WHY, reason_against
 from kka.errors import UserError
 from kka.protocols import CountsTokens, LanguageModel
 from kka.seeding import derive_seed
@@ -113,7 +114,9 @@ class CaptionBatch:
     answers: int
     """Raw answers sampled from the model."""
     unusable: int
-    """Answers without any caption, and texts that cannot serve as one."""
+    """Answers without any caption, and texts that cannot serve as one: those of `refused` too."""
+    refused: Mapping[str, int]
+    """Texts that describe no picture, by reason: `kka.algorithm.refusals.REASONS`."""
     duplicates: int
     copies_of_normals: int
     tokens: int | None
@@ -135,6 +138,10 @@ class _Harvest:
     repeats: Callable[[str], int]
     counts: Counter[str]
     """How often each text, normalised, has been kept so far."""
+    instruction: str = ""
+    normal_words: frozenset[str] = frozenset()
+    """Where captions tell of a normal with something more: the words that say nothing more."""
+    refused: Counter[str] = field(default_factory=Counter)
     answers: int = 0
     unusable: int = 0
     duplicates: int = 0
@@ -152,7 +159,10 @@ class _Harvest:
             caption = clean(text)
             if caption is None:
                 self.unusable += 1
-            elif self.normals.find(caption):
+            elif (reason := reason_against(caption, self.instruction)) is not None:
+                self.unusable += 1
+                self.refused[reason] += 1
+            elif self.normals.find(caption) or self._says_nothing_more(caption):
                 self.copies += 1
             elif self.seen.find(caption) and not 0 < self.counts[same := normalise(caption)] < self.repeats(same):
                 self.duplicates += 1
@@ -160,6 +170,9 @@ class _Harvest:
                 self.seen.add(caption)
                 self.counts[normalise(caption)] += 1
                 self.by_prompt[index].append(caption)
+
+    def _says_nothing_more(self, caption: str) -> bool:
+        return bool(self.normal_words) and self.normal_words >= {*normalise(caption).split()}
 
     @property
     def total(self) -> int:
@@ -175,6 +188,8 @@ def write_captions(
     known: Iterable[str] = (),
     normals: Iterable[str] = (),
     repeats: Callable[[str], int] = once,
+    instruction: str = "",
+    of_normals: bool = False,
     at_least: float = 0.5,
     max_attempts: int = 8,
 ) -> CaptionBatch:
@@ -188,6 +203,8 @@ def write_captions(
         normals: Captions of normal images: a copy of one describes no anomaly.
         repeats: How often a text, normalised, may be kept, `known` included; near-duplicates of it still count as
             the same.
+        instruction: The prompts' own words: see `kka.algorithm.prompts.instruction`.
+        of_normals: Captions tell of a normal with something more: one in words of `normals` alone is a copy.
         max_attempts: Bound on the rounds of sampling.
 
     Raises:
@@ -198,7 +215,11 @@ def write_captions(
     tokens_before = model.tokens_written if isinstance(model, CountsTokens) else 0
     known = list(known)
     counts = Counter(map(normalise, known))
-    harvest = _Harvest(NearDuplicates(known), NearDuplicates(normals), [[] for _ in prompts], repeats, counts)
+    normals = list(dict.fromkeys(normals))
+    said = frozenset(word for text in normals for word in normalise(text).split()) if of_normals else frozenset()
+    harvest = _Harvest(
+        NearDuplicates(known), NearDuplicates(normals), [[] for _ in prompts], repeats, counts, instruction, said
+    )
     quotas = [n // len(prompts) + (i < n % len(prompts)) for i in range(len(prompts))]
     for attempt in range(max_attempts):
         lacking = [q - len(got) for q, got in zip(quotas, harvest.by_prompt, strict=True)]
@@ -235,6 +256,7 @@ def _even_batch(harvest: _Harvest, prompts: Sequence[str], n: int, tokens: int |
         asked=n,
         answers=harvest.answers,
         unusable=harvest.unusable,
+        refused={reason: harvest.refused[reason] for reason in REASONS},
         duplicates=harvest.duplicates,
         copies_of_normals=harvest.copies,
         tokens=tokens,
@@ -247,7 +269,13 @@ def _require_enough(harvest: _Harvest, n: int, at_least: float) -> None:
     shown = "\n".join(f"  {sample[:200]!r}" for sample in harvest.samples)
     raise UserError(
         f"the language model wrote {harvest.total or 'no'} usable captions where {n} were wanted: of "
-        f"{harvest.answers} answers, {harvest.unusable} texts were unusable, {harvest.duplicates} were like earlier "
-        f"captions and {harvest.copies} like those of normal images. Raise its temperature, give it a larger token "
-        f"limit, or take another model or prompt template. Some of its raw answers:\n{shown}"
+        f"{harvest.answers} answers, {harvest.unusable} texts were unusable{_by_reason(harvest)}, "
+        f"{harvest.duplicates} were like earlier captions and {harvest.copies} like those of normal images. Raise its "
+        "temperature, give it a larger token limit, or take another model or prompt template. Some of its raw answers:"
+        f"\n{shown}"
     )
+
+
+def _by_reason(harvest: _Harvest) -> str:
+    told = ", ".join(f"{count} {WHY[reason]}" for reason, count in harvest.refused.most_common())
+    return f" ({told})" if told else ""

@@ -34,7 +34,14 @@ from kka.algorithm.folder import (
 from kka.algorithm.hardness import is_hard, preferred
 from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
-from kka.algorithm.prompts import LIKE_HARD, build_prompt
+from kka.algorithm.prompts import (
+    LIKE_HARD,
+    build_prompt,
+    draw_ideas,
+    instruction,
+    prompts_for,
+    resolve_template,
+)
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import representatives
 from kka.algorithm.selection import banded, kinds_of, nearest
@@ -82,11 +89,6 @@ class Stages:
     def seed(self, *path: str | int) -> int:
         return derive_seed(self.config.seed, *path)
 
-    @property
-    def template(self) -> str | None:
-        """Of the prompts: the one asked for, or by what the captions say."""
-        return self.config.prompt or ("defect" if self.config.describe else None)
-
     def prompts(self) -> list[str]:
         """Eq. 1-2: the prompts made from the captions of the most typical normals, without repetition."""
 
@@ -97,15 +99,17 @@ class Stages:
             chosen = representatives(
                 embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
             )
-            shown = [self.task.captions[index] for index in chosen]
-            prompts = [build_prompt(text, domain=self.task.domain, template=self.template) for text in shown]
+            template, domain = self.config.template, self.task.domain
             rows = [
-                Representative(normal=index, caption=caption, prompt=prompt)
-                for index, caption, prompt in zip(chosen, shown, prompts, strict=True)
+                Representative(normal=index, caption=self.task.captions[index], prompt=prompt)
+                for turn, index in enumerate(chosen)
+                for prompt in prompts_for(
+                    self.task.captions[index], domain=domain, template=template, seed=self.seed("ideas", turn)
+                )
             ]
             write_records(folder / REPRESENTATIVES, rows)
             self.tell("representatives", 1, 1)
-            return {"representatives": len(rows)}
+            return {"representatives": len(chosen), "prompts": len(rows)}
 
         self.store.stage(stage_name(0, "representatives"), compute)
         return list(dict.fromkeys(row.prompt for row in self.folder.representatives()))
@@ -115,8 +119,12 @@ class Stages:
         _, captions, relative = by_text((entry, (entry.prompt,)) for entry in pool.entries)
         hard = sorted({captions[i] for i in np.flatnonzero(preferred(relative, self.config.min_preferred))})
         chosen = np.random.default_rng(self.seed("examples", number)).permutation(hard)[: len(prompts)]
-        template = LIKE_HARD if self.template == "defect" else self.template
-        shown = [build_prompt(str(caption), domain=self.task.domain, template=template) for caption in chosen]
+        template = LIKE_HARD if self.config.template == "defect" else self.config.template
+        ideas = draw_ideas(max(1, len(chosen)), self.seed("examples", "ideas", number))
+        shown = [
+            build_prompt(str(caption), domain=self.task.domain, template=template, idea=idea)
+            for caption, idea in zip(chosen, ideas, strict=False)
+        ]
         return shown or prompts
 
     def write(self, number: int, prompts: list[str], count: int, *, known: list[str]) -> list[WrittenCaption]:
@@ -132,6 +140,8 @@ class Stages:
                 known=known,
                 normals=self.task.captions,
                 repeats=self.repeats(),
+                instruction=instruction(self.config.template),
+                of_normals="{idea}" in resolve_template(self.config.template),
                 at_least=0.5 if number == 0 else LEAST_LATER,
             )
             rows = [
@@ -145,6 +155,7 @@ class Stages:
                 "asked": batch.asked,
                 "answers": batch.answers,
                 "unusable": batch.unusable,
+                **{f"refused_{reason}": count for reason, count in batch.refused.items() if count},
                 "duplicates": batch.duplicates,
                 "copies_of_normals": batch.copies_of_normals,
                 "tokens": batch.tokens,

@@ -21,6 +21,7 @@ from kka.common.images import (
     first_few,
     range_note,
 )
+from kka.data.domain import domain_of
 from kka.data.layout import GOOD
 from kka.data.request import Request, Split
 from kka.data.split import choose_caption, withhold
@@ -95,7 +96,7 @@ def assemble(
         name=name + classes,
         normals=normals,
         captions=tuple(choose_caption(train.captions[i], request.seed, train.paths[i]) for i in kept["normals"]),
-        domain=request.domain or DOMAINS.get(name.lower(), "images"),
+        domain=request.domain or DOMAINS.get(name.lower()) or domain_of(request.describe or "") or "images",
         test=tested,
         knowledge=_knowledge(parts["knowledge"].images, train, kept["knowledge"]) if kept["knowledge"] else None,
         set_aside=aside,

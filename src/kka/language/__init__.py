@@ -1,4 +1,5 @@
-"""Language models (Eq. 3, 7), by spec: ``hf:<hub id or folder>``, ``openai:<model>``, ``garden``.
+"""Language models (Eq. 3, 7), by spec: ``hf:<hub id or folder>``, ``gguf:<file>``, ``smollm2``, ``openai:<model>``,
+``garden``.
 
 To add one: write a class with `sample` (see `kka.protocols.LanguageModel`), and a line in `LANGUAGE_MODELS`.
 """
@@ -10,6 +11,7 @@ from typing import Any
 from kka.common.hub import require_model
 from kka.common.members import build_member
 from kka.errors import UserError, unknown
+from kka.language.gguf import check_gguf, find_smollm2, is_gguf
 from kka.protocols import LanguageModel
 from kka.settings.language import LanguageSettings
 
@@ -21,6 +23,18 @@ def _hf(argument: str, **options: Any) -> LanguageModel:
 
     model: LanguageModel = build_member(HFLanguageModel, "language model hf", options, argument)
     return model
+
+
+def _gguf(argument: str, **options: Any) -> LanguageModel:
+    if not is_gguf(argument):
+        raise UserError(f"language model: expected gguf:<file that ends in .gguf>; got 'gguf:{argument}'")
+    return _hf(argument, **options)
+
+
+def _smollm2(argument: str, **options: Any) -> LanguageModel:
+    if argument:
+        raise UserError(f"language model: 'smollm2' takes no argument; got 'smollm2:{argument}'")
+    return _hf(str(find_smollm2()), **options)
 
 
 def _openai(argument: str, **options: Any) -> LanguageModel:
@@ -42,7 +56,9 @@ def _garden(argument: str, **options: Any) -> LanguageModel:
     return _hf(str(GARDEN_LM), **options)
 
 
-LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {"hf": _hf, "openai": _openai, "garden": _garden}
+LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {
+    "hf": _hf, "gguf": _gguf, "smollm2": _smollm2, "openai": _openai, "garden": _garden,
+}  # fmt: skip
 """Name -> builder, called with what follows the colon of the spec, and options."""
 
 
@@ -57,14 +73,18 @@ def check_language_model(spec: str, *, settings: LanguageSettings) -> None:
         raise _unknown(spec)
     if name == "openai":  # nothing is loaded or asked
         _openai(argument, settings=settings)
-    if name == "garden" and argument:
-        _garden(argument)
-    if name in ("hf", "garden"):
-        if not argument and name == "hf":
-            _hf(argument)
+    elif (name in ("garden", "smollm2") and argument) or (name == "hf" and not argument):
+        LANGUAGE_MODELS[name](argument)  # which says what is expected
+    else:
         check_local(settings)
-        if name == "hf":
-            require_model(argument, "config.json", what="language model", weights="*.safetensors")
+    if name == "hf":
+        require_model(argument, "config.json", what="language model", weights="*.safetensors")
+    if name == "gguf" and is_gguf(argument):
+        check_gguf(argument)
+    elif name == "gguf":
+        _gguf(argument)
+    if name == "smollm2":
+        check_gguf(str(find_smollm2()))
 
 
 def check_local(settings: LanguageSettings) -> None:
@@ -79,7 +99,8 @@ def check_local(settings: LanguageSettings) -> None:
 
 
 def _unknown(spec: str) -> UserError:
-    return unknown("language model", spec, [f"{known}:…" if known != "garden" else known for known in LANGUAGE_MODELS])
+    alone = ("garden", "smollm2")
+    return unknown("language model", spec, [name if name in alone else f"{name}:…" for name in LANGUAGE_MODELS])
 
 
 def build_language_model(spec: str, **options: Any) -> LanguageModel:

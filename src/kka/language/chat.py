@@ -5,53 +5,71 @@ otherwise than the prompt alone (Qwen's and DeepSeek's drop or add an empty `<th
 the prompt as it is sampled from, to the last token, and then the answer with what the template puts behind an answer.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from kka.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 CHAT_OPTIONS = {"enable_thinking": False}
 """Passed to every chat template, in sampling and in tuning; templates that know no thinking ignore it."""
-SYSTEM = "You are a helpful assistant."
-"""For templates that want a system's message."""
+SYSTEM = "You write captions of photos. You answer with one caption and nothing else."
+"""Where the template takes a system's message."""
 PROBE = "A probe of the template."
-
 Messages = list[dict[str, Any]]
 
 
-def _user(text: str) -> Messages:
-    return [{"role": "user", "content": text}]
+@dataclass(frozen=True)
+class _Layout:
+    """The messages around a prompt."""
 
+    system: bool
+    worked: Sequence[tuple[str, str]]
+    in_parts: bool = False
 
-def _with_system(text: str) -> Messages:
-    return [{"role": "system", "content": SYSTEM}, *_user(text)]
+    def messages(self, prompt: str) -> Messages:
+        said = [("system", SYSTEM)] if self.system else []
+        for asked, answered in self.worked:
+            said += [("user", asked), ("assistant", answered)]
+        return [{"role": role, "content": self._content(text)} for role, text in [*said, ("user", prompt)]]
 
+    def _content(self, text: str) -> Any:
+        return [{"type": "text", "text": text}] if self.in_parts else text
 
-def _in_parts(text: str) -> Messages:
-    return [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    @property
+    def texts(self) -> list[str]:
+        """What has to be in the whole, beside the prompt."""
+        return [SYSTEM] * self.system + [text for pair in self.worked for text in pair]
 
 
 class Chat:
     """The way of one tokenizer: with its chat template, or plain text where it has none.
 
+    Args:
+        worked: Prompts with an answer each, shown before the prompt; where there is no chat template they are not.
+
     Raises:
         UserError: a template that takes no message of a user.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", worked: Sequence[tuple[str, str]] = ()) -> None:
         self.tokenizer: Any = tokenizer
-        self._messages: Callable[[str], Messages] | None = None
-        if tokenizer.chat_template:
-            self._messages = self._layout()
+        self._layout = self._first_that_fits(worked) if tokenizer.chat_template else None
 
-    def _layout(self) -> Callable[[str], Messages]:
-        """The first layout of a message that the template shows."""
+    def _first_that_fits(self, worked: Sequence[tuple[str, str]]) -> _Layout:
+        """The fullest layout that the template shows: some take no system's message, or want one; some no answers."""
         said = ""
-        for layout in (_user, _with_system, _in_parts):
+        shown = [worked, ()] if worked else [()]
+        for layout in (
+            *(_Layout(system, examples) for examples in shown for system in (True, False)),
+            *(_Layout(False, examples, in_parts=True) for examples in shown),
+        ):
             try:
-                if PROBE in self._rendered(layout(PROBE), add_generation_prompt=True):
+                text = self._rendered(layout.messages(PROBE), add_generation_prompt=True)
+                if all(part in text for part in (PROBE, *layout.texts)):
                     return layout
             except Exception as error:  # jinja's own, what a template raises, and what its code runs into
                 said = said or (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -66,8 +84,8 @@ class Chat:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """What the model is given to sample an answer to `prompt`."""
-        if self._messages is not None:
-            return self._ids(self._rendered(self._messages(prompt), add_generation_prompt=True))
+        if self._layout is not None:
+            return self._ids(self._rendered(self._layout.messages(prompt), add_generation_prompt=True))
         ids: list[int] = list(self.tokenizer(prompt + "\n")["input_ids"])
         while len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:  # some tokenizers end every text
             ids.pop()
@@ -76,7 +94,7 @@ class Chat:
     def answer_ids(self, prompt: str, answer: str) -> list[int]:
         """What the model should write after `prompt_ids(prompt)`: the answer, and its end."""
         before = self.prompt_ids(prompt)
-        if self._messages is None:
+        if self._layout is None:
             ids = list(self.tokenizer(f"{prompt}\n{answer}")["input_ids"])
             while len(ids) > len(before) and ids[-1] == self.tokenizer.eos_token_id:
                 ids.pop()
@@ -84,19 +102,19 @@ class Chat:
             rest = answer
         else:
             rest = answer + self._after(prompt, answer)
-            ids = self._ids(self._rendered(self._messages(prompt), add_generation_prompt=True) + rest)
+            ids = self._ids(self._rendered(self._layout.messages(prompt), add_generation_prompt=True) + rest)
         if ids[: len(before)] != before:  # a token over the border: the model that samples cannot write one
             ids = before + self._ids(rest)
-            if self._messages is None:
+            if self._layout is None:
                 ids.append(self.tokenizer.eos_token_id)
         return ids[len(before) :]
 
     def _after(self, prompt: str, answer: str) -> str:
         """What the template puts behind an answer: the end of the turn; at least the end of the sequence."""
-        assert self._messages is not None
+        assert self._layout is not None
         end = str(self.tokenizer.eos_token)
         try:
-            whole = self._rendered([*self._messages(prompt), {"role": "assistant", "content": answer}])
+            whole = self._rendered([*self._layout.messages(prompt), {"role": "assistant", "content": answer}])
         except Exception:  # a template for prompts alone
             return end
         _, found, after = whole.rpartition(answer.strip())
@@ -105,3 +123,8 @@ class Chat:
     def _ids(self, text: str) -> list[int]:
         """Of a text with its special tokens in it."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def shown_before(worked: Sequence[tuple[str, str]]) -> Messages:
+    """The messages before a prompt, for a server that knows its model's template; none without worked examples."""
+    return _Layout(bool(worked), worked).messages("")[:-1]

@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from kka.algorithm.preferences import dpo_loss, reward_margins
@@ -89,7 +89,7 @@ class _Progress(TrainerCallback):
 
 def tune_adapter(
     policy: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
     pairs: Sequence[PreferencePair],
     validation: Sequence[PreferencePair],
     settings: LanguageSettings,
@@ -103,6 +103,7 @@ def tune_adapter(
     """Train the adapter of `policy` in place. The global random state is the caller's to keep.
 
     Args:
+        chat: How prompts and answers become tokens: as in sampling.
         distance: KL(policy ‖ base) as the policy stands, in nats a caption.
         bound: The largest that it may be.
 
@@ -113,7 +114,7 @@ def tune_adapter(
     with tempfile.TemporaryDirectory(prefix="kka-dpo-") as scratch:
         with as_it_was(policy):
             trainer = make_trainer(
-                policy, tokenizer, pairs, validation, settings, seed=seed, device=device, folder=scratch
+                policy, chat, pairs, validation, settings, seed=seed, device=device, folder=scratch
             )
             if progress is not None:
                 trainer.add_callback(_Progress(progress))
@@ -131,7 +132,7 @@ def tune_adapter(
         rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
         trainer.accelerator.free_memory()
     step, kl = _shortened(policy, before, distance, bound)
-    figures = _validation_figures(policy, rows, settings, tokenizer.pad_token_id)
+    figures = _validation_figures(policy, rows, settings, chat.tokenizer.pad_token_id)
     return Tuned(steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures)
 
 
@@ -194,7 +195,7 @@ def _shortened(
 
 def make_trainer(
     policy: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
     pairs: Sequence[PreferencePair],
     validation: Sequence[PreferencePair],
     settings: LanguageSettings,
@@ -240,9 +241,9 @@ def make_trainer(
         trainer = _Trainer(
             model=policy,
             args=config,
-            train_dataset=_as_dataset(pairs, tokenizer),
-            eval_dataset=_as_dataset(validation, tokenizer) if validation else None,
-            processing_class=tokenizer,
+            train_dataset=_as_dataset(pairs, chat),
+            eval_dataset=_as_dataset(validation, chat) if validation else None,
+            processing_class=chat.tokenizer,
         )
     finally:
         if bars:
@@ -255,8 +256,7 @@ def make_trainer(
     return trainer
 
 
-def _as_dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
-    chat = Chat(tokenizer)
+def _as_dataset(pairs: Sequence[PreferencePair], chat: Chat) -> datasets.Dataset:
     rows = [
         {
             "prompt_ids": chat.prompt_ids(pair.prompt),

@@ -49,7 +49,7 @@ def train_tokenizer(
     tokenizer.train_from_iterator(sorted(set(captions)), trainer)
     mark = "\x1a"  # stands for the caption: no white space, and in no prompt
     constant = [part for part in prompt_of(mark).split(mark) if part.strip()]
-    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in constant])
+    tokenizer.add_special_tokens([AddedToken(part, normalized=False) for part in constant])  # no part of an answer
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

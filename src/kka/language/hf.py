@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 from transformers.cache_utils import DynamicLayer
 
 from kka.common.device import choose_device
@@ -40,6 +40,34 @@ class _FiniteLogits(LogitsProcessor):
         return scores
 
 
+SMALL_CHAT = (100_000_000, 1_000_000_000)
+"""Parameters of chat models that hold together at a lower temperature alone; smaller ones are trained on captions."""
+SMALL_CHAT_TEMPERATURE = 0.7
+LARGE_VOCABULARY = 8192
+
+
+class _Nucleus(LogitsProcessor):
+    """Temperature and top-p of a large vocabulary without sorting it whole, which takes a fifth of a small model's
+    time: the nucleus is looked for among the likeliest `LIKELIEST`, and beyond them only where it is larger."""
+
+    LIKELIEST = 512
+
+    def __init__(self, temperature: float, top_p: float) -> None:
+        self.temperature, self.top_p = temperature, top_p
+        self.whole = TopPLogitsWarper(top_p)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        scores = scores / self.temperature  # type: ignore[assignment]
+        if self.top_p == 1:
+            return scores
+        found, index = scores.topk(self.LIKELIEST, dim=1)  # falling
+        shares = (found - scores.logsumexp(dim=1, keepdim=True)).exp().cumsum(dim=1)
+        if bool((shares[:, -1] < self.top_p).any()):
+            return self.whole(input_ids, scores)
+        found[:, 1:].masked_fill_(shares[:, :-1] >= self.top_p, -torch.inf)  # what is likelier makes up top-p alone
+        return torch.full_like(scores, -torch.inf).scatter_(1, index, found)  # type: ignore[return-value]
+
+
 class HFLanguageModel:
     """Writes captions, and is tuned by DPO with LoRA. Equal seeds give equal texts for equal calls.
 
@@ -48,6 +76,7 @@ class HFLanguageModel:
         settings: How it samples and is tuned.
         device: "auto" takes CUDA, then MPS, then the CPU. Half precision (bfloat16) on a GPU, else float32.
         revision: Branch, tag or commit on the hub.
+        worked: Prompts with an answer each, which a chat model is shown before the prompt.
         progress: Called with ("captions" or "dpo", done, total).
 
     Attributes:
@@ -62,6 +91,7 @@ class HFLanguageModel:
         settings: LanguageSettings | None = None,
         device: str = "auto",
         revision: str | None = None,
+        worked: Sequence[tuple[str, str]] = (),
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self.settings = settings or LanguageSettings()
@@ -75,7 +105,7 @@ class HFLanguageModel:
         self.model, self.tokenizer = load_model(
             self.source, self.device, self.settings.load_in_4bit, self.settings.trust_remote_code, revision
         )
-        self.chat = Chat(self.tokenizer)
+        self.chat = Chat(self.tokenizer, worked)
         self.identity = identify(self.source, revision)
         self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
 
@@ -112,8 +142,15 @@ class HFLanguageModel:
 
     @property
     def _sampling(self) -> tuple[float, float]:
-        """Temperature and top-p, as they are set."""
-        return self.settings.temperature or 1.0, self.settings.top_p or 1.0
+        """Temperature and top-p: as they are set, else by the size of the model."""
+        small_chat = SMALL_CHAT[0] <= self.model.num_parameters() < SMALL_CHAT[1]
+        usual = SMALL_CHAT_TEMPERATURE if small_chat else 1.0
+        return self.settings.temperature or usual, self.settings.top_p or 1.0
+
+    @property
+    def _large(self) -> bool:
+        """Whether its vocabulary is worth a sampler of its own."""
+        return self.model.get_output_embeddings().weight.shape[0] > LARGE_VOCABULARY
 
     def encode(self, prompt: str) -> list[int]:
         """The tokens of a prompt, up to where the answer begins."""
@@ -146,8 +183,8 @@ class HFLanguageModel:
         ends = sorted(self._ends())
         config = GenerationConfig(
             do_sample=True,
-            temperature=temperature,
-            top_p=top_p,
+            temperature=1.0 if self._large else temperature,  # `_Nucleus` does both
+            top_p=1.0 if self._large else top_p,
             top_k=0,  # transformers' own default keeps 50
             max_new_tokens=self.max_new_tokens,
             eos_token_id=ends,
@@ -158,7 +195,9 @@ class HFLanguageModel:
                 input_ids=ids[index],
                 attention_mask=mask[index],
                 generation_config=config,
-                logits_processor=LogitsProcessorList([_FiniteLogits(self.source)]),
+                logits_processor=LogitsProcessorList(
+                    [_FiniteLogits(self.source), *([_Nucleus(temperature, top_p)] if self._large else [])]
+                ),
                 **self._read_once(ids, mask, index),
             )
         answers = [_upto(row, set(ends)) for row in out[:, ids.shape[1] :].tolist()]
@@ -210,7 +249,7 @@ class HFLanguageModel:
             entropy = measures.base_entropy(self, prompts, seed=derive_seed(seed, "entropy"))
             before = measures.different_captions(self, prompts, seed=derive_seed(seed, "different"))
             tuned = tune_adapter(
-                self._peft, self.tokenizer, pairs, validation, self.settings, seed=seed, device=self.device,
+                self._peft, self.chat, pairs, validation, self.settings, seed=seed, device=self.device,
                 progress=tell, distance=lambda: measures.kl_to_base(self, prompts, seed=derive_seed(seed, "kl")),
                 bound=self.settings.dpo_max_kl * entropy,
             )  # fmt: skip
@@ -248,7 +287,8 @@ class HFLanguageModel:
             for config in self._peft.peft_config.values():
                 if isinstance(config.target_modules, set):  # whose order would differ from process to process
                     config.target_modules = sorted(config.target_modules)
-            self._peft.save_pretrained(str(path), safe_serialization=True)
+            # The base model's embeddings stay as they are; peft would look for its files to find that out.
+            self._peft.save_pretrained(str(path), safe_serialization=True, save_embedding_layers=False)
         (path / NOTE).write_text(json.dumps({"tuned": self._peft is not None, "base": self.identity}, indent=1))
 
     def restore(self, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Loads a causal language model and its tokenizer: safetensors only, no remote code unasked, errors that help."""
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from kka.common.device import half_precision
 from kka.common.hub import require_model
 from kka.errors import UserError
+from kka.language.gguf import as_unquantised, check_gguf, is_gguf, silent
 
 
 @contextmanager
@@ -31,24 +33,32 @@ def no_progress_bars() -> Iterator[None]:
 def load_model(
     source: str, device: torch.device, load_in_4bit: bool, trust_remote_code: bool, revision: str | None
 ) -> tuple[Any, Any]:
-    """Model and tokenizer, ready to sample."""
+    """Model and tokenizer, ready to sample. `source`: a hub id, a folder, or a GGUF file."""
     here = check_source(source, revision)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
     options["local_files_only"] = here
     weights: dict[str, Any] = {"dtype": half_precision(device) or torch.float32}
+    place, from_file = source, is_gguf(source)
+    if from_file:
+        file = check_gguf(source)
+        place, options["gguf_file"] = str(file.parent), file.name
+    if load_in_4bit and from_file:
+        raise UserError("language.load_in_4bit: a GGUF file is dequantised as it is read; give the model's own folder")
     if load_in_4bit:
         weights["quantization_config"] = four_bits(device)
         weights["device_map"] = {"": device}
     try:
-        with no_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **weights, **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        with no_progress_bars(), silent():
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+            if not from_file:
+                options["use_safetensors"] = True
+            model: Any = AutoModelForCausalLM.from_pretrained(place, **weights, **options)
+            if from_file:
+                model = as_unquantised(model, weights["dtype"])
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, *_OF_FILES) as error:
         raise UserError(
-            f"language model {source!r} cannot be loaded. Expected a folder with config.json, tokenizer files and "
-            "*.safetensors, or the id of a model on the Hugging Face hub (owner/name) that can be reached from here: "
-            "check the spelling and the network, run `hf auth login` for a gated model, or download it and give the "
-            f"folder. transformers says: {str(error).strip().splitlines()[0]}"
+            f"language model {source!r} cannot be loaded. {EXPECTED_FILE if from_file else EXPECTED} transformers "
+            f"says: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
         ) from error
     if tokenizer.eos_token_id is None:
         raise UserError(f"language model {source!r}: its tokenizer names no end-of-sequence token, so no answer ends")
@@ -59,12 +69,24 @@ def load_model(
     return model.eval().requires_grad_(False), tokenizer
 
 
+EXPECTED = (
+    "Expected a folder with config.json, tokenizer files and *.safetensors, or the id of a model on the Hugging Face "
+    "hub (owner/name) that can be reached from here: check the spelling and the network, run `hf auth login` for a "
+    "gated model, or download it and give the folder."
+)
+EXPECTED_FILE = "Expected a whole GGUF file of an architecture that transformers reads (Llama, Qwen, Gemma, …)."
+_OF_FILES = (IndexError, TypeError, AttributeError, RuntimeError, struct.error)
+"""What the readers of a damaged GGUF file run into."""
+
+
 def check_source(source: str, revision: str | None = None) -> bool:
     """Whether the model is to be read from here alone.
 
     Raises:
         UserError: it cannot be had.
     """
+    if is_gguf(source):
+        return check_gguf(source).is_file()
     return require_model(source, "config.json", what="language model", weights="*.safetensors", revision=revision)
 
 
@@ -89,7 +111,8 @@ def identify(source: str, revision: str | None) -> str:
     if not path.exists():
         return f"hf:{source}@{revision or 'main'}"
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted([path / "config.json", *path.glob("*.safetensors"), *path.glob("tokenizer*.json")]):
+    parts = [path / "config.json", *path.glob("*.safetensors"), *path.glob("tokenizer*.json")]
+    for file in [path] if path.is_file() else sorted(parts):
         with file.open("rb") as stream:
             digest.update(f"{file.name} {file.stat().st_size} ".encode())
             digest.update(stream.read(1 << 20))

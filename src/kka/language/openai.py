@@ -13,6 +13,7 @@ from typing import Any
 from kka.algorithm.answers import whole_part
 from kka.common.openai import RefusedError, Server, in_parallel
 from kka.errors import UserError
+from kka.language.chat import shown_before
 from kka.seeding import derive_seed
 from kka.settings import refuse_unknown
 from kka.settings.language import LanguageSettings
@@ -64,6 +65,7 @@ class OpenAILanguageModel:
         model: The model's name on the server.
         settings: Those of `SETTINGS` alone; none = left to the server.
         base_url, api_key, retries, timeout: See `kka.common.openai.Server`.
+        worked: Prompts with an answer each, which are shown before the prompt.
         parallel: Requests in flight at once.
         progress: Called with ("captions", requests done, requests).
 
@@ -83,6 +85,7 @@ class OpenAILanguageModel:
         settings: LanguageSettings | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        worked: Sequence[tuple[str, str]] = (),
         parallel: int = 4,
         retries: int = 5,
         timeout: float = 120.0,
@@ -94,6 +97,7 @@ class OpenAILanguageModel:
         self.server = Server(model, base_url=base_url, api_key=api_key, retries=retries, timeout=timeout)
         self.tokens_written = self.tokens_read = 0
         self.identity = f"openai:{model}@{self.server.url}"
+        self._before = shown_before(worked)
         self._limit = self.settings.max_new_tokens
         self._at_a_time = ANSWERS_A_CALL
         self._answered = False
@@ -206,7 +210,7 @@ class OpenAILanguageModel:
             "top_p": self.settings.top_p,
             "max_tokens": self._limit,
         }
-        needed = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
+        needed = {"model": self.model, "messages": [*self._before, {"role": "user", "content": prompt}]}
         try:
             reply = self.server.ask(
                 lambda client: client.chat.completions.with_streaming_response.create, needed, wished, text=prompt

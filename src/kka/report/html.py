@@ -195,9 +195,13 @@ def _round_charts(run: Run) -> dict[str, Any]:
 
 def _representatives(run: Run) -> list[dict[str, Any]]:
     images = run.representative_images
+    first = {shown.normal: i for i, shown in reversed([*enumerate(run.representatives)])}  # it may have several prompts
     return [
-        {**asdict(shown), "image": None if images is None else data_uri(Image.fromarray(images[i]))}
-        for i, shown in enumerate(run.representatives)
+        {
+            **asdict(run.representatives[i]),
+            "image": None if images is None else data_uri(Image.fromarray(images[i])),
+        }
+        for i in sorted(first.values())
     ]
 
 

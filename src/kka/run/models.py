@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kka.algorithm.prompts import build_prompt, resolve_template
+from kka.algorithm.prompts import build_prompt, resolve_template, worked_examples
 from kka.common.cache import cache_folder, pixel_hash
 from kka.common.hold import held
 from kka.common.progress import StageProgress
@@ -39,7 +39,7 @@ AUTO = "auto"
 GARDEN, OF_CLASSES = ("garden", "garden"), ("corpus", "bank:train")
 """What auto means for the garden, and for data with classes that may be known."""
 LM_STEPS = 800
-LM_VERSION = 3
+LM_VERSION = 4
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
 
 
@@ -141,7 +141,8 @@ def build_language(spec: str, config: RunConfig, task: Task, progress: StageProg
     """The language model of a run; "corpus" trains one, or takes it from the cache."""
     if spec == "corpus":
         spec = f"hf:{corpus_model(task, progress)}"
-    return build_language_model(spec, settings=config.language, progress=progress)
+    worked = worked_examples(config.template)
+    return build_language_model(spec, settings=config.language, worked=worked, progress=progress)
 
 
 def build_images(

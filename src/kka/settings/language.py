@@ -13,8 +13,9 @@ class LanguageSettings:
     """How the language model samples and is tuned (Eq. 3, 7). Tuning is as published, but for the learning rate of
     small models, the number of steps and the bounds on epochs and on the way."""
 
-    temperature: Positive | None = 1.0
-    """none: left to the server (some take no other than theirs); of a local model 1."""
+    temperature: Positive | None = None
+    """none: left to the server; of a local model 1, or 0.7 of one of 100 million to a billion parameters, which at 1 \
+writes of volcanoes and sofas."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = 0.95
     """Nucleus sampling; top-k is off. none: left to the server; of a local model 1."""
     max_new_tokens: Width | None = 96

@@ -51,7 +51,7 @@ def ensure_language_model(cell: Cell, data: Path, work: Path) -> None:
     """
     known = dataset(cell.dataset)
     folder = language_folder(cell, known, work)
-    steps = 5 if cell.scale == "smoke" else known.language_steps
+    steps = 30 if cell.scale == "smoke" else known.language_steps
     with claim(work / "claims", str(folder), wait=True):
         task = language_task(cell.dataset, _language_group(cell, known)[1], cell.protocol, data, cell.split_seed)
         digest, marker = corpus_digest(task, steps), folder.with_name(folder.name + MADE_FROM)

@@ -79,9 +79,10 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
     if cell.scale == "smoke":
         language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
-    if cell.variant:
-        config = _with_settings(config, cell.variant.split(","))
-    return config
+    variant = cell.variant.split(",") if cell.variant else []
+    if not any(text.startswith("lm=") for text in variant):  # as stored figures say it of our own small models
+        config = dataclasses.replace(config, language=dataclasses.replace(config.language, temperature=1.0))
+    return _with_settings(config, variant)
 
 
 def _with_settings(config: RunConfig, texts: Sequence[str]) -> RunConfig:
