@@ -150,11 +150,8 @@ def last_arm(summary: dict[str, Any]) -> str:
 
 def _arms_table(arms: dict[str, dict[str, Estimate]], seeds: int) -> Table:
     split = any("unseen" in figures for figures in arms.values())
-    pixels = any("aupro" in figures for figures in arms.values())
     names = ["auroc", *(["seen", "unseen"] if split else []), "aupr", "fpr95"]
-    names += ["pixel_auroc", "aupro"] if pixels else []
     titles = {"auroc": "AUROC", "seen": "seen", "unseen": "unseen", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
-    titles |= {"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
     table = Table(title=f"Detectors, % (mean ± 95 % interval over {seeds} seed{'s' if seeds > 1 else ''})")
     table.add_column("trained with")
     for name in names:

@@ -16,6 +16,9 @@ from kka.common.numbers import DIVERGED, require_finite
 from kka.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
+TOO_FEW = r"\d+ held-out normals are too few"
+"""How the warning of `calibrate` begins."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:

@@ -168,7 +168,7 @@ def _kka(run: Run) -> list[tuple[int, dict[str, Estimate]]]:
 
 def _arm_rows(run: Run) -> dict[str, Any]:
     columns = [("auroc", "AUROC"), ("seen", "known kinds"), ("unseen", "withheld kinds")]
-    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO")]
+    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR")]
     shown = [c for c in columns if any(c[0] in arm.figures for arm in run.arms.values())]
     rows = [
         {"label": arm_label(name), "last": name == run.last_arm, "figures": [arm.figures.get(c) for c, _ in shown]}
