@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from kka.common.cache import pixel_hash
+from kka.common.folder_words import GOOD
 from kka.common.images import (
     DEFAULT_SIZE,
     Decoded,
@@ -21,7 +22,6 @@ from kka.common.images import (
     first_few,
     range_note,
 )
-from kka.data.layout import GOOD
 from kka.data.request import Request, Split
 from kka.data.split import choose_caption, withhold
 from kka.data.tested import hold_out, refuse_one_sided, test_set

@@ -78,8 +78,3 @@ def check_rate(fpr: float) -> None:
     """Raises UserError for a rate that no threshold can have."""
     if not 0 < fpr < 1:
         raise UserError(f"false-positive rate: expected a number between 0 and 1, such as 0.05; got {fpr}")
-
-
-def anomalous(scores: Float[np.ndarray, "n"], threshold: float) -> np.ndarray:
-    """(n,) bool: the scores above the threshold."""
-    return scores > np.float32(threshold)

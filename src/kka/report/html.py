@@ -12,7 +12,7 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.begun import flat
-from kka.common.labels import STAGES, arm_label, percent
+from kka.common.labels import STAGES, arm_label, percent, stage_kind
 from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
 from kka.config import RunConfig
@@ -153,8 +153,7 @@ def cost_rows(ledger: Ledger) -> list[Cost]:
     """The ledger by kind of stage, in the order of the loop."""
     entries: dict[str, list[Entry]] = {}
     for stage, entry in ledger.stages.items():
-        kind = "detectors" if stage.startswith(("arms/", "kept/")) else stage.rsplit("/", 1)[-1]
-        entries.setdefault(kind, []).append(entry)
+        entries.setdefault(stage_kind(stage), []).append(entry)
     order = ["representatives", "captions", "images", "evaluator", "dpo", "scores", "pool", "detectors"]
     return [
         Cost(label=STAGES.get(kind, kind), times=len(entries[kind]), sum=reduce(Entry.plus, entries[kind], NOTHING))

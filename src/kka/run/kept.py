@@ -10,9 +10,10 @@ from kka.algorithm.folder import DETECTOR, kept_stage
 from kka.common.ledger import Counts
 from kka.common.store import Store
 from kka.deploy.calibrate import TOO_FEW
-from kka.deploy.train import FPR, HELD_OUT, Anomalies, hold_out, train_detector
+from kka.deploy.train import Anomalies, hold_out, train_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images
+from kka.settings.threshold import FPR, HELD_OUT
 from kka.task import Task
 
 
