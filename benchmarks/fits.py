@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
 
+from kka.common.images import sizes_of
 from kka.common.inspection import inspect
 from kka.common.metrics import auroc, chance
 from kka.common.pixel_metrics import count_pixels
@@ -40,7 +41,8 @@ def shapes_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
     sides = choose_sides(layout, source=str(data))
     found = []
     for paths in (sides.test, sides.train):
-        sizes = [Image.open(layout.files[path]).size for path in paths]
+        sizes = list(sizes_of(layout.files[path] for path in paths))
+        assert len(sizes) == len(paths), "rows are matched with files by their order"
         found.append(np.log(np.array(sizes, float)))
     return found[0], found[1]
 
@@ -52,7 +54,7 @@ def matched_auroc(scores: np.ndarray, is_anomaly: np.ndarray, shapes: np.ndarray
     for i in np.flatnonzero(is_anomaly):
         distance = np.abs(shapes[good] - shapes[i]).sum(axis=1)
         near = good[np.argsort(distance, kind="stable")[:NEIGHBOURS]]
-        wins.append(np.mean((scores[i] > scores[near]) + 0.5 * (scores[i] == scores[near])))
+        wins.append(chance(scores[near], scores[[i]]))
     return float(np.mean(wins))
 
 
@@ -73,7 +75,7 @@ def figures(found: dict[str, np.ndarray], shapes: np.ndarray, lost: np.ndarray) 
 
 def trained(fit: str, options: argparse.Namespace) -> dict[str, Any]:
     """Scores and maps of the test photos, from --work where they are there."""
-    file = options.work / f"{fit}-{options.size}-{options.normals}.npz"
+    file = options.work / f"{options.data.name}-{options.weights.stem}-{fit}-{options.size}-{options.normals}.npz"
     if not file.is_file():
         task = open_task(str(options.data), describe="a photo", size=options.size, fit=fit)
         assert task.test is not None and not task.set_aside, "rows are matched with files by their order"
@@ -116,7 +118,7 @@ def main() -> None:
             "auroc": auroc(distance, crop["is_anomaly"]),
             "auroc_matched_shapes": matched_auroc(distance, crop["is_anomaly"], shapes),
         },
-        "machine": {"processor": platform.machine(), "threads": 1},
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
     }  # fmt: skip
     result["fits"] = {fit: figures(found, shapes, lost) for fit, found in stored.items()}
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

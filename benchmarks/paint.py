@@ -24,12 +24,12 @@ from kka.defects.vocabulary import FAMILIES
 from kka.garden.renderer import render
 from kka.garden.tasks import DEFAULT_NORMAL, NORMALS
 from kka.imaging.paint.painter import VERSION, Paint
+from kka.imaging.paint.scene import LUMA
 from kka.imaging.paint.shapes import noise
 
 SIDE = 128
 AIM = 100
 """Pictures/s on one core."""
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 FLOOR_BYTES = 4 * SIDE * SIDE * (0.25 * 3 + 3 + 3 + 1 + 1 + 1 + 2 + 1 + 3 * 3 + 1 + 3 + 3 * 0.25)
 """Read and written by each pass of `floor_work` over one picture of float32."""
 

@@ -96,10 +96,10 @@ def main() -> None:
         stored["pairs"].append({"before": before, "now": now, "load": round(os.getloadavg()[0], 1)})
         write_atomically(asked.out, json.dumps(stored, indent=1) + "\n")
         print(f"before {before['seconds']:.1f} s, now {now['seconds']:.1f} s", flush=True)
-    if "same" not in stored:
+    if "alone" not in stored:
         division = Division(1, stored["pairs"][0]["now"]["threads"])
-        alone = measured(task, anomalies, config, division)
-        stored["same"] = {alone["scores"]} == {pair["now"]["scores"] for pair in stored["pairs"]}
+        stored["alone"] = measured(task, anomalies, config, division)
+    stored["same"] = {stored["alone"]["scores"]} == {pair["now"]["scores"] for pair in stored["pairs"]}
     ratios = [pair["now"]["seconds"] / pair["before"]["seconds"] for pair in stored["pairs"]]
     found = {"median": median(ratios), "least": min(ratios), "most": max(ratios)}
     stored["ratio"] = {name: round(ratio, 3) for name, ratio in found.items()}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kka.deploy.calibrate import anomalous, calibrate
+from kka.common.metrics import anomalous
+from kka.deploy.calibrate import calibrate
 from kka.errors import UserError
 
 

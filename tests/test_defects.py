@@ -1,9 +1,11 @@
 """The words of defects: what is written is read back, and what people write beside it is understood."""
 
+import math
+
 import numpy as np
 import pytest
 
-from kka.defects.grammar import SUBJECT, compose, count_sentences, describe
+from kka.defects.grammar import SUBJECT, compose, describe, values
 from kka.defects.reading import read, thing
 from kka.defects.vocabulary import FAMILIES, PHRASES, READ_TOO, plural
 
@@ -29,8 +31,14 @@ def test_every_sentence_is_read_as_it_was_meant(subject: str) -> None:
 
 
 def test_there_are_well_over_a_million_sentences() -> None:
-    """A small language model would learn them by heart, and preference tuning would have nothing to choose from."""
-    assert count_sentences() > 1_000_000
+    """A small language model would learn them by heart, and preference tuning would have nothing to choose from. A
+    lower bound: one frame, one object, one defect in the singular, each attribute with one of its phrases or none."""
+    sentences = 0
+    for name, family in FAMILIES.items():
+        said = [a for a in family.attributes if a not in ("number", "spread")]
+        phrases = [1 + sum(len(PHRASES[a][v]) for v in values(name, a)) for a in said]
+        sentences += len(family.nouns) * math.prod(phrases)
+    assert sentences > 1e11
     assert len({describe(np.random.default_rng(i)) for i in range(500)}) > 490
 
 
@@ -38,8 +46,8 @@ def test_every_phrase_is_read_as_its_value() -> None:
     """A phrase that another one hides would be painted as that."""
     seen = 0
     for words in (PHRASES, READ_TOO):
-        for attribute, values in words.items():
-            for value, phrases in values.items():
+        for attribute, meanings in words.items():
+            for value, phrases in meanings.items():
                 for phrase in phrases:
                     (defect,) = read(f"it is cracked, {phrase}").defects
                     assert defect.attributes == {attribute: value}, phrase
@@ -71,6 +79,17 @@ def test_every_phrase_is_read_as_its_value() -> None:
         ("A faint GREY discolouration near the centre!",
          [("discoloration", {"strength": "faint", "color": "grey", "place": "center"})]),
         ("a hair comb that is dusty", [("speck", {})]),
+        ("a hole with ragged edges", [("hole", {"number": "one", "edge": "ragged"})]),
+        ("a stain with a soft border along one edge", [("stain", {"number": "one", "edge": "soft", "place": "edge"})]),
+        ("a scratch close to the rim", [("scratch", {"number": "one", "place": "edge"})]),
+        ("a dent centred on the comb", [("dent", {"number": "one", "place": "center"})]),
+        ("no rust", []),
+        ("a hair comb without scratches, dents or deep cracks at the top", []),
+        ("a hair comb that is not cracked but dusty", [("speck", {})]),
+        ("no scratches and a small hole", [("hole", {"number": "one", "size": "small"})]),
+        ("free of dust, two dents on the left", [("dent", {"number": "two", "place": "left"})]),
+        ("a crack, no dark rust, only a faint stain",
+         [("crack", {"number": "one"}), ("stain", {"number": "one", "strength": "faint"})]),
     ],
 )  # fmt: skip
 def test_what_people_write(caption: str, expected: list[tuple[str, dict[str, str]]]) -> None:

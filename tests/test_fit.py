@@ -1,6 +1,7 @@
 """How a photo of any shape becomes a square: nothing is cut away unless asked, and training and scoring agree."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kka.common.fit import Shapes, fit_note
-from kka.common.images import decode
+from kka.common.images import decode, sizes_of
 from kka.common.pixels import square
 from kka.config import RunConfig
 from kka.data import open_task
@@ -89,6 +90,21 @@ def test_photos_lose_nothing_unless_asked(tmp_path: Path) -> None:
     assert found.fit == "squash" and "are squashed into squares" in str(found.details["shapes"])
     asked = open_task(str(folder), describe="a photo", size=16, fit="pad")
     assert asked.fit == "pad" and (asked.normals[0, 0] == (124, 116, 104)).all()
+
+
+def test_no_more_photos_are_looked_at_than_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 999 photos all were opened where 500 were meant."""
+    counted: list[int] = []
+
+    def sizes(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
+        found = list(sizes_of(files))
+        counted.append(len(found))
+        return iter(found)
+
+    monkeypatch.setattr("kka.data.folder.MEASURED", 6)
+    monkeypatch.setattr("kka.data.folder.sizes_of", sizes)
+    open_task(str(folder_of(tmp_path, (64, 48))), describe="a photo", size=16)
+    assert counted == [5]  # every second of the ten
 
 
 def test_the_card_says_it_and_an_old_one_means_a_crop(tmp_path: Path) -> None:

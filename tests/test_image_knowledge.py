@@ -161,7 +161,7 @@ def test_images_trained(data: Path, task: Task, tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(KeyboardInterrupt):
         trained_model(task, allowed, settings=TINY, progress=stop, say=said.append)
-    assert "is trained first, on 24 pictures" in said[0] and "about 1 minute in all" in said[0]
+    assert "is trained first, on 24 pictures" in said[0] and "about 1 minute in all" in said[1]
     elsewhere = dataclasses.replace(allowed, data=f"{data}/")  # the same pictures by another name
     folder = trained_model(task, elsewhere, settings=dataclasses.replace(TINY, save_every=2), say=said.append)
     assert any("from where it was stopped" in text for text in said)

@@ -245,6 +245,7 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["bank", "--known", "red"], "expected --data with --known"),
         (["bank", "--data", "."], "which this data does not have|held-out pictures|captions"),
         (["nothing", "--data", "garden"], "unknown image model: expected one of"),
+        (["bank", "--data", "garden", "--backbone.weights", "w.safetensors"], "expected --backbone.name"),
     ],
 )
 def test_errors_say_what_to_do(

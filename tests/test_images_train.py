@@ -281,6 +281,9 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
         train(out, resume=True, settings=dataclasses.replace(SMALL, width=32))
     with pytest.raises(UserError, match="pictures: started with"):
         train(out, toy(count=26), resume=True)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="version: started with 1, got 2"):
+        patch.setattr("kka.imaging.train.VERSION", 2)
+        train(out, resume=True)
     with FileLock(work_folder(out) / ".lock"), pytest.raises(UserError, match="in use by another process"):
         train(out, resume=True)
     (work_folder(out) / "autoencoder.safetensors").write_bytes(b"no tensors")
@@ -289,8 +292,12 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_loses_nothing(trained: tuple[Path, Any, Any], tmp_path: Path) -> None:
-    """The error says how to go on, and going on gives the same model."""
+    """The error says how to go on, and going on gives the same model; before the settings are stored there is nothing
+    to go on with."""
     out = tmp_path / "m"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"is full.*give the command again"):
+        patch.setattr("kka.imaging.training_folder.write_atomically", full_too)
+        train(out)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"disk is full.*os error 28.*--resume"):
         patch.setattr("kka.imaging.fitting.save_file", full)
         train(out)

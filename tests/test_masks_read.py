@@ -164,11 +164,16 @@ def test_scored_folders_give_the_same_figures(mvtec: Path) -> None:
         detector=Bright(), name="bright", size=20, calibration=calibration, folder=mvtec / "none", fit="squash"
     )
     files = sorted((mvtec / "test").rglob("*.png"))
-    rows = inspect_files(kept, score_files(kept, files).rows, [mvtec / "test"])
+    told: list[tuple[int, int]] = []
+    scored = score_files(kept, files).rows
+    rows = inspect_files(kept, scored, [mvtec / "test"], localising=True, progress=lambda *done: told.append(done))
     task = open_task(str(mvtec), describe="a photo", size=20)
     assert task.test is not None
     wanted = inspect_test(Bright(), task.test, Bright().score(task.test.images), 89.0)
     assert [(row.kind, row.photos) for row in rows] == [(row.kind, row.photos) for row in wanted]
     for row, other in zip(rows, wanted, strict=True):
         assert {n: f.value for n, f in row.figures.items()} == {n: f.value for n, f in other.figures.items()}
-    assert inspect_files(kept, score_files(kept, files[:1]).rows, [files[0]]) == []
+    assert told == [(0, 8), (8, 8)]
+    plain = inspect_files(kept, scored, [mvtec / "test"], localising=False)
+    assert [{*row.figures} for row in plain] == [{*row.figures} - {"pixel_auroc", "aupro"} for row in rows]
+    assert inspect_files(kept, score_files(kept, files[:1]).rows, [files[0]], localising=True) == []

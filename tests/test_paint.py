@@ -7,7 +7,9 @@ from kka.defects.vocabulary import FAMILIES
 from kka.errors import UserError
 from kka.imaging.paint.foreground import foreground
 from kka.imaging.paint.painter import MOST, PAINTERS, Paint
-from kka.protocols import Alters, IgnoresWords, LeavesCaptionsUnread
+from kka.imaging.paint.plan import marks
+from kka.imaging.paint.scene import open_scene
+from kka.protocols import Alters, IgnoresWords
 
 SIDE = 64
 NOUNS = {name: (family.nouns or family.masses)[0] for name, family in FAMILIES.items()}
@@ -120,6 +122,30 @@ def test_how_large_how_many_which_way_and_which_color() -> None:
     assert wide > 2 * thin
 
 
+@pytest.mark.parametrize("kind", PHOTOS)
+@pytest.mark.parametrize("family", ["pit", "stain", "scratch"])
+def test_together_apart_and_in_a_row(family: str, kind: str) -> None:
+    """Several marks that run off the object would be one or two; a cluster all over the photo would be none."""
+    scene = open_scene(PHOTOS[kind], 0.0)
+    far = {}
+    for spread in ("clustered", "row", "scattered"):
+        nearest, mean = [], []
+        for seed in range(8):
+            found = marks(family, {"number": "five", "size": "small", "spread": spread}, scene, seed, 1)
+            at = np.array([(mark.x, mark.y) for mark in found])
+            x, y = np.round(at).astype(int).clip(0, SIDE - 1).T
+            assert len(at) == 5 and (scene.object[y, x] > 0.5).mean() > 0.7
+            between = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1))[np.triu_indices(5, 1)]
+            nearest.append(between.min() / scene.unit)
+            mean.append(between.mean() / scene.unit)
+            if spread == "row":  # on one line, and not upon each other
+                across = np.linalg.svd(at - at.mean(axis=0))[1]
+                assert across[1] < 1e-6 < 0.02 * scene.unit < between.min()
+        far[spread] = np.mean(mean)
+        assert spread != "scattered" or np.mean(nearest) > 0.15
+    assert far["clustered"] < 0.4 * far["scattered"]
+
+
 def test_one_word_changes_one_thing() -> None:
     """Captions could not be compared word by word: the place would jump with the strength."""
     masks = [paint(plate(), f"a {word} stain")[1] > 128 for word in ("faint", "slight", "obvious")]
@@ -174,7 +200,7 @@ def test_sizes(side: int) -> None:
 def test_words_that_name_nothing_are_counted() -> None:
     """A run could not say that its captions were not understood; and its pictures would all be alike."""
     model = Paint(subject="a photo of a frobnicated plate")
-    assert isinstance(model, Alters) and isinstance(model, IgnoresWords) and isinstance(model, LeavesCaptionsUnread)
+    assert isinstance(model, Alters) and isinstance(model, IgnoresWords)
     photos = np.stack([plate()] * 4)
     altered = model.alter(photos, ["a frobnicated plate", "zork", "", "a crack on a plate"], seeds=[1, 2, 3, 4])
     assert (model.ignored_words, model.unread_captions) == (1, 3)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pickle
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,28 @@ def test_the_same_to_the_last_bit(finished: Path, tmp_path: Path, monkeypatch: p
     run_fake(FAST, out, resume=True)
     assert outcome(out) == outcome(finished)
     assert not BESIDE and not list(out.glob(".detectors*"))
+
+
+def test_the_detector_for_use_has_its_threads_after_a_kill(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before it, with all the others there: the resumed run would train it with one thread, and otherwise. A
+    run that has it looks at no normal again."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "kept")
+    (out / "summary.json").unlink()
+    numbers: list[int] = []
+
+    def noted(number: int) -> nullcontext[None]:
+        numbers.append(number)
+        return nullcontext()
+
+    monkeypatch.setattr("kka.run.comparison.threads", noted)
+    monkeypatch.setattr(Division, "of", classmethod(lambda cls, model, **_: cls(1, 7)))
+    run_fake(FAST, out, resume=True)
+    assert numbers == [7] and outcome(out) == outcome(finished)
+    (out / "summary.json").unlink()
+    monkeypatch.setattr("kka.run.kept.hold_out", None)
+    run_fake(FAST, out, resume=True)
+    assert outcome(out) == outcome(finished)

@@ -7,6 +7,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 import psutil
 import pytest
@@ -25,6 +27,15 @@ def worker() -> Iterator[Worker]:
 
 def fails(text: str) -> None:
     raise UserError(text)
+
+
+class OwnError(ValueError):
+    def __init__(self, found: int, of: int) -> None:
+        super().__init__(f"{found} of {of}")
+
+
+def fails_in_its_own_way() -> None:
+    raise OwnError(3, 4)
 
 
 def talks() -> str:
@@ -53,6 +64,29 @@ def test_errors(worker: Worker) -> None:
     assert worker.call(operator.add, 1, 2) == 3
     with pytest.raises(EndedError, match="exit status 7"):
         worker.call(os._exit, 7)
+
+
+def test_an_error_that_cannot_be_unpacked(worker: Worker) -> None:
+    """What it says would be lost behind an error of pickle; after a ValueError the worker was waited for for ever."""
+    with pytest.raises(TypeError, match=r"(?s)cannot be handed.*OwnError: 3 of 4"):
+        worker.call(fails_in_its_own_way)
+    assert worker.call(operator.add, 1, 2) == 3
+
+
+def test_a_worker_imports_as_its_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file beside the user's photos would stand in for one of Python's; work of the working folder would be lost."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "queue.py").write_text("raise SystemExit(9)")
+    (tmp_path / "work_beside.py").write_text("def answer():\n    return 42\n")
+    worker = Worker(threads=1)
+    assert worker.call(operator.add, 1, 2) == 3
+    worker.end()
+    (tmp_path / "queue.py").unlink()
+    monkeypatch.syspath_prepend("")
+    answer = import_module("work_beside").answer
+    worker = Worker(threads=1)
+    assert worker.call(answer) == 42
+    worker.end()
 
 
 def test_side_by_side() -> None:

@@ -174,14 +174,6 @@ class RunsDry(Protocol):
 
 
 @runtime_checkable
-class LeavesCaptionsUnread(Protocol):
-    """A model that counts the captions of which it understands nothing that it can draw."""
-
-    unread_captions: int
-    """So far."""
-
-
-@runtime_checkable
 class TakesMore(Protocol):
     """A detector that `fit` tells more: `takes` names what, of "captions" (of the normals) and "hard" (Eq. 6: which
     anomalies are), and `fit` takes it by that name; see `kka.detectors.fit_detector`."""

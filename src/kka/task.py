@@ -1,6 +1,7 @@
 """What a run is about: normal images with captions, what may be known of anomalies, and a sealed test set."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +53,14 @@ class Knowledge:
     """The captions of each image."""
     kinds: tuple[str, ...]
     """The class name of each image."""
+
+    def only(self, places: Sequence[int]) -> "Knowledge":
+        """Those at these places, in this order."""
+        return Knowledge(
+            images=self.images[list(places)],
+            captions=tuple(self.captions[i] for i in places),
+            kinds=tuple(self.kinds[i] for i in places),
+        )
 
     @property
     def digest(self) -> str:

@@ -16,6 +16,7 @@ from kka.config import DetectorOptions
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Side, Text, settings
 from kka.settings.fit import Fit
+from kka.settings.threshold import FPR, HELD_OUT
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
@@ -49,9 +50,9 @@ many as the detector makes use of, 64 to 256."""
     fit: Fit | None = None
     """How pictures become squares: squash, pad or crop, as in kka run. It stands in the detector's card: scoring \
 and export read photos alike."""
-    held_out: PartialShare = 0.2
+    held_out: PartialShare = HELD_OUT
     """Share of the normals that sets the threshold and is not trained on."""
-    fpr: Annotated[float, Gt(0), Lt(1)] = 0.05
+    fpr: Annotated[float, Gt(0), Lt(1)] = FPR
     """Share of normals that the threshold may call anomalous."""
     seed: Seed = 0
     options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
@@ -71,7 +72,7 @@ class Score:
 held-out normals have none (by the detector's --fpr)."""
     figures: Path | None = None
     """Where the folders say what is good and what is not, as a test set's do: figures by kind of defect, written to \
-this name with .csv and .json."""
+this name with .csv and .json; of detectors that localise, those of pixels too, where there are masks."""
 
 
 @settings()
@@ -171,8 +172,11 @@ def run_score(command: Score) -> int:
         _say(f"Scores: {command.out}")
     if command.maps is not None:
         _say(f"Maps:   {command.maps}")
-    with _plain_warnings():
-        rows = inspect_files(kept, scored.rows, command.images)
+    with Console() as console, _plain_warnings():
+        rows = inspect_files(
+            kept, scored.rows, command.images, localising=command.figures is not None,
+            progress=lambda done, total: console.progress("Comparing maps with masks", done, total),
+        )  # fmt: skip
     print_inspection(rows)
     if command.figures is not None:
         if not rows:

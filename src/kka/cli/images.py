@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from kka.run.quality import Quality
 
 
+PLAIN = "plain"
+"""No backbone."""
+
+
 @settings()
 class TrainImages:
     """Train a small text-to-image model on the captioned training pictures of a data set's known classes."""
@@ -66,8 +70,8 @@ train. Default: what the model says."""
     """Folder for quality.json and quality.png. Default: MODEL-quality."""
     quality: Annotated[QualitySettings, tyro.conf.arg(name="")] = field(default_factory=QualitySettings)
     drawing: DrawingSettings = field(default_factory=DrawingSettings)
-    backbone: BackboneSettings = field(default_factory=BackboneSettings)
-    """To look through. As it is by default: none, but plain statistics of colours and edges."""
+    backbone: BackboneSettings = field(default_factory=lambda: BackboneSettings(name=PLAIN))
+    """To look through. plain: no network, but statistics of colours and edges."""
 
 
 @settings()
@@ -178,13 +182,25 @@ def _measure(command: MeasureImages) -> int:
         with console:
             found = measure_image_model(
                 spec, allowed, out, size=size, settings=command.quality, drawing=command.drawing,
-                backbone=None if command.backbone == BackboneSettings() else command.backbone,
+                backbone=_backbone(command.backbone),
                 command=_written(whole), progress=console.progress, say=lambda text: print(text, file=sys.stderr),
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         return stopped(stop, "Drawn pictures are kept; the same command goes on.")
     _tell(found, out)
     return 0
+
+
+def _backbone(asked: BackboneSettings) -> BackboneSettings | None:
+    """The backbone that is asked for; None for plain statistics."""
+    if asked.name != PLAIN:
+        return asked
+    if asked != BackboneSettings(name=PLAIN):
+        raise UserError(
+            "images measure: expected --backbone.name, a timm architecture, with the other settings of a backbone; got "
+            f"{PLAIN}, which has none"
+        )
+    return None
 
 
 def _beside(model: str) -> Path:
@@ -199,15 +215,10 @@ def _beside(model: str) -> Path:
 def _written(command: MeasureImages) -> str:
     """The command line that measures the same again."""
     from kka.common.begun import flat
+    from kka.common.options import as_words
 
-    usual = MeasureImages(model=command.model)
-    words = ["kka", "images", "measure", command.model]
-    before = flat(dataclasses.asdict(usual))
-    for name, value in flat(dataclasses.asdict(command)).items():
-        if value != before[name] and value is not None:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.removeprefix('quality.').replace('_', '-')}", *map(str, values)]
-    return shlex.join(words)
+    given, usual = (flat(dataclasses.asdict(asked)) for asked in (command, MeasureImages(model=command.model)))
+    return shlex.join(["kka", "images", "measure", command.model, *as_words(given, usual, unnamed="quality.")])
 
 
 def _tell(found: "Quality", out: Path) -> None:
@@ -215,6 +226,7 @@ def _tell(found: "Quality", out: Path) -> None:
     from rich.table import Table
 
     from kka.common.terminal import terminal
+    from kka.imaging.quality.copies import QUANTILE
     from kka.run.measure import BIAS, FIGURES, SHEET
 
     table = Table(title=f"{found.pictures:,} drawn pictures, beside as many held-out real ones of the same captions")
@@ -232,8 +244,8 @@ def _tell(found: "Quality", out: Path) -> None:
     )  # fmt: skip
     for figures in found.copies:
         table.add_row(
-            f"nearest training picture ({figures.of}): nearer than 1 % of real ones, %",
-            f"{100 * figures.drawn_nearer:.1f}", "1.0", "–",
+            f"nearest training picture ({figures.of}): nearer than {100 * QUANTILE:.0f} % of real ones, %",
+            f"{100 * figures.drawn_nearer:.1f}", f"{100 * QUANTILE:.1f}", "–",
         )  # fmt: skip
     console = terminal()
     console.print(table)

@@ -13,7 +13,7 @@ from rich.text import Text
 from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import REPORT, RunFolder, arm_name
 from kka.common.inspection import FIGURES, TITLES, Row
-from kka.common.labels import STAGES, arm_label, percent
+from kka.common.labels import STAGES, arm_label, percent, stage_kind
 from kka.common.metrics import Estimate, read_estimates
 from kka.common.terminal import terminal
 from kka.protocols import DPOReport
@@ -150,11 +150,8 @@ def last_arm(summary: dict[str, Any]) -> str:
 
 def _arms_table(arms: dict[str, dict[str, Estimate]], seeds: int) -> Table:
     split = any("unseen" in figures for figures in arms.values())
-    pixels = any("aupro" in figures for figures in arms.values())
     names = ["auroc", *(["seen", "unseen"] if split else []), "aupr", "fpr95"]
-    names += ["pixel_auroc", "aupro"] if pixels else []
     titles = {"auroc": "AUROC", "seen": "seen", "unseen": "unseen", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
-    titles |= {"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
     table = Table(title=f"Detectors, % (mean ± 95 % interval over {seeds} seed{'s' if seeds > 1 else ''})")
     table.add_column("trained with")
     for name in names:
@@ -184,13 +181,13 @@ def _seconds_table(seconds: dict[str, float], wall: float) -> Table:
     """What stages took, and the clock from this start on: detectors that are trained side by side overlap."""
     sums: dict[str, float] = {}
     for stage, value in seconds.items():
-        name = "detectors" if stage.startswith(("arms/", "kept/")) else stage.rsplit("/", 1)[-1]
-        sums[name] = sums.get(name, 0) + value
+        kind = stage_kind(stage)
+        sums[kind] = sums.get(kind, 0) + value
     table = Table(title="Seconds by stage")
     table.add_column("stage")
     table.add_column("seconds", justify="right")
-    for name, value in sums.items():
-        table.add_row(name, f"{value:.1f}")
+    for kind, value in sums.items():
+        table.add_row(kind, f"{value:.1f}")
     table.add_row("all", f"{sum(sums.values()):.1f}", style="bold")
     table.add_row("on the clock, of this start", f"{wall:.1f}")
     return table

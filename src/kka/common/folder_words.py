@@ -14,6 +14,9 @@ from typing import Literal
 Split = Literal["train", "test", "val"]
 Label = Literal["normal", "anomalous", "mask"]
 
+GOOD = "good"
+"""The class of normal photos, as in MVTec AD; also of those that are in no class folder."""
+
 _NORMAL = """
 good ok okay normal normals nominal pass passed accept accepted healthy intact flawless undamaged io gut inordnung
 fehlerfrei gesund bueno buenos buena buenas correcto correctos sano bon bons bonne bonnes conforme conformes normale

@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from kka.common.files import write_atomically
-from kka.common.metrics import chance
+from kka.common.folder_words import GOOD
+from kka.common.metrics import anomalous, chance
 from kka.common.pixel_metrics import PixelCounts
 
 RESAMPLES = 300
-ALL, GOOD = "all defects", "good"
+ALL = "all defects"
 FIGURES = ("auroc", "f1", "miss_rate", "false_positive_rate", "pixel_auroc", "aupro")
 """In the order of tables."""
 TITLES = {
@@ -130,7 +131,7 @@ def image_figures(
     if len(good) and len(bad):
         found["auroc"] = chance(good, bad)
     if threshold is not None:
-        caught, alarms = int((bad > np.float32(threshold)).sum()), int((good > np.float32(threshold)).sum())
+        caught, alarms = int(anomalous(bad, threshold).sum()), int(anomalous(good, threshold).sum())
         if len(good):
             found["false_positive_rate"] = alarms / len(good)
         if len(bad):

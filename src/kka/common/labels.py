@@ -23,6 +23,11 @@ ARM_LABELS = {
 }  # fmt: skip
 
 
+def stage_kind(stage: str) -> str:
+    """What a stage of a run is, whatever its round and arm: a key of `STAGES`, where people read of it."""
+    return "detectors" if stage.startswith(("arms/", "kept/")) else stage.rsplit("/", 1)[-1]
+
+
 def arm_label(arm: str) -> str:
     """An arm's name as people read it: "KKA (2)"."""
     return ARM_LABELS.get(arm) or f"KKA ({arm.removeprefix('kka-')})"

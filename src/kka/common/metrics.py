@@ -49,6 +49,11 @@ def share_flagged(normals: Float[np.ndarray, "n"], scores: Float[np.ndarray, "m"
     return float((scores > np.quantile(normals, 1 - fpr)).mean())
 
 
+def anomalous(scores: Float[np.ndarray, "n"], threshold: float) -> Bool[np.ndarray, "n"]:
+    """The scores above the threshold, which is taken in fp32 as they are."""
+    return scores > np.float32(threshold)
+
+
 def _checked(scores: np.ndarray, is_anomaly: np.ndarray) -> np.ndarray:
     """The scores; UserError where one is no number, or where normals or anomalies are missing."""
     anomalies = int(is_anomaly.sum())

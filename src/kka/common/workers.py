@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from kka.common.memory import BESIDE
@@ -47,11 +48,13 @@ class Worker:
     """A process that does what it is given, one piece after the other, with so many threads."""
 
     def __init__(self, *, threads: int) -> None:
+        # It imports as this process does: "" is the working folder, which -P would else leave out and -c put first.
+        searched = [path or str(Path.cwd()) for path in sys.path]
         # A Ctrl-C reaches it by the process that started it, and not by the terminal as well: so a session of its own.
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", "from kka.common.workers import serve; serve()"],
+            [sys.executable, "-P", "-W", "ignore", "-c", "from kka.common.workers import serve; serve()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(searched)},
         )  # fmt: skip
         BESIDE.add(self._process.pid)
 
@@ -63,11 +66,13 @@ class Worker:
         """
         given, answers = self._process.stdin, self._process.stdout
         assert given is not None and answers is not None
+        packed = pickle.dumps((work, arguments))
         try:
-            _send(given, pickle.dumps((work, arguments)))
-            answer: _Answer = pickle.loads(_receive(answers))
+            _send(given, packed)
+            received = _receive(answers)
         except (OSError, EOFError, ValueError) as error:
             raise EndedError(f"exit status {self._process.wait()}") from error
+        answer: _Answer = pickle.loads(received)
         for message, category, file, line, module in answer.warned:
             warnings.warn_explicit(message, category, file, line, module)
         if answer.error is not None:
@@ -137,6 +142,7 @@ def serve() -> None:
         answer = _done(jobs.get())
         try:
             packed = pickle.dumps(answer)
+            pickle.loads(packed)  # an error with arguments of its own is packed, and cannot be unpacked
         except Exception as error:  # an answer, or an error, that cannot be sent
             told = TypeError(f"cannot be handed from one process to another: {error}\n{answer.where}")
             packed = pickle.dumps(_Answer(error=told))

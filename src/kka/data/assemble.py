@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from kka.common.cache import pixel_hash
+from kka.common.folder_words import GOOD
 from kka.common.images import (
     DEFAULT_SIZE,
     Decoded,
@@ -22,14 +23,13 @@ from kka.common.images import (
     range_note,
 )
 from kka.data.domain import domain_of
-from kka.data.layout import GOOD
 from kka.data.request import Request, Split
 from kka.data.split import choose_caption, withhold
 from kka.data.tested import hold_out, refuse_one_sided, test_set
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.settings.fit import Fit
-from kka.task import MIN_NORMALS, Knowledge, SetAside, Task, TestSet
+from kka.task import MIN_NORMALS, SetAside, Task, TestSet
 
 MAX_NATIVE_SIZE = 256
 """Pictures of one size are kept at that size up to this side, in pixels."""
@@ -98,7 +98,7 @@ def assemble(
         captions=tuple(choose_caption(train.captions[i], request.seed, train.paths[i]) for i in kept["normals"]),
         domain=request.domain or DOMAINS.get(name.lower()) or domain_of(request.describe or "") or "images",
         test=tested,
-        knowledge=_knowledge(parts["knowledge"].images, train, kept["knowledge"]) if kept["knowledge"] else None,
+        knowledge=train.knowledge(parts["knowledge"].images, kept["knowledge"]) if kept["knowledge"] else None,
         set_aside=aside,
         source=request.source,
         details={
@@ -223,11 +223,3 @@ def _refuse_copies_of_one(normals: Images, source: str, notes: list[str]) -> Non
         )
     if different < len(normals):
         notes.append(f"the {len(normals)} normals are {different} different pictures: the others are copies of them")
-
-
-def _knowledge(images: Images, train: Split, rows: list[int]) -> Knowledge:
-    return Knowledge(
-        images=images,
-        captions=tuple(train.captions[i] for i in rows),
-        kinds=tuple(train.kinds[i] for i in rows),
-    )

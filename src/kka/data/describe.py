@@ -16,11 +16,12 @@ from PIL import Image
 
 from kka.common.cache import pixel_hash
 from kka.common.files import sha256
+from kka.common.folder_words import GOOD
 from kka.common.images import ImageError, decode
 from kka.common.json_text import parse_json
 from kka.common.progress import Progress
 from kka.common.walk import printable
-from kka.data.layout import GOOD, Layout, read_layout
+from kka.data.layout import Layout, read_layout
 from kka.data.metadata import captions_in, read_captions
 from kka.data.sides import Sides, choose_sides
 from kka.errors import UserError

@@ -4,14 +4,16 @@ What lies where is read by `kka.data.layout`, and what it means by `kka.data.sid
 `metadata.jsonl` files and their like (`kka.data.metadata`), else from the description that the user gives.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kka.common.fit import Shapes, fit_note
+from kka.common.folder_words import GOOD
 from kka.common.images import Source, first_few, sizes_of
 from kka.data.assemble import assemble, template
-from kka.data.layout import GOOD, read_layout
+from kka.data.layout import read_layout
 from kka.data.metadata import METADATA, read_captions
 from kka.data.request import Request, Split
 from kka.data.sides import choose_sides
@@ -19,7 +21,7 @@ from kka.errors import UserError
 from kka.task import SetAside, Task
 
 MEASURED = 500
-"""Photos whose shapes are looked at, spread over all of them."""
+"""Photos whose shapes are looked at, at most, spread over all of them."""
 
 
 def load_folder(folder: Path, request: Request) -> Task:
@@ -34,11 +36,7 @@ def load_folder(folder: Path, request: Request) -> Task:
     notes = sides.notes
     written = _complete(captions, sides.train, sides.normal, request, problems, notes)
     train = _split(request.source, layout.files, sides.train, written)
-    masks = {
-        path: (layout.files[path], tuple(layout.files[mask] for mask in layout.masks[path]))
-        for path in sides.test
-        if path in layout.masks
-    }
+    masks = {path: (layout.files[path], layout.mask_files(path)) for path in sides.test if path in layout.masks}
     test = None
     if sides.test:
         test = replace(_split(f"{request.source}/test", layout.files, sides.test, {}), masks=masks)
@@ -60,7 +58,7 @@ def load_folder(folder: Path, request: Request) -> Task:
 def _fitted(request: Request, files: Mapping[str, Path], kinds: Mapping[str, str]) -> tuple[Request, str]:
     """The request with a way into squares, by the shapes of the training photos, and what is said of it."""
     paths = list(kinds)
-    step = max(1, len(paths) // MEASURED)
+    step = max(1, math.ceil(len(paths) / MEASURED))
     sizes = list(sizes_of(files[path] for path in paths[::step]))
     if not sizes:
         return request, ""

@@ -54,12 +54,7 @@ def load_known(
     if not kept:
         raise UserError(f"{train.where}: expected training pictures of the known classes; got none that may be used")
     places = [rows[part.kept[j]] for j in kept]
-    knowledge = Knowledge(
-        images=part.images[kept],
-        captions=tuple(train.captions[i] for i in places),
-        kinds=tuple(train.kinds[i] for i in places),
-    )
-    return knowledge, tuple(aside)
+    return train.knowledge(part.images[kept], places), tuple(aside)
 
 
 def load_held_out(
@@ -85,9 +80,4 @@ def load_held_out(
     part = decode_in_own_range(partial(test.read, chosen), len(chosen), size, where=test.where)
     shuffled = np.random.default_rng(derive_seed(seed, "held-out-order")).permutation(len(part.kept)).tolist()
     places = [chosen[part.kept[j]] for j in shuffled]
-    held = Knowledge(
-        images=part.images[shuffled],
-        captions=tuple(test.captions[i] for i in places),
-        kinds=tuple(test.kinds[i] for i in places),
-    )
-    return held, tuple(part.set_aside)
+    return test.knowledge(part.images[shuffled], places), tuple(part.set_aside)

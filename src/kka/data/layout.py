@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from kka.common.folder_words import Label, Split, role_of
+from kka.common.folder_words import GOOD, Label, Split, role_of
 from kka.common.images import SUFFIXES, first_few
 from kka.common.masks import Masks, find_masks, look_at, stem_of_photo
 from kka.common.walk import is_image, listed, shown, walk
@@ -16,9 +16,6 @@ from kka.data.metadata import METADATA_FILES
 from kka.data.split import fold
 from kka.errors import UserError
 from kka.task import SetAside
-
-GOOD = "good"
-"""The normal class of MVTec AD, and of images that are in no class folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +58,10 @@ class Layout:
     def mask_paths(self) -> tuple[str, ...]:
         """All masks, sorted."""
         return tuple(sorted({*self.unpaired, *(mask for masks in self.masks.values() for mask in masks)}))
+
+    def mask_files(self, photo: str) -> tuple[Path, ...]:
+        """The masks of a photo; none where it has none."""
+        return tuple(self.files[mask] for mask in self.masks.get(photo, ()))
 
     @property
     def photos(self) -> dict[str, Path]:
@@ -114,7 +115,7 @@ def read_layout(folder: Path, *, source: str | None = None, normal: Collection[s
 
 def marks_something(layout: Layout, path: str) -> bool:
     """Whether a mask of the photo is more than one colour throughout: it shows where something is."""
-    looks = [look_at(layout.files[mask]) for mask in layout.masks.get(path, ())]
+    looks = map(look_at, layout.mask_files(path))
     return any(look is not None and not look.plain for look in looks)
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kka.common.images import Source
+from kka.protocols import Images
 from kka.settings.fit import Fit
+from kka.task import Knowledge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +39,11 @@ class Split:
     """Names and files (or content) of the pictures at these ascending positions, read as they are asked for."""
     masks: Mapping[str, tuple[Path, tuple[Path, ...]]] = field(default_factory=dict)
     """Path -> the file of the picture and those of its masks, where it has any."""
+
+    def knowledge(self, images: Images, places: Sequence[int]) -> Knowledge:
+        """Decoded pictures, which stand at these places, with their captions and classes."""
+        return Knowledge(
+            images=images,
+            captions=tuple(self.captions[i] for i in places),
+            kinds=tuple(self.kinds[i] for i in places),
+        )

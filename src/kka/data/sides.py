@@ -15,9 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from kka.common.folder_words import only_group, role_of
+from kka.common.folder_words import GOOD, only_group, role_of
 from kka.common.walk import listed
-from kka.data.layout import GOOD, Layout, Place, marks_something
+from kka.data.layout import Layout, Place, marks_something
 from kka.data.split import choose_normal, fold
 from kka.errors import UserError
 

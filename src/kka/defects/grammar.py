@@ -3,14 +3,13 @@
 A caption names one defect or two, some of the attributes of each, and leaves the others out, as people do.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from kka.defects.reading import Described, thing
-from kka.defects.vocabulary import ADVERBS, FAMILIES, LINE_SHAPES, PHRASES, STROKES, Family, plural
+from kka.defects.vocabulary import ADVERBS, FAMILIES, LINE_SHAPES, PHRASES, STROKES, plural
 
 SUBJECT = "an object"
 """What captions speak of where nothing is said of the photos."""
@@ -120,17 +119,3 @@ _STATE_FRAMES: tuple[Callable[[str, str, str], str], ...] = (
     lambda subject, thing, state: f"{subject} that is {state}",
     lambda subject, thing, state: f"{thing} which looks {state}",
 )
-
-
-def count_sentences() -> int:
-    """How many different sentences one frame can say of one defect in the singular, for one object.
-
-    A lower bound of the grammar: for each noun, the product over its attributes of their phrases and of silence.
-    `read` recovers every attribute, and attributes stand in one order, so all are different.
-    """
-    return sum(_noun_phrases(name, family) for name, family in FAMILIES.items())
-
-
-def _noun_phrases(name: str, family: Family) -> int:
-    attributes = [a for a in family.attributes if a not in ("number", "spread")]
-    return len(family.nouns) * math.prod(1 + sum(len(PHRASES[a][v]) for v in values(name, a)) for a in attributes)

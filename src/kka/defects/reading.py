@@ -1,21 +1,24 @@
 """Reads a caption as defects: `read`.
 
 Reading is by phrases and heads, as of garden captions: words such as "dark" or "near the left edge" wait until the name
-of a defect tells what they belong to; what follows a name belongs to it. Words of no meaning here are skipped, and
-counted where they are not of the kind that every sentence has.
+of a defect tells what they belong to; what follows a name belongs to it. What is denied is not there: "no rust". Words
+of no meaning here are skipped, and counted where they are not of the kind that every sentence has.
 """
 
 import re
 from dataclasses import dataclass
 from functools import cache
 
-from kka.defects.vocabulary import ADVERBS, FAMILIES, FRAME_WORDS, PHRASES, READ_TOO, plural, spelled
+from kka.defects.vocabulary import ADVERBS, DENIALS, FAMILIES, FRAME_WORDS, PHRASES, READ_TOO, plural, spelled
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _CLAUSE = frozenset("with of on in at near along that which is are has have where".split())  # noqa: SIM905
 """Words that end a noun phrase, with what waits in it."""
 _JOINS = frozenset({",", ";", ".", ":", "and", "plus", "or"})
 """They end one too, but for one that an article or a number has opened: "a long, thin crack"."""
+_AFFIRMS = frozenset("with but that which where is are has have showing shows . ; :".split())  # noqa: SIM905
+"""Words that end a denial. After a comma or "and" an article or a number does so too: "no rust, but a crack", "no rust
+and a crack"; not in "no rust, dents and cracks", and not after "or"."""
 _PHOTO_OF = re.compile(r"^.*?\b(?:photo(?:graph)?|picture|image|view|close-?up|shot|scan) of ", re.IGNORECASE)
 _NOUN = re.compile(r"[a-z0-9]+(?:[-'][a-z0-9]+)*|[,.;:]")
 
@@ -64,6 +67,8 @@ def _lexicon() -> tuple[dict[tuple[str, ...], tuple[str, str]], int]:
         for noun in family.nouns:
             enter(noun, ("one", name))
             enter(plural(noun), ("several", name))
+    for phrase in DENIALS:
+        enter(phrase, ("denied", ""))
     for words in (PHRASES, READ_TOO, {"strength": ADVERBS}):
         for attribute, values in words.items():
             for value, phrases in values.items():
@@ -127,10 +132,20 @@ class _Reader:
         self._waiting: dict[str, str] = {}
         self._open = ""
         """What opened the present noun phrase: "a", "the", or nothing."""
+        self._denied = False
+        self._next = False
+        """Whether what comes is the next in a list of what is denied, or else something that is there."""
         self._ignored = 0
 
     def take(self, attribute: str, value: str, *, article: str) -> None:
         """A phrase of the lexicon."""
+        if attribute == "denied":
+            self._settle()
+            self._denied, self._next = True, False
+            return
+        if self._is_denied(new=article == "a" or attribute == "number"):
+            self._next, self._open = False, ""
+            return
         self._open = article or self._open
         if attribute in ("one", "several", "some"):
             if attribute == "several" or (attribute == "one" and self._open == "a"):
@@ -145,6 +160,9 @@ class _Reader:
 
     def skip(self, word: str, article: str, *, known: bool) -> None:
         """A word outside the lexicon: of a sentence's frame, or unknown."""
+        self._denied = self._is_denied(new=article == "a") and word not in _AFFIRMS
+        if word in _JOINS:
+            self._next = word not in ("or", ":")
         self._open = article or self._open
         if word in _CLAUSE or (word in _JOINS and self._open != "a"):
             self._settle()
@@ -152,6 +170,11 @@ class _Reader:
             self.name_object()
         if not known and word not in FRAME_WORDS and word not in _JOINS:
             self._ignored += 1
+
+    def _is_denied(self, *, new: bool) -> bool:
+        """Whether a word is still part of what is denied. `new`: it opens a noun phrase of its own."""
+        self._denied = self._denied and not (new and self._next)
+        return self._denied
 
     def name_object(self) -> None:
         """What waits belongs to the object, but for a place."""

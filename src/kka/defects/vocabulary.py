@@ -261,6 +261,14 @@ ADVERBS: dict[str, tuple[str, ...]] = {
 }
 """strength -> how a state has it: "badly cracked"."""
 
+_TO_THE_EDGE = tuple(
+    f"{where} {which}{border}"
+    for where in ("at", "near", "along", "on", "in", "around", "by", "from", "close to", "next to", "towards", "toward")
+    for which in ("", "its ", "one ", "outer ")
+    for border in ("edge", "edges", "border", "borders", "rim", "margin", "outline")
+)
+"""Of a place alone: "ragged edges" and "a dark border" are the defect's own."""
+
 READ_TOO: dict[str, dict[str, tuple[str, ...]]] = {
     "direction": {
         "horizontal": ("horizontally", "sideways", "across"),
@@ -268,7 +276,7 @@ READ_TOO: dict[str, dict[str, tuple[str, ...]]] = {
         "diagonal": ("diagonally", "slanted", "inclined", "tilted"),
     },
     "place": {
-        "center": ("center", "middle", "centrally", "central"),
+        "center": ("center", "middle", "centrally", "central", "centered"),
         "top": ("top", "upper part", "upper half", "upper side", "top side", "above"),
         "bottom": ("bottom", "lower part", "lower half", "lower side", "bottom side", "below"),
         "left": ("left", "left side", "left half"),
@@ -277,7 +285,7 @@ READ_TOO: dict[str, dict[str, tuple[str, ...]]] = {
         "top right": ("top right", "upper right", "top-right", "upper-right", "top right corner", "upper right corner"),
         "bottom left": ("bottom left", "lower left", "bottom-left", "lower-left", "bottom left corner"),
         "bottom right": ("bottom right", "lower right", "bottom-right", "lower-right", "bottom right corner"),
-        "edge": ("edge", "edges", "border", "borders", "rim", "margin", "outer edge"),
+        "edge": _TO_THE_EDGE,
         "left edge": ("left edge", "left border", "left rim"),
         "right edge": ("right edge", "right border", "right rim"),
         "top edge": ("top edge", "upper edge", "top border", "top rim"),
@@ -293,27 +301,32 @@ READ_TOO: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Phrases that are read beside those of `PHRASES`, and that the grammar does not write: it would not make English."""
 
+DENIALS = (
+    "no", "not", "without", "free of", "free from", "never", "neither", "nor", "lacks", "lacking", "isn't", "aren't",
+)  # fmt: skip
+"""What follows them is not there: "no rust", "without scratches"."""
+
 FRAME_WORDS = frozenset(
-    """a an the this that these it its is are was has have having shows showing seen there can you be with without of on
+    """a an the this that these it its is are was has have having shows showing seen there can you be with of on
     in at near along across around over through to by from and or as which where whose running runs run extending going
     goes going photo picture image view close close-up closeup up surface part parts area piece side sides face body
     object item size sized shape shaped color colored appearance looks look like very quite rather some other another
     liquid one into onto under between next plus also together about what how defect defects flaw flaws damage damaged
-    visible it's shown his""".split()  # noqa: SIM905
+    visible it's shown his but only edge edges border borders rim margin outline outer""".split()  # noqa: SIM905
 )
 """Words of sentences that are known and have no meaning of their own here."""
 
 _SPELLING = {
-    "colour": "color", "gray": "grey", "centre": "center", "centred": "center", "fibre": "fiber",
-    "oxidised": "oxidized", "spilled": "spilt", "mold": "mould",
+    "colour": "color", "gray": "grey", "centred": "centered", "centre": "center", "fibre": "fiber",
+    "oxidised": "oxidized", "spilled": "spilt",
 }  # fmt: skip
 
 
-def spelled(word: str) -> str:
+def spelled(text: str) -> str:
     """The spelling that the tables have: American, but "grey"."""
     for other, usual in _SPELLING.items():
-        word = word.replace(other, usual)
-    return word
+        text = text.replace(other, usual)
+    return text
 
 
 def plural(noun: str) -> str:

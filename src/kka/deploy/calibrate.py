@@ -16,6 +16,9 @@ from kka.common.numbers import DIVERGED, require_finite
 from kka.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
+TOO_FEW = r"\d+ held-out normals are too few"
+"""How the warning of `calibrate` begins."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -75,8 +78,3 @@ def check_rate(fpr: float) -> None:
     """Raises UserError for a rate that no threshold can have."""
     if not 0 < fpr < 1:
         raise UserError(f"false-positive rate: expected a number between 0 and 1, such as 0.05; got {fpr}")
-
-
-def anomalous(scores: Float[np.ndarray, "n"], threshold: float) -> np.ndarray:
-    """(n,) bool: the scores above the threshold."""
-    return scores > np.float32(threshold)

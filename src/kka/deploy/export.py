@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from kka.common.files import replacing
 from kka.common.hold import held
+from kka.common.metrics import anomalous
 from kka.common.numbers import DAMAGED, require_finite
 from kka.common.pixels import WHITE, pixels
-from kka.deploy.calibrate import anomalous
 from kka.deploy.score import score_files
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
+from kka.common.metrics import anomalous
 from kka.deploy.heat import overlay
 from kka.protocols import Detector, Localises, Scores
 from kka.task import TestSet
@@ -21,7 +22,7 @@ def choose(
 ) -> dict[str, list[int]]:
     """Group -> positions, the most telling first: the highest good ones; the lowest of the missed; the highest of the
     found, one of each kind in turn."""
-    above = scores > np.float32(threshold)
+    above = anomalous(scores, threshold)
     order = np.argsort(-scores, kind="stable")
     found = [i for i in order.tolist() if is_anomaly[i] and above[i]]
     turn: dict[str, int] = {}

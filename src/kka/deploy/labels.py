@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kka.common.folder_words import role_of
-from kka.common.inspection import GOOD, Row, inspect
+from kka.common.folder_words import GOOD, role_of
+from kka.common.inspection import Row, inspect
 from kka.common.masks import read_mask
 from kka.common.pixel_metrics import count_pixels
+from kka.common.progress import Progress
 from kka.data.layout import Place, read_layout
 from kka.deploy.score import Row as ScoredRow
 from kka.deploy.score import read_images
@@ -46,8 +47,7 @@ def labels_of(named: Sequence[Path]) -> dict[Path, Label]:
         for path, place in layout.places.items():
             kind = _kind(place, tested)
             if kind is not None:
-                masks = tuple(layout.files[mask] for mask in layout.masks.get(path, ()))
-                found[layout.files[path].resolve()] = Label(kind=kind, masks=masks)
+                found[layout.files[path].resolve()] = Label(kind=kind, masks=layout.mask_files(path))
     return found
 
 
@@ -64,8 +64,19 @@ def _kind(place: Place, tested: bool) -> str | None:
     return place.kind if anomalous else None
 
 
-def inspect_files(kept: StoredDetector, rows: Sequence[ScoredRow], named: Sequence[Path]) -> list[Row]:
-    """The figures of scored files, where the named folders say what they are; empty where they name no anomaly."""
+def inspect_files(
+    kept: StoredDetector,
+    rows: Sequence[ScoredRow],
+    named: Sequence[Path],
+    *,
+    localising: bool,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """The figures of scored files, where the named folders say what they are; empty where they name no anomaly.
+
+    Args:
+        localising: Those of pixels as well, for which the photos are read and judged once more.
+    """
     labels = labels_of(named)
     labelled = [(row, labels[row.file.resolve()]) for row in rows if row.file.resolve() in labels]
     is_anomaly = np.array([label.kind != GOOD for _, label in labelled], bool)
@@ -74,7 +85,7 @@ def inspect_files(kept: StoredDetector, rows: Sequence[ScoredRow], named: Sequen
     scores = np.array([row.score for row, _ in labelled], np.float32)
     known = ~is_anomaly | np.array([bool(label.masks) for _, label in labelled])
     pixels = None
-    if isinstance(kept.detector, Localises) and (known & is_anomaly).any():
+    if localising and isinstance(kept.detector, Localises) and (known & is_anomaly).any():
         localises = kept.detector
         files = [row.file for row, _ in labelled]
 
@@ -87,7 +98,12 @@ def inspect_files(kept: StoredDetector, rows: Sequence[ScoredRow], named: Sequen
                 mask = read_mask(labelled[i][1].masks, files[i], kept.size, kept.fit)
                 known[i] &= mask is not None
                 found[j] = False if mask is None else mask
+            if progress is not None:
+                progress(int(positions[-1]) + 1, len(files))
             return found
+
+        if progress is not None:
+            progress(0, len(files))
 
         pixels = count_pixels(len(files), maps, masks)
     threshold = None if kept.calibration is None else kept.calibration.threshold

@@ -16,11 +16,11 @@ from PIL import Image
 
 from kka.common.files import replacing
 from kka.common.images import ImageError, Picture, clipped_reason, read_picture
+from kka.common.metrics import anomalous
 from kka.common.numbers import DAMAGED, require_finite
 from kka.common.progress import Progress
 from kka.common.walk import printable
 from kka.common.writable import is_stream
-from kka.deploy.calibrate import anomalous
 from kka.deploy.heat import heat_limits, overlay
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError

@@ -36,8 +36,6 @@ from kka.task import MIN_NORMALS, SetAside, Task
 CHECK = "check"
 """The folder, beside a detector's card, with a few normals: what an exported graph is compared on."""
 CHECK_IMAGES = 16
-HELD_OUT, FPR = 0.2, 0.05
-"""The usual share of the normals that sets the threshold, and the usual rate of false alarms."""
 INSPECTION = "inspection"
 """The files, beside a detector's card, with its figures by kind of defect: .csv and .json."""
 

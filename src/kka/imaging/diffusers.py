@@ -185,14 +185,15 @@ def _recommended(path: str) -> tuple[int | None, float | None]:
         ) from error
 
 
-def trained_facts(path: str) -> dict[str, Any] | None:
-    """What a model that kka trained says of its training: data, classes, settings. None for other models.
+def trained_facts(spec: str) -> dict[str, Any] | None:
+    """What an image model that kka trained says of its training: data, classes, settings. None for other models.
 
     Raises:
         UserError: the file that says it is damaged.
     """
+    path = spec.removeprefix("diffusers:")
     file = Path(path).expanduser() / RECOMMENDED
-    if not file.is_file():
+    if path == spec or not file.is_file():
         return None
     facts = read_json(file).get("trained")
     return facts if isinstance(facts, dict) else None

@@ -8,7 +8,6 @@ flow matching (Lipman et al. 2023): at a time t in (0, 1), mostly logit-normal (
 import dataclasses
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from kka.imaging.diffusers import RECOMMENDED, SAMPLES
 from kka.imaging.fitting import Fit, Fitted, batch_of, generator_of
 from kka.imaging.networks import LATENT_CHANNELS, PLACES, TIMES, autoencoder, pipeline, unet
 from kka.imaging.sheet import write_sheet
-from kka.imaging.training_folder import require_free, training_folder
+from kka.imaging.training_folder import VERSION, require_free, training_folder
 from kka.language.clip import clip_text_encoder, encode, train_clip_tokenizer
 from kka.language.loading import no_progress_bars
 from kka.seeding import derive_seed
@@ -97,9 +96,12 @@ def train_image_model(
     side = settings.size
     if knowledge.images.shape[1:3] != (side, side):
         raise UserError(f"images train: expected pictures of {side} pixels a side; got {knowledge.images.shape[1:3]}")
-    config = {**origin, **dataclasses.asdict(settings), "pictures": knowledge.digest}
+    config = {**origin, **dataclasses.asdict(settings), "pictures": knowledge.digest, "version": VERSION}
     with training_folder(out, config, resume=resume) as work:
         training = _Training(knowledge, settings, work, progress, say or (lambda text: None))
+        if say is not None:
+            minutes = max(1, round(training.expected_seconds() / 60))
+            say(f"about {minutes} minute{'s' * (minutes > 1)} in all on this machine")
         report = training.run()
         facts = {
             "steps": settings.drawing_steps, "guidance": settings.guidance, "samples": training.sheet_captions,
@@ -113,12 +115,6 @@ def train_image_model(
                 file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes its files private
     shutil.rmtree(work, ignore_errors=True)
     return report
-
-
-def expected_seconds(knowledge: Knowledge, settings: ImageTrainingSettings) -> float:
-    """About how long `train_image_model` takes on this machine as busy as it is, from two steps of each part."""
-    with tempfile.TemporaryDirectory() as work:
-        return _Training(knowledge, settings, Path(work), None, lambda text: None).expected_seconds()
 
 
 class _Training:
@@ -156,9 +152,8 @@ class _Training:
         latents, psnr = self._encode(pixels)
         self.say(f"autoencoder: {psnr:.1f} dB after {self.settings.autoencoder_steps:,} steps")
         fitted["drawing"] = self._fit("drawing", lambda step: self._drawing_loss(latents, step))
-        networks = (self.vae, self.unet, self.text)
         return ImageTrainingReport(
-            parameters=sum(p.numel() for network in networks for p in network.parameters()),
+            parameters=sum(p.numel() for network in self._networks() for p in network.parameters()),
             pictures=len(self.images),
             captions=len(self.ids),
             fitted=fitted,
@@ -168,6 +163,7 @@ class _Training:
         )
 
     def expected_seconds(self) -> float:
+        """About how long all steps take on this machine as busy as it is, from two steps of each part."""
         pixels = resident(self.images, self.device, limit=self.settings.size)
         latents = torch.zeros(2, len(self.images), LATENT_CHANNELS, PLACES, PLACES, device=self.device).half()
         parts: list[tuple[Callable[[int], Tensor], int]] = [
@@ -182,7 +178,12 @@ class _Training:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             seconds += steps * (time.perf_counter() - started)
+        for network in self._networks():
+            network.zero_grad(set_to_none=True)
         return seconds
+
+    def _networks(self) -> tuple[Any, ...]:
+        return self.vae, self.unet, self.text
 
     def pipeline(self) -> Any:
         return pipeline(self.vae, self.unet, self.text, self.tokenizer)

@@ -14,6 +14,9 @@ from kka.common.hold import Hold
 from kka.errors import UserError
 
 CONFIG = "training.yaml"
+VERSION = 1
+"""Of the training: raised when it changes, so that a begun one is not gone on with by another, and an old model not
+taken for a new one."""
 
 
 def work_folder(out: Path) -> Path:
@@ -88,12 +91,13 @@ def training_folder(out: Path, config: dict[str, Any], *, resume: bool) -> Itera
     try:
         require_free(out, resume=resume)
         if resume:
-            require_same(begun(out), config, work)
+            require_same({"version": 1} | begun(out), config, work)  # the first did not say it
         else:
             write_atomically(work / CONFIG, write_config(config))
         yield work
     except Exception as error:
-        if told := refusal(error, again=f"go on: kka images train --out {out} --resume"):
+        again = f"go on: kka images train --out {out} --resume" if is_begun(out) else "give the command again"
+        if told := refusal(error, again=again):
             raise UserError(told) from error
         raise
     finally:

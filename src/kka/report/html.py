@@ -12,9 +12,10 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.begun import flat
-from kka.common.labels import STAGES, arm_label, percent
+from kka.common.labels import STAGES, arm_label, percent, stage_kind
 from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
+from kka.common.options import as_words
 from kka.config import RunConfig
 from kka.report import analysis, figures
 from kka.report.embedded import TINY, data_uri, whole
@@ -124,16 +125,11 @@ def tuning_notes(run: Run) -> list[str]:
 
 def commands(run: Run) -> dict[str, str]:
     """Command lines: the same run again, this run taken up, this report written anew."""
-    usual, options = flat(RunConfig().as_dict()), []
-    for name, given in flat(RunConfig.from_dict(run.config).as_dict()).items():  # of an older version: in today's words
-        if given != usual[name]:
-            values = given if isinstance(given, list) else [] if given is True else [given]
-            flag = "--" + name.removeprefix("detector_options.").replace("_", "-")  # they stand without a prefix
-            options += [flag, *(shlex.quote(str(v)) for v in values)]
+    usual, given = RunConfig(), RunConfig.from_dict(run.config)  # of an older version: in today's words
+    options = as_words(flat(given.as_dict()), flat(usual.as_dict()), unnamed="detector_options.")
     name = shlex.quote(run.folder.resolve().name)
-    again = shlex.quote(f"{run.folder.resolve().name}-again")
     return {
-        "again": " ".join(["kka run", *options, "--out", again]),
+        "again": shlex.join(["kka", "run", *options, "--out", f"{run.folder.resolve().name}-again"]),
         "resume": f"kka run --out {name} --resume",
         "report": f"kka report {name}",
     }
@@ -153,8 +149,7 @@ def cost_rows(ledger: Ledger) -> list[Cost]:
     """The ledger by kind of stage, in the order of the loop."""
     entries: dict[str, list[Entry]] = {}
     for stage, entry in ledger.stages.items():
-        kind = "detectors" if stage.startswith(("arms/", "kept/")) else stage.rsplit("/", 1)[-1]
-        entries.setdefault(kind, []).append(entry)
+        entries.setdefault(stage_kind(stage), []).append(entry)
     order = ["representatives", "captions", "images", "evaluator", "dpo", "scores", "pool", "detectors"]
     return [
         Cost(label=STAGES.get(kind, kind), times=len(entries[kind]), sum=reduce(Entry.plus, entries[kind], NOTHING))
@@ -168,7 +163,7 @@ def _kka(run: Run) -> list[tuple[int, dict[str, Estimate]]]:
 
 def _arm_rows(run: Run) -> dict[str, Any]:
     columns = [("auroc", "AUROC"), ("seen", "known kinds"), ("unseen", "withheld kinds")]
-    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO")]
+    columns += [("aupr", "AUPR"), ("fpr95", "FPR at 95 % TPR")]
     shown = [c for c in columns if any(c[0] in arm.figures for arm in run.arms.values())]
     rows = [
         {"label": arm_label(name), "last": name == run.last_arm, "figures": [arm.figures.get(c) for c, _ in shown]}

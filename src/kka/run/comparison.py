@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from kka.algorithm.controls import noise_images, real_images, texture_controls
-from kka.algorithm.folder import METRICS, SHARED, RunFolder, arm_name, arm_stage, pool_stage
+from kka.algorithm.folder import METRICS, SHARED, RunFolder, arm_name, arm_stage, kept_stage, pool_stage
 from kka.common.files import read_json
 from kka.common.ledger import Counts
 from kka.common.metrics import Estimate, evaluate
@@ -112,7 +112,8 @@ def compare(
             progress("detectors", done, len(wanted))
 
     one = partial(build, derive_seed(seed, "detector", 0))
-    division = Division.of(one(), detectors=len(wanted), left=len(left)) if left else Division(1, 1)
+    finished = not left and store.done(kept_stage(last))
+    division = Division(1, 1) if finished else Division.of(one(), detectors=len(wanted), left=len(left))
     trainings = _Trainings(
         task=task, anomalies={name: cache(get) for name, get in trained.items()},
         hard={arm_name(number): flags for number, flags in enumerate(hard)},

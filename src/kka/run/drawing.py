@@ -15,6 +15,7 @@ from kka.common.progress import StageProgress
 from kka.data import is_photos, open_task
 from kka.errors import UserError
 from kka.imaging.diffusers import INDEX, check_settings, trained_facts
+from kka.imaging.training_folder import VERSION, begun, is_begun, require_free
 from kka.settings.drawing import DrawingSettings
 from kka.settings.image_training import ImageTrainingSettings
 from kka.task import Knowledge, SetAside, Task
@@ -105,10 +106,9 @@ def require_ignorant(spec: str, classes: TaskClasses) -> str | None:
     Raises:
         UserError: it knows the normal class, or one that is withheld: its pictures would give the test away.
     """
-    path = spec.removeprefix("diffusers:")
-    if path == spec:
+    if not spec.startswith("diffusers:"):
         return None
-    facts = trained_facts(path)
+    facts = trained_facts(spec)
     learned = frozenset(map(str, facts.get("classes", ()))) if facts else frozenset()
     if not learned:
         return f"{spec} does not say which classes it learned from: that it knows no withheld one is not checked"
@@ -147,7 +147,6 @@ def train_drawing_model(
         UserError: as `allowed_pictures` and `kka.imaging.train.train_image_model`.
     """
     from kka.imaging.train import train_image_model
-    from kka.imaging.training_folder import require_free
 
     require_free(out, resume=resume)
     knowledge, aside = allowed_pictures(allowed, settings.size)
@@ -176,8 +175,6 @@ def check_trained(settings: DrawingSettings) -> None:
         raise UserError("image model trained: it needs the package diffusers: pip install 'kka[diffusers]'")
 
 
-VERSION = 1
-"""Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
 NOT_OF_THE_MODEL = ("device", "save_every", "sample_every")
 """Settings of a training that its model does not depend on."""
 
@@ -220,8 +217,7 @@ def _train_cached(
     knowledge: Knowledge, allowed: Allowed, folder: Path, settings: ImageTrainingSettings,
     progress: StageProgress | None, say: Callable[[str], None] | None,
 ) -> None:  # fmt: skip
-    from kka.imaging.train import expected_seconds, train_image_model
-    from kka.imaging.training_folder import begun, is_begun
+    from kka.imaging.train import train_image_model
 
     origin = _origin(allowed, knowledge)
     if resume := is_begun(folder):  # the same pictures and settings, though perhaps asked for in other words
@@ -229,10 +225,9 @@ def _train_cached(
         origin = {name: stored.get(name) for name in origin}
         settings = dataclasses.replace(settings, **{name: stored[name] for name in NOT_OF_THE_MODEL if name in stored})
     if say is not None:
-        minutes = max(1, round(expected_seconds(knowledge, settings) / 60))
         say(
             f"The drawing model is trained first{', from where it was stopped' * resume}, on {len(knowledge.images):,} "
-            f"pictures, and kept for later runs: about {minutes} minute{'s' * (minutes > 1)} in all on this machine"
+            "pictures, and kept for later runs"
         )
     train_image_model(knowledge, folder, settings=settings, origin=origin, resume=resume, progress=progress, say=say)
 

@@ -9,9 +9,11 @@ import numpy as np
 from kka.algorithm.folder import DETECTOR, kept_stage
 from kka.common.ledger import Counts
 from kka.common.store import Store
-from kka.deploy.train import FPR, HELD_OUT, Anomalies, hold_out, train_detector
+from kka.deploy.calibrate import TOO_FEW
+from kka.deploy.train import Anomalies, hold_out, train_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images
+from kka.settings.threshold import FPR, HELD_OUT
 from kka.task import Task
 
 
@@ -32,22 +34,23 @@ def keep_detector(
     Args:
         anomalies: Of the arm `arm`, whose pool is of the stage `source`.
     """
-    try:
-        hold_out(task.normals, HELD_OUT, seed=0)
-    except UserError:  # too few would be left, or too few different ones
-        return
+    if not store.done(kept_stage(arm)):
+        try:
+            hold_out(task.normals, HELD_OUT, seed=0)
+        except UserError:  # too few would be left, or too few different ones
+            return
 
     def compute(folder: Path) -> Counts:
         images = anomalies()
         given = None if images is None else Anomalies(images=images, hard=hard)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what so few normals can promise stands in the card
-                train_detector(build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0)
+                warnings.filterwarnings("ignore", TOO_FEW)  # what so few normals can promise stands in the card
+                facts = train_detector(build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0)
         except UserError as error:
             if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on
                 raise error.__cause__ from None
             raise
-        return {"anomalies": 0 if images is None else len(images)}
+        return {"anomalies": facts.anomalies}
 
     store.stage(kept_stage(arm), compute, after=[source])

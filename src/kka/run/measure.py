@@ -51,7 +51,7 @@ def spec_of(model: str) -> str:
 
 def stored_choice(spec: str) -> tuple[Allowed, int] | None:
     """What a model that kka trained was allowed to know, and the side of its pictures; None for other models."""
-    facts = trained_facts(spec.removeprefix("diffusers:")) if spec.startswith("diffusers:") else None
+    facts = trained_facts(spec)
     if facts is None:
         return None
     words: dict[str, Any] = {name: tuple(facts.get(name, ())) for name in ("normal", "known")}
@@ -82,11 +82,7 @@ def held_out_pictures(allowed: Allowed, training: Knowledge, *, size: int, most:
         assert grown is not None
         mine = np.array([i for i, kind in enumerate(grown.kinds) if kind in kinds])
         order = mine[np.random.default_rng(derive_seed(seed, "held-out")).permutation(len(mine))[:most]].tolist()
-        return Knowledge(
-            images=grown.images[order],
-            captions=tuple(grown.captions[i] for i in order),
-            kinds=tuple(grown.kinds[i] for i in order),
-        )
+        return grown.only(order)
     if not (folder / "test.parquet").is_file():
         raise UserError(
             f"images measure: expected held-out pictures with captions, as in a folder with train.parquet and "
@@ -159,7 +155,7 @@ def measure_image_model(
 
 
 def _notes(spec: str, training: Knowledge) -> list[str]:
-    facts = trained_facts(spec.removeprefix("diffusers:")) if spec.startswith("diffusers:") else None
+    facts = trained_facts(spec)
     if facts is None:
         return ["The model does not say what it learned from: the data's pictures of these classes stand for that."]
     if facts.get("pictures") != training.digest:

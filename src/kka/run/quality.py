@@ -189,8 +189,10 @@ def _copies(of: str, drawn: Nearest, real: Nearest) -> list[CopyFigures]:
     found = []
     for name, a, b in ((of, drawn.distance, real.distance), (f"{of}, relative", drawn.relative, real.relative)):
         share, limit = share_nearer(a, b)
-        medians = (float(np.median(x)) for x in (a, b))
+        drawn_median, real_median = float(np.median(a)), float(np.median(b))
         found.append(
-            CopyFigures(of=name, drawn_median=next(medians), real_median=next(medians), limit=limit, drawn_nearer=share)
-        )
+            CopyFigures(
+                of=name, drawn_median=drawn_median, real_median=real_median, limit=limit, drawn_nearer=share
+            )
+        )  # fmt: skip
     return found

@@ -15,7 +15,7 @@ class ImageTrainingSettings:
     size: Literal[32, 64] = 32
     """Side in pixels of the pictures that it learns from and draws."""
     steps: Count = 2500
-    """Of text encoder and UNet: the default takes about an hour of one CPU core, at either size."""
+    """Of text encoder and UNet: the default takes about an hour of one CPU core at 32 pixels a side."""
     autoencoder_steps: Count = 6000
     """Of the autoencoder, which is trained first, with an eighth of the pictures a step: many small steps serve it."""
     batch_size: Width = 64

@@ -12,7 +12,7 @@ from kka.experiments.engine.cells import Cell, claim
 from kka.experiments.engine.leaks import check_captions
 from kka.experiments.engine.tasks import DataSet, Protocol, dataset
 from kka.run.models import corpus, corpus_digest, train_corpus_model
-from kka.task import Knowledge, Task
+from kka.task import Task
 
 MADE_FROM = ".made_from"
 """Beside a language model: the digest of what it was trained on and how."""
@@ -98,9 +98,4 @@ def _common(tasks: list[Task]) -> Task:
     assert first is not None
     kinds = set.intersection(*(set(task.knowledge.kinds) for task in tasks if task.knowledge is not None))
     keep = [i for i, kind in enumerate(first.kinds) if kind in kinds]
-    shared = Knowledge(
-        images=first.images[keep],
-        captions=tuple(first.captions[i] for i in keep),
-        kinds=tuple(first.kinds[i] for i in keep),
-    )
-    return dataclasses.replace(tasks[0], knowledge=shared)
+    return dataclasses.replace(tasks[0], knowledge=first.only(keep))

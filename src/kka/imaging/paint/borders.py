@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from kka.imaging.paint.colors import detail, material, mixed
-from kka.imaging.paint.plan import AT, Mark
+from kka.imaging.paint.places import AT
+from kka.imaging.paint.plan import Mark
 from kka.imaging.paint.scene import Colors, Scene, View
 from kka.imaging.paint.shapes import cover, lit, noise, outline, soften, strokes
 

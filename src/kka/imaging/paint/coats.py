@@ -3,24 +3,22 @@
 import numpy as np
 
 from kka.imaging.paint.colors import detail, ink, material, mixed
+from kka.imaging.paint.patch import patch
 from kka.imaging.paint.plan import Mark
 from kka.imaging.paint.scene import LUMA, Scene, View
-from kka.imaging.paint.shapes import Field, cover, lit, noise, outline, soften, streaks, strokes
+from kka.imaging.paint.shapes import Field, cover, lit, noise, soften, streaks, strokes
 
 
-def _patch(mark: Mark, scene: Scene, rough: float, margin: float = 3.0) -> tuple[View, Field]:
-    """A window about the mark, and the signed distance to an outline of many lobes."""
-    slim = {"round": 1.0, "oval": 0.5}.get(mark.shape or "", 0.45 + 0.5 * mark.rng.random())
+def _coat(mark: Mark, scene: Scene, rough: float, margin: float = 3.0) -> tuple[View, Field]:
+    """Its window and outline, of many lobes where the caption does not say."""
     stray = rough if mark.shape is None else mark.rough
-    view = scene.view(mark.x, mark.y, mark.reach * (1 + 1.5 * stray) + mark.soft + margin)
-    x, y = mark.x - view.left, mark.y - view.top
-    return view, outline(*view.size, x, y, mark.reach * slim, mark.reach, mark.angle, stray, mark.rng)
+    return patch(mark, scene, stray, slim=0.45, margin=mark.soft + margin)
 
 
 def stain(mark: Mark, scene: Scene) -> None:
     """A tint that soaked in: denser at its rim, uneven within; the surface shows through."""
     rng = mark.rng
-    view, inside = _patch(mark, scene, 0.12 + 0.7 * mark.rough)
+    view, inside = _coat(mark, scene, 0.12 + 0.7 * mark.rough)
     shape = soften(cover(inside, mark.soft), 0.5 * scene.blur)
     rim = np.exp(-np.square((inside - mark.soft) / np.float32(max(0.07 * mark.reach, 0.9))))
     rim *= np.float32(rng.random() ** 2)
@@ -61,7 +59,7 @@ def spill(mark: Mark, scene: Scene) -> None:
         lines.append((np.stack([at, at + 0.2]), np.full(2, size), np.ones(2)))
     lines = [(path.astype(np.float32), widths, dense) for path, widths, dense in lines]
     drawn = soften(strokes(*view.size, lines), max(0.6, 0.07 * mark.reach))
-    edge = {True: 0.45, False: 0.16}[mark.soft > 0.4 * mark.reach]
+    edge = 0.45 if mark.soft > 0.4 * mark.reach else 0.16
     shape = cover((drawn - 0.5) / np.float32(edge), 1.0)
     rgb = ink(mark, view, "clear", "dark", "brown", "black")
     wet = view.picture * np.float32(1 - 0.45 * mark.strength)
@@ -77,7 +75,7 @@ def spill(mark: Mark, scene: Scene) -> None:
 def rust(mark: Mark, scene: Scene) -> None:
     """Orange to dark brown, mottled and grainy, dense in the middle and in islands around it."""
     rng = mark.rng
-    view, inside = _patch(mark, scene, 0.45, margin=5.0)
+    view, inside = _coat(mark, scene, 0.45, margin=5.0)
     h, w = view.size
     mottle = noise(h, w, max(0.5 * mark.reach, 2.5), rng, 4)
     profile = np.clip(inside / np.float32(mark.reach) * 1.6 + 0.28, -0.5, 1)
@@ -95,7 +93,7 @@ def rust(mark: Mark, scene: Scene) -> None:
 
 def discoloration(mark: Mark, scene: Scene) -> None:
     """A wide tint without a border; light and texture stay."""
-    view, inside = _patch(mark, scene, 0.3)
+    view, inside = _coat(mark, scene, 0.3)
     soft = mark.soft if mark.edge else 0.8 * mark.reach
     uneven = 0.85 + 0.2 * noise(*view.size, max(mark.reach, 3.0), mark.rng)
     shape = soften(cover(inside, soft), 0.1 * soft) * np.clip(uneven, 0, 1)
@@ -111,7 +109,7 @@ def discoloration(mark: Mark, scene: Scene) -> None:
 
 def fading(mark: Mark, scene: Scene) -> None:
     """Paler, greyer and flatter, as bleached or worn."""
-    view, inside = _patch(mark, scene, 0.2)
+    view, inside = _coat(mark, scene, 0.2)
     soft = mark.soft if mark.edge else 0.6 * mark.reach
     uneven = 0.9 + 0.2 * noise(*view.size, max(0.5 * mark.reach, 3.0), mark.rng)
     shape = soften(cover(inside, soft), 0.1 * soft) * np.clip(uneven, 0, 1)
@@ -125,7 +123,7 @@ def fading(mark: Mark, scene: Scene) -> None:
 def light(mark: Mark, scene: Scene) -> None:
     """A shadow or a glare that falls over the photo: no edge of its own, and the texture goes with it."""
     falls = mark.rng.random() < 0.4 and mark.edge is None
-    view, inside = _band(mark, scene, mark.angle, both=False) if falls else _patch(mark, scene, 0.12, mark.reach)
+    view, inside = _band(mark, scene, mark.angle, both=False) if falls else _coat(mark, scene, 0.12, mark.reach)
     soft = mark.soft if mark.edge else (1.6 if falls else 1.2) * mark.reach
     shape = soften(cover(inside, soft), 0.15 * soft)
     bright = mark.color in ("light", "white", "yellow") or (mark.color is None and mark.rng.random() < 0.4)
@@ -140,7 +138,7 @@ def coating(mark: Mark, scene: Scene) -> None:
     """A part of the surface whose coat is thicker or thinner: another brightness, and streaks along it."""
     rng = mark.rng
     along = mark.angle if mark.aimed else (0.0 if rng.random() < 0.5 else np.pi / 2) + (rng.random() - 0.5) * 0.2
-    view, inside = _band(mark, scene, along) if rng.random() < 0.6 else _patch(mark, scene, 0.35)
+    view, inside = _band(mark, scene, along) if rng.random() < 0.6 else _coat(mark, scene, 0.35)
     shape = soften(cover(inside, mark.soft), 0.5 * scene.blur)
     h, w = view.size
     comb = streaks(h, w, max(0.04 * scene.unit, 2.0), along + (np.pi / 2 if rng.random() < 0.3 else 0), rng)

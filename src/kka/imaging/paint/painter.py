@@ -14,7 +14,7 @@ from kka.imaging.paint.plan import Mark, marks
 from kka.imaging.paint.scene import Scene, open_scene
 from kka.protocols import Altered, Images
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever the pictures would change: it is part of the key under which they are kept."""
 MOST = 4
 """Names of defects that are painted of one caption; what it names beyond them is left out."""

@@ -5,6 +5,7 @@ import numpy as np
 
 from kka.imaging.paint.borders import backdrop
 from kka.imaging.paint.colors import mixed
+from kka.imaging.paint.patch import patch
 from kka.imaging.paint.plan import Mark
 from kka.imaging.paint.scene import LUMA, Colors, Scene, View
 from kka.imaging.paint.shapes import Field, cover, lit, noise, outline, soften
@@ -37,11 +38,6 @@ def _region(mark: Mark, view: View, x: float, y: float, reach: float) -> Field:
     y_off = np.maximum(np.abs(rows) - slim * 0.85 * reach + corner, 0)
     off = np.hypot(x_off, y_off)
     return np.asarray(corner - off, dtype=np.float32)
-
-
-def _moved(scene: Scene, view: View, columns: Field, rows: Field) -> Colors:
-    """The scene's picture at other places: for each pixel of the window, where in the scene it comes from."""
-    return _sampled(scene.picture, columns, rows)
 
 
 def _sampled(image: np.ndarray, columns: Field, rows: Field) -> np.ndarray:
@@ -101,7 +97,7 @@ def _plainest(mark: Mark, scene: Scene, view: View, x: float, y: float) -> Color
         there = scene.view(x + dx, y + dy, mark.reach)
         busy = float((there.picture @ LUMA).std()) + 0.1 * abs(float(there.light.mean()) - float(view.light.mean()))
         if busy < best:
-            best, found = busy, _moved(scene, view, columns + dx, rows + dy)
+            best, found = busy, _sampled(scene.picture, columns + dx, rows + dy)
     return found
 
 
@@ -120,7 +116,7 @@ def doubled(mark: Mark, scene: Scene) -> None:
     lean = (mark.rng.random() - 0.5) * 0.5
     source_x = x + (columns - at_x) * np.cos(lean) - (rows - at_y) * np.sin(lean)
     source_y = y + (columns - at_x) * np.sin(lean) + (rows - at_y) * np.cos(lean)
-    copied = _moved(scene, view, source_x, source_y)
+    copied = _sampled(scene.picture, source_x, source_y)
     shape = cover(_region(mark, view, at_x, at_y, mark.reach), 1.5)
     if scene.whole:
         copied = _seamless(view, copied, shape)
@@ -139,7 +135,7 @@ def shifted(mark: Mark, scene: Scene) -> None:
     columns, rows = _grid(view)
     angle = mark.angle if mark.aimed else mark.rng.random() * 2 * np.pi
     far = max(1.2, mark.reach * (0.1 + 0.5 * mark.strength) * (0.8 + 0.4 * mark.rng.random()))
-    moved = _moved(scene, view, columns - far * np.cos(angle), rows - far * np.sin(angle))
+    moved = _sampled(scene.picture, columns - far * np.cos(angle), rows - far * np.sin(angle))
     _inlay(view, moved, _region(mark, view, x, y, mark.reach), mark, scene)
 
 
@@ -152,7 +148,8 @@ def turned(mark: Mark, scene: Scene) -> None:
     if mark.rng.random() < 0.25:
         turn = np.pi
     dx, dy = columns - x, rows - y
-    moved = _moved(scene, view, x + dx * np.cos(turn) - dy * np.sin(turn), y + dx * np.sin(turn) + dy * np.cos(turn))
+    to_x, to_y = x + dx * np.cos(turn) - dy * np.sin(turn), y + dx * np.sin(turn) + dy * np.cos(turn)
+    moved = _sampled(scene.picture, to_x, to_y)
     _inlay(view, moved, mark.reach - np.hypot(dx, dy), mark, scene)
 
 
@@ -190,7 +187,7 @@ def deformation(mark: Mark, scene: Scene) -> None:
     else:  # bend
         far = fall * power * np.float32(0.75 * reach)
         to_x, to_y = columns - far * np.float32(np.cos(mark.angle)), rows - far * np.float32(np.sin(mark.angle))
-    moved = _moved(scene, view, to_x, to_y)
+    moved = _sampled(scene.picture, to_x, to_y)
     slope = (dx * np.float32(scene.sun[0]) + dy * np.float32(scene.sun[1])) / np.float32(reach)
     gain = 1 + slope * fall * np.float32(1.3 * mark.strength)
     view.put(moved * gain[..., None], np.minimum(1, fall * 4), mark.strength, beyond=True)
@@ -226,30 +223,26 @@ def misprint(mark: Mark, scene: Scene) -> None:
     dx, dy = far * np.cos(mark.angle), far * np.sin(mark.angle)
     kind = mark.rng.random()
     if kind < 0.4:
-        ghost = _moved(scene, view, columns - dx, rows - dy)
+        ghost = _sampled(scene.picture, columns - dx, rows - dy)
         darker = np.minimum(view.picture, ghost)
         share = np.full(view.size, 0.35 + 0.5 * mark.strength, np.float32)
         new = mixed(view.picture, 0.5 * darker + 0.5 * ghost, share)
     elif kind < 0.7:
-        new = _moved(scene, view, 2 * x - columns, rows)
+        new = _sampled(scene.picture, 2 * x - columns, rows)
     else:
         new = view.picture.copy()
         if scene.grey:
             new = 2 * view.light[..., None] - new  # light and dark exchanged
         else:
-            new[..., 0] = _moved(scene, view, columns - dx, rows - dy)[..., 0]
-            new[..., 2] = _moved(scene, view, columns + dx, rows + dy)[..., 2]
+            new[..., 0] = _sampled(scene.picture, columns - dx, rows - dy)[..., 0]
+            new[..., 2] = _sampled(scene.picture, columns + dx, rows + dy)[..., 2]
     view.put(mixed(view.picture, new, shape), shape, mark.strength)
 
 
 def texture(mark: Mark, scene: Scene) -> None:
     """A part has the grain of another place, of another normal, or its own turned and coarser."""
     rng = mark.rng
-    view = scene.view(mark.x, mark.y, 1.6 * mark.reach + mark.soft + 3)
-    slim = {"round": 1.0, "oval": 0.5}.get(mark.shape or "", 0.5 + 0.5 * rng.random())
-    stray = 0.16 if mark.shape is None else mark.rough
-    x, y = mark.x - view.left, mark.y - view.top
-    inside = outline(*view.size, x, y, mark.reach * slim, mark.reach, mark.angle, stray, rng)
+    view, inside = patch(mark, scene, 0.16 if mark.shape is None else mark.rough, slim=0.5, margin=mark.soft + 3)
     shape = soften(cover(inside, mark.soft), 0.4 * scene.blur)
     source = scene.photo if scene.other is None else scene.other
     h, w = source.shape[:2]

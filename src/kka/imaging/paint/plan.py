@@ -7,10 +7,10 @@ respect only: "faint" in the place of "obvious" keeps place, size and direction.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from kka.defects.vocabulary import STROKES
+from kka.imaging.paint.places import CORNERS, TURNS, cluster, likely, point, row, scatter
 from kka.imaging.paint.scene import Scene
 
 STRENGTH = {"faint": 0.2, "slight": 0.4, "clear": 0.68, "obvious": 1.0}
@@ -32,22 +32,12 @@ MANY = {"large": 8, "small": 12}
 """Most defects of one kind in a picture: of areas, parts and lines, and of spots."""
 SPOTS = frozenset({"pit", "speck", "bubble", "hole", "stain"})
 ANGLE = {"horizontal": 0.0, "vertical": np.pi / 2, "diagonal": np.pi / 4}
-AT = {
-    "center": (0.5, 0.5), "top": (None, 0.16), "bottom": (None, 0.84), "left": (0.16, None), "right": (0.84, None),
-    "top left": (0.17, 0.17), "top right": (0.83, 0.17), "bottom left": (0.17, 0.83), "bottom right": (0.83, 0.83),
-    "left edge": (0.03, None), "right edge": (0.97, None), "top edge": (None, 0.03), "bottom edge": (None, 0.97),
-}  # fmt: skip
-"""Where a word points to within the object's bounds, as shares of width and height; None is anywhere."""
-CORNERS = ("top left", "top right", "bottom left", "bottom right")
-GRID = 24
-"""Places a side that are told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
     """One defect to paint, in pixels and radians."""
 
-    family: str
     strength: float
     """From just visible, 0.2, to what nobody overlooks, 1."""
     x: float
@@ -98,22 +88,27 @@ def marks(family: str, said: Mapping[str, str], scene: Scene, seed: int, number:
     if place == "corner":
         place = CORNERS[int(u[9] * 4)]
     found: list[Mark] = []
-    weights, bounds = _weights(scene, place, reach)
-    for i in range(count):
-        rng = _generator(seed, number, i + 1)
-        x, y = _point(weights, bounds, *rng.random(3))
-        if i and said.get("spread") == "clustered":
-            turn, far = rng.random() * 2 * np.pi, reach * (1.5 + 2.5 * rng.random())
-            x, y = found[0].x + far * np.cos(turn), found[0].y + far * np.sin(turn)
-        elif i and said.get("spread") == "row":
-            along = angle + (np.pi / 2 if family in STROKES else 0)
-            step = max(2.6 * (width if family in STROKES else reach), 0.05 * scene.unit) * i
-            x, y = found[0].x + step * np.cos(along), found[0].y + step * np.sin(along)
+    weights = likely(scene, place, reach)
+    rngs = [_generator(seed, number, i + 1) for i in range(count)]
+    points = [point(weights, scene, rng) for rng in rngs]
+    if family in STROKES:  # they lie side by side
+        apart, beside = 0.06 * scene.unit, np.pi / 2
+    else:
+        apart, beside = max(1.3 * reach, 0.03 * scene.unit), 0.0
+    if said.get("spread") == "clustered":
+        points = cluster(points, rngs, scene, apart)
+    elif said.get("spread") == "scattered":
+        points = scatter(points, rngs, scene, weights)
+    elif said.get("spread") == "row":
+        turns = (0.0,) if "direction" in said else TURNS
+        points, along = row(points, scene, 2 * apart, [angle + beside + turn for turn in turns])
+        angle = along - beside
+    for i, (rng, (x, y)) in enumerate(zip(rngs, points, strict=True)):
         vary = 0.75 + 0.5 * rng.random() if i else 1.0
         lean = (rng.random() - 0.5) * (0.5 if i and family in STROKES else 0.0)
         found.append(
             Mark(
-                family=family, strength=strength, x=x, y=y, reach=max(reach * vary, 0.8), width=width * vary,
+                strength=strength, x=x, y=y, reach=max(reach * vary, 0.8), width=width * vary,
                 angle=angle + lean, aimed="direction" in said, edge=edge, soft=soft, rough=rough,
                 color=said.get("color"), shape=shape, place=place, rng=rng,
             )
@@ -123,40 +118,3 @@ def marks(family: str, said: Mapping[str, str], scene: Scene, seed: int, number:
 
 def _generator(*seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(seed))
-
-
-def _weights(scene: Scene, place: str | None, reach: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """How likely a defect's centre lies in each cell of a grid over the photo, and the photo's size."""
-    h, w = scene.light.shape
-    rows, columns = min(GRID, h), min(GRID, w)
-    inside = cv2.resize(scene.object, (columns, rows), interpolation=cv2.INTER_AREA)
-    solid = np.pad((inside > 0.6).astype(np.uint8), 1)
-    depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3)[1:-1, 1:-1] * (max(h, w) / GRID)
-    depth = depth / max(float(depth.max()), 1e-6)  # 0 outside, 1 where the object is thickest
-    y, x = np.nonzero(inside > 0.5)
-    if len(x) == 0:
-        return np.ones((rows, columns)) / (rows * columns), (h, w)
-    across = (np.arange(columns) - x.min() + 0.5) / max(np.ptp(x) + 1, 1)
-    down = (np.arange(rows) - y.min() + 0.5) / max(np.ptp(y) + 1, 1)
-    weights = np.where(depth > 0, 1.0, 0.0)
-    if place in AT:
-        u, v = AT[place]
-        narrow = 0.05 if "edge" in place else 0.1
-        weights *= 1e-9 + np.outer(_near(down, v, narrow), _near(across, u, narrow))
-    elif place == "edge":
-        weights *= 1e-9 + np.exp(-((depth / 0.2) ** 2))
-    if place is None or "edge" not in place:  # wholly on the object, where there is room
-        weights *= 0.02 + np.minimum(depth, min(1.0, 1.2 * reach / scene.unit + 0.15))
-    return weights / weights.sum(), (h, w)
-
-
-def _near(at: np.ndarray, wanted: float | None, narrow: float) -> np.ndarray:
-    return np.ones_like(at) if wanted is None else np.exp(-(((at - wanted) / narrow) ** 2) / 2)
-
-
-def _point(weights: np.ndarray, size: tuple[int, int], which: float, u: float, v: float) -> tuple[float, float]:
-    """A point of a cell that the number `which` in 0..1 picks."""
-    upto = np.cumsum(weights)
-    row, column = divmod(int(np.searchsorted(upto, which * upto[-1])), weights.shape[1])
-    row = min(row, weights.shape[0] - 1)
-    return (column + u) * size[1] / weights.shape[1] - 0.5, (row + v) * size[0] / weights.shape[0] - 0.5

@@ -4,23 +4,15 @@ import cv2
 import numpy as np
 
 from kka.imaging.paint.colors import ink, material, mixed
+from kka.imaging.paint.patch import patch
 from kka.imaging.paint.plan import Mark
 from kka.imaging.paint.scene import Scene, View
-from kka.imaging.paint.shapes import Field, cover, lit, noise, outline, soften
-
-
-def _oval(mark: Mark, scene: Scene, margin: float, rough: float = 1.0) -> tuple[View, Field]:
-    """A window about the mark, and the signed distance to its outline."""
-    slim = {"round": 1.0, "oval": 0.5}.get(mark.shape or "", 0.6 + 0.4 * mark.rng.random())
-    view = scene.view(mark.x, mark.y, mark.reach * (1 + 1.2 * mark.rough * rough) + margin)
-    x, y = mark.x - view.left, mark.y - view.top
-    at = outline(*view.size, x, y, mark.reach * slim, mark.reach, mark.angle, mark.rough * rough, mark.rng)
-    return view, at
+from kka.imaging.paint.shapes import Field, cover, lit, noise, soften
 
 
 def hole(mark: Mark, scene: Scene) -> None:
     """Dark, its far wall lit, with a bright rim."""
-    view, inside = _oval(mark, scene, 4.0, rough=0.6)
+    view, inside = patch(mark, scene, 0.6 * mark.rough, slim=0.6, margin=4.0)
     shape = soften(cover(inside, min(mark.soft, mark.reach)), 0.5 * scene.blur)
     deep = np.clip(inside / np.float32(max(0.45 * mark.reach, 1.0)), 0, 1)
     slope = lit(-soften(shape, max(0.7, 0.22 * mark.reach)), scene.sun)
@@ -33,7 +25,7 @@ def hole(mark: Mark, scene: Scene) -> None:
 
 def pit(mark: Mark, scene: Scene) -> None:
     """A small soft hollow: one side in shadow, the other lit."""
-    view, inside = _oval(mark, scene, 4.0, rough=0.6)
+    view, inside = patch(mark, scene, 0.6 * mark.rough, slim=0.6, margin=4.0)
     shape = soften(cover(inside, max(mark.soft, 0.6 * mark.reach)), max(0.5 * scene.blur, 0.4))
     slope = lit(-soften(shape, max(0.6, 0.35 * mark.reach)), scene.sun)
     floor = material(view, ink(mark, view, "dark") * 0.7, 0.3)
@@ -44,7 +36,7 @@ def pit(mark: Mark, scene: Scene) -> None:
 
 def dent(mark: Mark, scene: Scene) -> None:
     """A smooth hollow: shading from one side to the other, and what is printed on it drawn in."""
-    view, inside = _oval(mark, scene, 3.0, rough=0.4)
+    view, inside = patch(mark, scene, 0.4 * mark.rough, slim=0.6, margin=3.0)
     t = np.clip(inside / np.float32(max((0.45 if mark.edge == "sharp" else 0.8) * mark.reach, 1)), 0, 1)
     bowl = t * t * (3 - 2 * t)
     new = _shaded(view, -bowl, mark, scene, pull=-0.35)
@@ -53,7 +45,7 @@ def dent(mark: Mark, scene: Scene) -> None:
 
 def bubble(mark: Mark, scene: Scene) -> None:
     """A dome with a highlight towards the light and a fine shadow on the far side."""
-    view, inside = _oval(mark, scene, 5.0, rough=0.25)
+    view, inside = patch(mark, scene, 0.25 * mark.rough, slim=0.6, margin=5.0)
     t = np.clip(inside / np.float32(max(0.8 * mark.reach, 1.0)), 0, 1)
     dome = np.sqrt(np.clip(1 - np.square(1 - t), 0, 1)).astype(np.float32)
     new = _shaded(view, soften(dome, max(0.5, scene.blur * 0.5)), mark, scene, pull=0.3)
