@@ -3,7 +3,7 @@
 `Images` is an array of unsigned bytes of shape (n, h, w, 3), RGB.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -149,6 +149,13 @@ class CountsTokens(Protocol):
 
     tokens_written: int
     """So far."""
+
+
+@runtime_checkable
+class TellsMore(Protocol):
+    """A language model that says, in a line of text, how long a tuning will take."""
+
+    say: Callable[[str], None] | None
 
 
 @runtime_checkable
