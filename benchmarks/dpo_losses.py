@@ -102,8 +102,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = []
         for figure in FIGURES:
             scale = 100 if figure == "accuracy" else 1
-            found = mean_ci95([scale * row[figure] for row in rows if row["loss"] == name])
-            cells.append(f"{found.mean:.2f}" + (f" ± {found.ci95:.2f}" if found.ci95 is not None else ""))
+            mean, ci95 = mean_ci95([scale * row[figure] for row in rows if row["loss"] == name])
+            cells.append(f"{mean:.2f}" + (f" ± {ci95:.2f}" if ci95 is not None else ""))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

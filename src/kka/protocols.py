@@ -43,9 +43,11 @@ class DPOReport:
     base_entropy: float | None = None
     """Of the base model's own answers, in nats a caption; None: not measured, as in the two below."""
     different_before: int | None = None
-    """Different captions among a hundred answers, as the model was before this tuning."""
+    """Different captions among so many answers, as the model was before this tuning."""
     different_after: int | None = None
     """The same, as the tuning left it."""
+    answers: int = 100
+    """Among which they were counted."""
 
 
 @runtime_checkable

@@ -341,6 +341,7 @@ def make_trainer(
 ) -> "_Trainer":
     """TRL's trainer with the base model as reference: silent, without checkpoints or reports."""
     gpu = device.type == "cuda"
+    half = gpu and settings.precision != "fp32"
     steps = steps_for(settings, len(rows))
     config = DPOConfig(
         output_dir=folder,
@@ -352,8 +353,8 @@ def make_trainer(
         warmup_steps=round(settings.dpo_warmup * steps),
         disable_dropout=False,  # TRL's own default would switch LoRA's dropout off
         gradient_checkpointing=plan.checkpointing,
-        bf16=gpu and has_bf16(),
-        fp16=gpu and not has_bf16(),
+        bf16=half and has_bf16(),
+        fp16=half and not has_bf16(),
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=gpu,
         max_length=None,

@@ -256,6 +256,7 @@ class HFLanguageModel:
             base_entropy=entropy,
             different_before=before,
             different_after=after,
+            answers=measures.SOME if self.shared else measures.HUNDRED,
         )
 
     def _entropy(self, prompts: list[str], seed: int) -> float:

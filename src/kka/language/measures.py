@@ -23,8 +23,8 @@ from kka.language.logps import row_logits, row_of, rows_of, shared_logps
 
 SAMPLES, FEW = 64, 24
 """Fresh answers for KL and entropy, of a small and of a large model."""
-HUNDRED = 100
-"""Answers among which the different captions are counted."""
+HUNDRED, SOME = 100, 32
+"""Answers among which the different captions are counted, of a small and of a large model."""
 PROMPTS, ANSWERS_EACH = 48, 2
 """For the mutual information, which the estimate cannot find above log 48 = 3.9 nats."""
 
@@ -100,8 +100,8 @@ def base_entropy(model: Measurable, prompts: Sequence[str], *, seed: int) -> flo
 
 
 def different_captions(model: Measurable, prompts: Sequence[str], *, seed: int) -> int:
-    """Different captions among `HUNDRED` answers to `prompts`, drawn as a run draws them."""
-    answers = model.draw(prompts, _spread(prompts, HUNDRED), seed=seed, as_set=True)
+    """Different captions among `HUNDRED` answers to `prompts`, `SOME` of a large model, drawn as a run draws them."""
+    answers = model.draw(prompts, _spread(prompts, SOME if model.shared else HUNDRED), seed=seed, as_set=True)
     return len({normalise(caption) for answer in answers for caption in parse_answer(model.decode(answer))})
 
 

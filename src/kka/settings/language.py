@@ -54,6 +54,10 @@ nine tenths of a GPU's. Less means fewer pairs at once; the result is the same b
     """The layers that get an adapter, as peft names them."""
 
     def __post_init__(self) -> None:
+        if self.load_in_4bit and self.precision != "auto":
+            raise UserError(
+                f"configuration: expected language.precision auto beside language.load_in_4bit; got {self.precision}"
+            )
         if self.dpo_micro_batch is not None and self.dpo_batch % self.dpo_micro_batch:
             raise UserError(
                 f"configuration: expected language.dpo_micro_batch to divide language.dpo_batch, {self.dpo_batch}; got "
