@@ -17,8 +17,9 @@ import kka.language.dpo
 from kka.common.device import autocast_dtype, half_precision
 from kka.errors import UserError
 from kka.language.chat import SYSTEM, Chat, shown_before
-from kka.language.dpo import completion_logps, lora_config, make_trainer
+from kka.language.dpo import completion_logps, lora_config, make_trainer, tokenised
 from kka.language.hf import HFLanguageModel
+from kka.language.memory import Plan
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
 from language_fakes import CAPTIONS, save_tiny_model
@@ -29,6 +30,15 @@ PAIRS = [
     for hard, easy in zip(CAPTIONS[::2], CAPTIONS[1::2], strict=True)
 ]
 CPU = torch.device("cpu")
+
+
+def _trainer(peft: Any, tokenizer: Any, settings: LanguageSettings, folder: Path) -> Any:
+    """TRL's trainer of four pairs."""
+    plan = Plan(pairs=4, checkpointing=False, shared=False, parts=None)
+    rows = tokenised(PAIRS[:4], Chat(tokenizer))
+    return make_trainer(peft, tokenizer, rows, settings, seed=0, device=CPU, folder=str(folder), plan=plan)
+
+
 ASSISTANT = "{%- if m['role'] == 'assistant' %}{{- m['content'] + '<|end|>' }}"
 USER = "{{- '<|prompt|>' + m['content'] + '<|answer|>' }}"
 LOOP, END = "{%- for m in messages %}", "{%- endif %}{%- endfor %}"
@@ -97,8 +107,8 @@ def test_the_trainer_gets_these_tokens(name: str, folder: Path, tmp_path: Path) 
     model = HFLanguageModel(folder, settings=LanguageSettings(dpo_steps=1), device="cpu")
     tokenizer = tokenizer_with(folder, TEMPLATES.get(name))
     peft = get_peft_model(model.model, lora_config(model.settings))
+    trainer = _trainer(peft, tokenizer, model.settings, tmp_path)
     chat = Chat(tokenizer)
-    trainer = make_trainer(peft, chat, PAIRS[:4], [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
     mask = batch["completion_mask"].bool()
     for row, ids, pair in zip(mask[:2], batch["input_ids"][:2], PAIRS, strict=False):
@@ -191,7 +201,7 @@ def test_no_adapter_of_trl_is_no_error(folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(peft, "add_adapter", lambda *_, **__: None)
     monkeypatch.setattr(peft, "get_parameter", lambda name: torch.nn.Parameter(torch.zeros(1).expand(1)))
     monkeypatch.setattr(peft, "named_parameters", lambda *_, **__: iter(()))
-    make_trainer(peft, model.chat, PAIRS[:4], [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
+    _trainer(peft, model.tokenizer, model.settings, tmp_path)
     assert list(peft.peft_config) == ["default"]
 
 

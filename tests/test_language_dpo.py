@@ -12,11 +12,14 @@ from kka.algorithm.preferences import dpo_loss, make_pairs
 from kka.errors import UserError
 from kka.language.dpo import (
     _shortened,
+    add_references,
     base_logps,
     lora_config,
     make_trainer,
+    plan_for,
     rate_for,
     steps_for,
+    tokenised,
 )
 from kka.language.hf import HFLanguageModel
 from kka.language.measures import completion_logps
@@ -43,6 +46,15 @@ def _model(folder: Path, **options: object) -> HFLanguageModel:
     progress = options.pop("progress", None)
     settings: dict[str, Any] = {"dpo_learning_rate": 1e-2, "dpo_steps": 12, "max_new_tokens": 60, **options}
     return HFLanguageModel(folder, settings=LanguageSettings(**settings), device="cpu", progress=progress)  # type: ignore[arg-type]
+
+
+def _trainer(model: HFLanguageModel, peft: Any, folder: Path, *, shared: bool = False) -> Any:
+    """TRL's trainer of the pairs."""
+    rows = tokenised(_pairs()[0], model.chat)
+    if shared:
+        add_references(peft, rows)
+    plan = plan_for(peft, rows, model.settings, device=CPU, free=10**9, shared=shared)
+    return make_trainer(peft, model.tokenizer, rows, model.settings, seed=0, device=CPU, folder=str(folder), plan=plan)
 
 
 def _base_weights(model: HFLanguageModel) -> dict[str, torch.Tensor]:
@@ -112,10 +124,7 @@ def test_base_weights_stay_to_the_last_bit(tuned: HFLanguageModel, folder: Path)
 def test_reference_is_the_base_model_in_later_rounds(tuned: HFLanguageModel, tmp_path: Path) -> None:
     """TRL makes a copy of an adapter that exists already its reference: the margin at step 0 would be exactly 0, and
     each round would be free to leave the base model a little further."""
-    pairs, validation = _pairs()
-    trainer = make_trainer(
-        tuned._peft, tuned.chat, pairs, validation, tuned.settings, seed=0, device=CPU, folder=str(tmp_path)
-    )
+    trainer = _trainer(tuned, tuned._peft, tmp_path)
     try:
         assert list(tuned._peft.peft_config) == ["default"]
         trainer.model.eval()
@@ -157,9 +166,7 @@ def test_tuning_sees_the_prompt_that_sampling_sees(tuned: HFLanguageModel, tmp_p
         from peft import get_peft_model
 
         peft = get_peft_model(model.model, lora_config(model.settings))
-        trainer = make_trainer(
-            peft, model.chat, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path)
-        )
+        trainer = _trainer(model, peft, tmp_path)
         row = trainer.train_dataset[0]
         assert row["prompt_ids"] == model.encode(PROMPT)
         assert model.tokenizer.decode(row["chosen_ids"]).strip() == pairs[0].hard + model.tokenizer.eos_token
@@ -171,8 +178,7 @@ def test_dropout_is_on_in_training_and_off_after(folder: Path, tmp_path: Path) -
 
     model = _model(folder)
     peft = get_peft_model(model.model, lora_config(model.settings))
-    pairs, _ = _pairs()
-    trainer = make_trainer(peft, model.chat, pairs, [], model.settings, seed=0, device=CPU, folder=str(tmp_path))
+    trainer = _trainer(model, peft, tmp_path)
     layers = [m for name, m in peft.named_modules() if "lora_dropout" in name and isinstance(m, torch.nn.Dropout)]
     assert len(layers) == 14  # seven linear maps in each of two layers
     assert {layer.p for layer in layers} == {0.1}

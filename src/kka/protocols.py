@@ -3,7 +3,7 @@
 `Images` is an array of unsigned bytes of shape (n, h, w, 3), RGB.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -43,9 +43,11 @@ class DPOReport:
     base_entropy: float | None = None
     """Of the base model's own answers, in nats a caption; None: not measured, as in the two below."""
     different_before: int | None = None
-    """Different captions among a hundred answers, as the model was before this tuning."""
+    """Different captions among so many answers, as the model was before this tuning."""
     different_after: int | None = None
     """The same, as the tuning left it."""
+    answers: int = 100
+    """Among which they were counted."""
 
 
 @runtime_checkable
@@ -149,6 +151,13 @@ class CountsTokens(Protocol):
 
     tokens_written: int
     """So far."""
+
+
+@runtime_checkable
+class TellsMore(Protocol):
+    """A language model that says, in a line of text, how long a tuning will take."""
+
+    say: Callable[[str], None] | None
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from kka.common.store import Store
 from kka.errors import UserError
 from kka.task import Task
 
-SAME_RESULTS = ("language.dpo_micro_batch", "drawing.batch_size", "sad.device")
+SAME_RESULTS = ("language.dpo_micro_batch", "language.memory", "drawing.batch_size", "sad.device")
 """Settings that say how the work is cut and where it is done. (With LoRA's dropout, as usual, another micro-batch draws
 other masks; another device rounds otherwise.)"""
 _DEVICE = "device="

@@ -94,8 +94,8 @@ def _tuning(report: DPOReport | None) -> str | None:
         return None
     return (
         f"the tuned language model is {report.kl_to_base:.1f} nats a caption from the base model (whose entropy is "
-        f"{report.base_entropy:.1f}); different captions among a hundred answers: {report.different_before} before, "
-        f"{report.different_after} after."
+        f"{report.base_entropy:.1f}); different captions among {report.answers} answers: {report.different_before} "
+        f"before, {report.different_after} after."
     )
 
 

@@ -8,6 +8,7 @@ STAGES = {
     "images": "Drawing pictures (Eq. 4)",
     "evaluator": "Training the evaluator (Eq. 5-6)",
     "dpo": "Tuning the language model (Eq. 7)",
+    "measuring": "Measuring the language model",
     "detectors": "Training detectors",
     "lm train": "Training the language model",
     "autoencoder": "Training the autoencoder",

@@ -12,7 +12,7 @@ class PeakMemory:
     times a second."""
 
     def __enter__(self) -> "PeakMemory":
-        self._peak = _resident()
+        self._peak = self._before = _resident()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -26,6 +26,11 @@ class PeakMemory:
         self._stop.set()
         self._thread.join()
         self._peak = max(self._peak, _resident())
+
+    @property
+    def grown(self) -> int:
+        """Bytes of the peak above what there was before."""
+        return self._peak - self._before
 
     @property
     def peak_mb(self) -> float:

@@ -5,6 +5,7 @@ to round the adapter goes on, and the reference stays the base model.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ import datasets
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from kka.algorithm.preferences import dpo_loss, reward_margins
 from kka.common.device import has_bf16
+from kka.common.memory import PeakMemory
 from kka.common.numbers import require_finite, require_finite_tensors
 from kka.errors import UserError
 from kka.language.chat import Chat
+from kka.language.logps import share_prompts, shared_logps
 from kka.language.measures import completion_logps
+from kka.language.memory import Plan, free_bytes, make_plan
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
 
@@ -44,7 +48,8 @@ class Tuned:
 LOWER = "The tuning diverged: choose a lower --language.dpo-learning-rate"
 
 SMALL_MODEL = 100_000_000
-"""A model of fewer parameters counts as small when a learning rate is chosen for it."""
+"""A model of fewer parameters counts as small: it has a learning rate of its own, and is tuned and measured the plain
+way, whose figures are stored. A larger one reads its prompts once, and is measured on fewer answers."""
 
 
 def steps_for(settings: LanguageSettings, pairs: int) -> int:
@@ -52,11 +57,16 @@ def steps_for(settings: LanguageSettings, pairs: int) -> int:
     return max(1, min(settings.dpo_steps, -(-settings.dpo_max_epochs * pairs // settings.dpo_batch)))
 
 
+def is_small(model: torch.nn.Module) -> bool:
+    """Whether a model counts as small."""
+    return sum(p.numel() for p in model.parameters()) < SMALL_MODEL
+
+
 def rate_for(settings: LanguageSettings, model: torch.nn.Module) -> float:
     """The learning rate: as set; else the published one, or a small model's."""
     if settings.dpo_learning_rate is not None:
         return settings.dpo_learning_rate
-    return 1e-3 if sum(p.numel() for p in model.parameters()) < SMALL_MODEL else 5e-5
+    return 1e-3 if is_small(model) else 5e-5
 
 
 def lora_config(settings: LanguageSettings) -> LoraConfig:
@@ -71,12 +81,61 @@ def lora_config(settings: LanguageSettings) -> LoraConfig:
 
 
 class _Trainer(DPOTrainer):
+    """TRL's, which takes a step's batch part by part where it is told to: whole batches come from the Trainer, so what
+    a step sees does not depend on how many pairs fit into memory."""
+
+    at_once: int
+    """Pairs."""
+    share = 1.0
+    """Of the step's pairs that are computed now."""
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """A step's loss and gradient. Out of memory, it begins anew with half as many pairs at once."""
+        pairs = len(inputs["input_ids"]) // 2
+        while True:
+            try:
+                loss: Any = 0.0
+                parts = [inputs] if self.at_once >= pairs else parts_of(inputs, self.at_once)
+                for part in parts:
+                    self.share = len(part["input_ids"]) / (2 * pairs)
+                    loss = loss + super().training_step(model, part, num_items_in_batch)
+                return cast(torch.Tensor, loss)
+            except torch.OutOfMemoryError:
+                if self.at_once == 1:
+                    raise
+            model.zero_grad()  # what the parts before have left
+            self.at_once = max(1, min(self.at_once, pairs) // 2)
+            torch.cuda.empty_cache()
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The mean over the pairs of a part, weighted so that the parts add up to the mean over the batch."""
+        loss = super().compute_loss(*args, **kwargs)
+        return loss if self.share == 1 else self.share * loss
+
     def _send_telemetry(self) -> None:
         """Nothing is reported to anybody."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """It is tokens already: TRL's own cuts the prompt where a template renders it otherwise beside an answer."""
         return dataset
+
+
+def parts_of(inputs: dict[str, torch.Tensor], at_once: int) -> list[dict[str, torch.Tensor]]:
+    """A batch of TRL's, its preferred answers before the others, in parts of at most so many pairs; pairs of one prompt
+    come together."""
+    half = len(inputs["input_ids"]) // 2
+    order = sorted(range(half), key=lambda i: inputs["input_ids"][i].tolist())
+    parts = []
+    for chosen in np.array_split(order, -(-half // at_once)):
+        rows = torch.from_numpy(np.concatenate([chosen, chosen + half])).to(inputs["input_ids"].device)
+        length = int(inputs["attention_mask"][rows].sum(1).max())
+        parts.append(
+            {
+                name: values[chosen] if name.startswith("ref_") else values[rows][:, :length]
+                for name, values in inputs.items()
+            }
+        )
+    return parts
 
 
 class _Progress(TrainerCallback):
@@ -98,7 +157,9 @@ def tune_adapter(
     device: torch.device,
     distance: Callable[[], float],
     bound: float,
+    shared: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Tuned:
     """Train the adapter of `policy` in place. The global random state is the caller's to keep.
 
@@ -106,18 +167,29 @@ def tune_adapter(
         chat: How prompts and answers become tokens: as in sampling.
         distance: KL(policy ‖ base) as the policy stands, in nats a caption.
         bound: The largest that it may be.
+        shared: Read each prompt once (`kka.language.logps`), and compute the reference once.
+        say: Told, in a line of text, how the batches are computed and how long it will take.
 
     Raises:
-        UserError: the training diverged; the adapter is then as it was before.
+        UserError: the training diverged, and the adapter is as it was before; not one pair fits into memory.
     """
+    rows, held_out = (tokenised(side, chat) for side in (pairs, validation))
+    free = free_bytes(device, settings.memory)
+    plan = plan_for(policy, [*rows, *held_out], settings, device=device, free=free, shared=shared)
+    pad = chat.tokenizer.pad_token_id
+    if shared:
+        for side in (rows, held_out):
+            add_references(policy, side)
     before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
     with tempfile.TemporaryDirectory(prefix="kka-dpo-") as scratch:
         with as_it_was(policy):
             trainer = make_trainer(
-                policy, chat, pairs, validation, settings, seed=seed, device=device, folder=scratch
+                policy, chat.tokenizer, rows, settings, seed=seed, device=device, folder=scratch, plan=plan
             )
             if progress is not None:
                 trainer.add_callback(_Progress(progress))
+            if shared:
+                settle(trainer, plan, free, say)
             try:
                 result = trainer.train()
                 rate = f"DPO at a learning rate of {trainer.args.learning_rate:g}"
@@ -129,10 +201,9 @@ def tune_adapter(
                         if name in before:
                             weight.copy_(before[name])
                 raise
-        rows: list[Any] = [] if trainer.eval_dataset is None else list(cast(datasets.Dataset, trainer.eval_dataset))
         trainer.accelerator.free_memory()
     step, kl = _shortened(policy, before, distance, bound)
-    figures = _validation_figures(policy, rows, settings, chat.tokenizer.pad_token_id)
+    figures = _validation_figures(policy, held_out, settings, pad, shared=shared)
     return Tuned(steps=result.global_step, train_loss=float(result.training_loss), kl_to_base=kl, step=step, **figures)
 
 
@@ -193,34 +264,98 @@ def _shortened(
     return step, kl
 
 
+def plan_for(
+    policy: PeftModel, rows: Sequence["Tokens"], settings: LanguageSettings, *, device: torch.device, free: int,
+    shared: bool,
+) -> Plan:  # fmt: skip
+    """How the batches of such pairs are computed in so many bytes."""
+    prompt, hard, easy = (max(len(row[name]) for row in rows) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    batch, checkpointing = settings.dpo_micro_batch or settings.dpo_batch, device.type == "cuda" and not shared
+    try:
+        return make_plan(
+            policy, prompt, (hard, easy), batch=batch, free=free, shared=shared, checkpointing=checkpointing,
+        )  # fmt: skip
+    except (TypeError, NotImplementedError, RuntimeError):  # a model with code of its own that needs numbers
+        small = is_small(policy)
+        return Plan(pairs=batch if small else 1, checkpointing=checkpointing or not small, shared=shared, parts=None)
+
+
+def settle(trainer: "_Trainer", plan: Plan, free: int, say: Callable[[str], None] | None) -> None:
+    """Try what was planned: a pair that takes much more memory than expected means fewer at once, and how long a part
+    takes, how long the tuning will. What is computed is thrown away."""
+    grown, _ = _trial(trainer, 1)
+    if plan.parts is not None and grown > SURPRISE * plan.parts.pair:
+        trainer.at_once = max(1, min(trainer.at_once, (free - plan.parts.adapter) // grown))
+    if say is None:
+        return
+    args, pairs = trainer.args, min(trainer.at_once, len(cast(datasets.Dataset, trainer.train_dataset)))
+    _, seconds = _trial(trainer, pairs)
+    batch = args.per_device_train_batch_size
+    checkpointing = ", with gradient checkpointing" if args.gradient_checkpointing else ""
+    say(
+        f"The language model is tuned in {args.max_steps} steps of {batch} pairs, {pairs} at once{checkpointing}: "
+        f"about {_minutes(args.max_steps * batch * seconds / pairs)} on this machine as busy as it is"
+    )
+
+
+SURPRISE = 1.5
+"""Measured over expected memory of a pair up to which the plan holds: measured, it is never the same twice."""
+
+
+def _trial(trainer: "_Trainer", pairs: int) -> tuple[int, float]:
+    """Bytes and seconds of the loss and the gradient of the first pairs."""
+    rows = [cast(datasets.Dataset, trainer.train_dataset)[i] for i in range(pairs)]
+    model, device = cast(PeftModel, trainer.model), trainer.args.device
+    inputs = {name: values.to(device) for name, values in trainer.data_collator(rows).items()}
+    gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if gpu else 0
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    model.train()
+    with torch.random.fork_rng(devices=[device] if gpu else []), PeakMemory() as memory:
+        started = time.perf_counter()
+        with trainer.accelerator.autocast():
+            loss = trainer.compute_loss(model, inputs)
+        loss.backward()
+        if gpu:
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+    model.zero_grad()
+    trainer._metrics["train"].clear()
+    return torch.cuda.max_memory_allocated(device) - before if gpu else memory.grown, seconds
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
 def make_trainer(
     policy: PeftModel,
-    chat: Chat,
-    pairs: Sequence[PreferencePair],
-    validation: Sequence[PreferencePair],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence["Tokens"],
     settings: LanguageSettings,
     *,
     seed: int,
     device: torch.device,
     folder: str,
-) -> DPOTrainer:
+    plan: Plan,
+) -> "_Trainer":
     """TRL's trainer with the base model as reference: silent, without checkpoints or reports."""
     gpu = device.type == "cuda"
-    micro = settings.dpo_micro_batch or settings.dpo_batch
-    steps = steps_for(settings, len(pairs))
+    half = gpu and settings.precision != "fp32"
+    steps = steps_for(settings, len(rows))
     config = DPOConfig(
         output_dir=folder,
         beta=settings.dpo_beta,
         learning_rate=rate_for(settings, policy),
         max_steps=steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.dpo_batch // micro,
+        per_device_train_batch_size=settings.dpo_batch,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.dpo_warmup * steps),
         disable_dropout=False,  # TRL's own default would switch LoRA's dropout off
-        gradient_checkpointing=gpu,
-        bf16=gpu and has_bf16(),
-        fp16=gpu and not has_bf16(),
+        gradient_checkpointing=plan.checkpointing,
+        bf16=half and has_bf16(),
+        fp16=half and not has_bf16(),
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=gpu,
         max_length=None,
@@ -241,9 +376,8 @@ def make_trainer(
         trainer = _Trainer(
             model=policy,
             args=config,
-            train_dataset=_as_dataset(pairs, chat),
-            eval_dataset=_as_dataset(validation, chat) if validation else None,
-            processing_class=chat.tokenizer,
+            train_dataset=datasets.Dataset.from_list(list(rows)),
+            processing_class=tokenizer,
         )
     finally:
         if bars:
@@ -253,11 +387,21 @@ def make_trainer(
     # which is what TRL falls back to, by switching the adapter off, when there is no "ref".
     if "ref" in policy.peft_config:
         policy.delete_adapter("ref")
+    trainer.at_once = plan.pairs
+    if plan.shared:
+        share_prompts(policy.get_base_model())
+        # TRL's own way of computing them beforehand asks its "ref", which is the adapter of the round before.
+        trainer.precompute_ref_logps = True
     return trainer
 
 
-def _as_dataset(pairs: Sequence[PreferencePair], chat: Chat) -> datasets.Dataset:
-    rows = [
+Tokens = dict[str, Any]
+"""A pair as TRL reads it: prompt_ids, chosen_ids, rejected_ids, and perhaps ref_chosen_logps and ref_rejected_logps."""
+
+
+def tokenised(pairs: Sequence[PreferencePair], chat: Chat) -> list[Tokens]:
+    """The pairs in tokens."""
+    return [
         {
             "prompt_ids": chat.prompt_ids(pair.prompt),
             "chosen_ids": chat.answer_ids(pair.prompt, pair.hard),
@@ -265,23 +409,38 @@ def _as_dataset(pairs: Sequence[PreferencePair], chat: Chat) -> datasets.Dataset
         }
         for pair in pairs
     ]
-    return datasets.Dataset.from_list(rows)
+
+
+def add_references(policy: PeftModel, rows: Sequence[Tokens]) -> None:
+    """The base model's log-probabilities, into `rows`; each answer is scored once, in however many pairs it stands."""
+    sides = ("chosen", "rejected")
+    asked = dict.fromkeys((tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"])) for row in rows for side in sides)
+    prompts, answers = [list(prompt) for prompt, _ in asked], [list(answer) for _, answer in asked]
+    with policy.disable_adapter():
+        found = dict(zip(asked, shared_logps(policy, prompts, answers).tolist(), strict=True))
+    for row in rows:
+        for side in sides:
+            row[f"ref_{side}_logps"] = found[tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"])]
 
 
 def _validation_figures(
-    policy: PeftModel, rows: list[dict[str, Any]], settings: LanguageSettings, pad: int
+    policy: PeftModel, rows: list[Tokens], settings: LanguageSettings, pad: int, *, shared: bool
 ) -> dict[str, float]:
     if not rows:
         return dict.fromkeys(("validation_loss", "margin", "accuracy"), float("nan"))
     prompts = [row["prompt_ids"] for row in rows]
-    logps = [
-        (
-            completion_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.dpo_batch),
-            base_logps(policy, prompts, [row[side] for row in rows], pad, batch=settings.dpo_batch),
+
+    def both(side: str) -> tuple[np.ndarray, np.ndarray]:
+        answers = [row[f"{side}_ids"] for row in rows]
+        if shared:
+            return shared_logps(policy, prompts, answers), np.array([row[f"ref_{side}_logps"] for row in rows])
+        batch = settings.dpo_batch
+        return (
+            completion_logps(policy, prompts, answers, pad, batch=batch),
+            base_logps(policy, prompts, answers, pad, batch=batch),
         )
-        for side in ("chosen_ids", "rejected_ids")
-    ]
-    (policy_hard, ref_hard), (policy_easy, ref_easy) = logps
+
+    (policy_hard, ref_hard), (policy_easy, ref_easy) = both("chosen"), both("rejected")
     margins = reward_margins(policy_hard, policy_easy, ref_hard, ref_easy, settings.dpo_beta)
     losses = dpo_loss(policy_hard, policy_easy, ref_hard, ref_easy, settings.dpo_beta)
     return {

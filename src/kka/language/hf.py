@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 
 from kka.common.device import choose_device
@@ -19,53 +19,16 @@ from kka.common.json_text import parse_json
 from kka.errors import UserError
 from kka.language.chat import Chat
 from kka.language.loading import identify, load_model
+from kka.language.processors import FiniteLogits, Nucleus, Told
 from kka.language.rng import own_randomness
 from kka.protocols import DPOReport, PreferencePair
 from kka.seeding import derive_seed
 from kka.settings.language import LanguageSettings
 
-
-class _FiniteLogits(LogitsProcessor):
-    """Lets logits through as they are; UserError where a row has none to sample from: NaN, or an infinite one."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        if not bool(scores.amax(dim=1).isfinite().all()):  # top-p has put -inf in the place of what it leaves out
-            raise UserError(
-                f"language model {self.source!r}: expected finite logits; got NaN or infinity. Its weights are "
-                "damaged, or its tuning diverged: copy it anew, or choose a lower --language.dpo-learning-rate."
-            )
-        return scores
-
-
 SMALL_CHAT = (100_000_000, 1_000_000_000)
 """Parameters of chat models that hold together at a lower temperature alone; smaller ones are trained on captions."""
 SMALL_CHAT_TEMPERATURE = 0.7
 LARGE_VOCABULARY = 8192
-
-
-class _Nucleus(LogitsProcessor):
-    """Temperature and top-p of a large vocabulary without sorting it whole, which takes a fifth of a small model's
-    time: the nucleus is looked for among the likeliest `LIKELIEST`, and beyond them only where it is larger."""
-
-    LIKELIEST = 512
-
-    def __init__(self, temperature: float, top_p: float) -> None:
-        self.temperature, self.top_p = temperature, top_p
-        self.whole = TopPLogitsWarper(top_p)
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        scores = scores / self.temperature  # type: ignore[assignment]
-        if self.top_p == 1:
-            return scores
-        found, index = scores.topk(self.LIKELIEST, dim=1)  # falling
-        shares = (found - scores.logsumexp(dim=1, keepdim=True)).exp().cumsum(dim=1)
-        if bool((shares[:, -1] < self.top_p).any()):
-            return self.whole(input_ids, scores)
-        found[:, 1:].masked_fill_(shares[:, :-1] >= self.top_p, -torch.inf)  # what is likelier makes up top-p alone
-        return torch.full_like(scores, -torch.inf).scatter_(1, index, found)  # type: ignore[return-value]
 
 
 class HFLanguageModel:
@@ -74,12 +37,14 @@ class HFLanguageModel:
     Args:
         source: A hub id ("Qwen/Qwen3-4B-Instruct-2507") or a folder with config.json and safetensors.
         settings: How it samples and is tuned.
-        device: "auto" takes CUDA, then MPS, then the CPU. Half precision (bfloat16) on a GPU, else float32.
+        device: "auto" takes CUDA, then MPS, then the CPU.
         revision: Branch, tag or commit on the hub.
         worked: Prompts with an answer each, which a chat model is shown before the prompt.
-        progress: Called with ("captions" or "dpo", done, total).
+        progress: Called with ("captions", "dpo" or "measuring", done, total).
 
     Attributes:
+        say: Called, where it is set, with a line of text on how long a tuning takes.
+        shared: Whether the model is large and reads each prompt of a tuning once.
         tokens_written: Tokens sampled so far, ends of sequence included.
         identity: Names the model; the key under which its captions may be cached.
     """
@@ -108,6 +73,12 @@ class HFLanguageModel:
         self.chat = Chat(self.tokenizer, worked)
         self.identity = identify(self.source, revision)
         self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
+        self.shared = False  # until a tuning has tried
+        self.say: Callable[[str], None] | None = None
+        self._of_base: dict[tuple[str, ...], float] = {}  # entropies, by prompts
+        self._different: tuple[list[str], int] | None = None  # by which prompts, and how many
+        if self.settings.precision != "auto" and not self.settings.load_in_4bit:
+            self.model.to(torch.float32 if self.settings.precision == "fp32" else torch.bfloat16)
 
     # --- Eq. 3 -------------------------------------------------------------------------------------------------
 
@@ -134,10 +105,11 @@ class HFLanguageModel:
         """
         encoded, size = [self.encode(prompt) for prompt in prompts], self.settings.batch_size
         temperature, top_p = self._sampling if as_set else (1.0, 1.0)
+        tell = _for_stage(self.progress, "measuring") if self.progress is not None and self.shared else None
         answers: list[list[int]] = []
         for batch, start in enumerate(range(0, len(rows), size)):
             part, own = list(rows[start : start + size]), derive_seed(seed, "draw", batch)
-            answers += self._generate(encoded, part, own, temperature, top_p)
+            answers += self._generate(encoded, part, own, temperature, top_p, tell=tell)
         return answers
 
     @property
@@ -170,8 +142,9 @@ class HFLanguageModel:
 
     @torch.no_grad()
     def _generate(
-        self, prompt_ids: list[list[int]], rows: list[int], seed: int, temperature: float, top_p: float
-    ) -> list[list[int]]:
+        self, prompt_ids: list[list[int]], rows: list[int], seed: int, temperature: float, top_p: float,
+        tell: Callable[[int, int], None] | None = None,
+    ) -> list[list[int]]:  # fmt: skip
         """One sampled answer, up to and with its end, for each entry i of `rows`, to prompt i."""
         self.model.eval()
         used = sorted(set(rows))
@@ -183,21 +156,24 @@ class HFLanguageModel:
         ends = sorted(self._ends())
         config = GenerationConfig(
             do_sample=True,
-            temperature=1.0 if self._large else temperature,  # `_Nucleus` does both
+            temperature=1.0 if self._large else temperature,  # `Nucleus` does both
             top_p=1.0 if self._large else top_p,
             top_k=0,  # transformers' own default keeps 50
             max_new_tokens=self.max_new_tokens,
             eos_token_id=ends,
             pad_token_id=self.tokenizer.pad_token_id,
         )
+        processors: list[LogitsProcessor] = [FiniteLogits(self.source)]
+        if self._large:
+            processors.append(Nucleus(temperature, top_p))
+        if tell is not None:
+            processors.append(Told(tell, self.max_new_tokens))
         with own_randomness(seed, self.device):
             out = self.model.generate(
                 input_ids=ids[index],
                 attention_mask=mask[index],
                 generation_config=config,
-                logits_processor=LogitsProcessorList(
-                    [_FiniteLogits(self.source), *([_Nucleus(temperature, top_p)] if self._large else [])]
-                ),
+                logits_processor=LogitsProcessorList(processors),
                 **self._read_once(ids, mask, index),
             )
         answers = [_upto(row, set(ends)) for row in out[:, ids.shape[1] :].tolist()]
@@ -235,7 +211,8 @@ class HFLanguageModel:
         from peft import get_peft_model
 
         from kka.language import measures
-        from kka.language.dpo import lora_config, tune_adapter
+        from kka.language.dpo import is_small, lora_config, tune_adapter
+        from kka.language.logps import shares
 
         if not pairs:
             raise UserError(
@@ -244,16 +221,20 @@ class HFLanguageModel:
         with own_randomness(seed, self.device):
             if self._peft is None:
                 self._peft = get_peft_model(self.model, lora_config(self.settings))
+            if not (self.shared or is_small(self._peft)):
+                answers = [self.chat.answer_ids(pairs[0].prompt, text) for text in (pairs[0].hard, pairs[0].easy)]
+                self.shared = shares(self._peft, self.encode(pairs[0].prompt), answers)
             tell = None if self.progress is None else _for_stage(self.progress, "dpo")
             prompts = sorted({pair.prompt for pair in pairs})
-            entropy = measures.base_entropy(self, prompts, seed=derive_seed(seed, "entropy"))
-            before = measures.different_captions(self, prompts, seed=derive_seed(seed, "different"))
+            entropy = self._entropy(prompts, seed)
+            before = self._different_captions(prompts, seed)
             tuned = tune_adapter(
                 self._peft, self.chat, pairs, validation, self.settings, seed=seed, device=self.device,
                 progress=tell, distance=lambda: measures.kl_to_base(self, prompts, seed=derive_seed(seed, "kl")),
-                bound=self.settings.dpo_max_kl * entropy,
+                bound=self.settings.dpo_max_kl * entropy, shared=self.shared, say=self.say,
             )  # fmt: skip
-            after = measures.different_captions(self, prompts, seed=derive_seed(seed, "different"))
+            self._different = None
+            after = self._different_captions(prompts, seed)
         return DPOReport(
             steps=tuned.steps,
             train_pairs=len(pairs),
@@ -267,7 +248,29 @@ class HFLanguageModel:
             base_entropy=entropy,
             different_before=before,
             different_after=after,
+            answers=measures.SOME if self.shared else measures.HUNDRED,
         )
+
+    def _entropy(self, prompts: list[str], seed: int) -> float:
+        """Of the base model. A large one's is measured once for the same prompts, whatever the round."""
+        from kka.language.measures import base_entropy
+
+        if not self.shared:
+            return base_entropy(self, prompts, seed=derive_seed(seed, "entropy"))
+        key = tuple(prompts)
+        if key not in self._of_base:
+            self._of_base[key] = base_entropy(self, prompts, seed=derive_seed(0, "entropy"))
+        return self._of_base[key]
+
+    def _different_captions(self, prompts: list[str], seed: int) -> int:
+        """Of the model as it stands. A large one's, left by a tuning, is not measured again before the next one."""
+        from kka.language.measures import different_captions
+
+        if not self.shared:
+            return different_captions(self, prompts, seed=derive_seed(seed, "different"))
+        if self._different is None or self._different[0] != prompts:
+            self._different = prompts, different_captions(self, prompts, seed=derive_seed(0, "different"))
+        return self._different[1]
 
     @property
     def policy(self) -> Any:
@@ -299,6 +302,7 @@ class HFLanguageModel:
         """
         if not (path / NOTE).is_file():
             raise UserError(f"language model: expected a folder with a saved adapter; got {path}")
+        self._different = None
         if self._peft is not None:
             self.model = self._peft.unload()
             self._peft = None

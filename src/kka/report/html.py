@@ -118,7 +118,7 @@ def tuning_notes(run: Run) -> list[str]:
         if report is not None and 2 * (report.different_after or 0) < (report.different_before or 0):
             notes.append(
                 f"Round {r.number}: the tuning narrowed the language model: {report.different_after} different "
-                f"captions among a hundred answers, {report.different_before} before."
+                f"captions among {report.answers} answers, {report.different_before} before."
             )
     return notes
 

@@ -27,7 +27,7 @@ from kka.data import open_task
 from kka.deploy.train import INSPECTION
 from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
 from kka.imaging.diffusers import DiffusersModel
-from kka.protocols import ImageModel, LanguageModel, identity_of
+from kka.protocols import ImageModel, LanguageModel, TellsMore, identity_of
 from kka.run.comparison import StoredPools, compare
 from kka.run.drawing import TaskClasses, require_ignorant
 from kka.run.models import (
@@ -125,7 +125,10 @@ def _prepare(
     check_counts(config, task)
     check_models(specs, config)
     image_model = build_images(specs[1], config, task, progress, say)
-    return task, specs, image_model, build_language(specs[0], config, task, progress)
+    language_model = build_language(specs[0], config, task, progress)
+    if isinstance(language_model, TellsMore):
+        language_model.say = say
+    return task, specs, image_model, language_model
 
 
 def _with_note(task: Task, images: str) -> Task:

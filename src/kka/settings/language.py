@@ -1,6 +1,6 @@
 """How a language model samples and is tuned (Eq. 3, 7)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Gt, Le
 
@@ -22,6 +22,9 @@ writes of volcanoes and sofas."""
     """An answer cut off there loses its last, unfinished line. none: the server's limit."""
     batch_size: Width = 256
     """Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of a local model. auto: 16 bits on a GPU, fp32 on every CPU: some have bf16 and some have not, and one command \
+must give one result on both. On a CPU with AMX, bf16 is faster."""
     load_in_4bit: bool = False
     """bitsandbytes NF4 (CUDA only)."""
     trust_remote_code: bool = False
@@ -36,7 +39,11 @@ back half of its way, until it is not. Beyond that models repeat themselves."""
     dpo_batch: Width = 16
     """Pairs a step."""
     dpo_micro_batch: Width | None = None
-    """Pairs at once on the device; None: the whole batch. The published runs used 4, four times a step."""
+    """Pairs at once on the device, at most; None: as many as fit, up to the whole batch. The published runs used 4, \
+four times a step."""
+    memory: Positive | None = None
+    """GB that the process may take in a tuning, on a GPU of its memory; None: half of a machine's free memory, or \
+nine tenths of a GPU's. Less means fewer pairs at once; the result is the same but for rounding and dropout's draws."""
     dpo_learning_rate: Positive | None = None
     """None: the published 5e-5, or 1e-3 for a model of under 100 million parameters, which moves too little else."""
     dpo_warmup: Share = 0.1
@@ -48,6 +55,10 @@ back half of its way, until it is not. Beyond that models repeat themselves."""
     """The layers that get an adapter, as peft names them."""
 
     def __post_init__(self) -> None:
+        if self.load_in_4bit and self.precision != "auto":
+            raise UserError(
+                f"configuration: expected language.precision auto beside language.load_in_4bit; got {self.precision}"
+            )
         if self.dpo_micro_batch is not None and self.dpo_batch % self.dpo_micro_batch:
             raise UserError(
                 f"configuration: expected language.dpo_micro_batch to divide language.dpo_batch, {self.dpo_batch}; got "
