@@ -216,6 +216,34 @@ def test_variants_change_the_loop(place: Place) -> None:
         pool_config(cell(arm="rep-1", variant="hardness=1"), place.data, place.work)
 
 
+def test_variants_set_up_the_models(place: Place) -> None:
+    """Whatever `kka run` takes under --language and --drawing; what is wrong names the setting."""
+    texts = "language.temperature=0.8,language.max_new_tokens=none,drawing.steps=10,folds=1"
+    config = pool_config(cell(arm="rep-1", variant=texts), place.data, place.work)
+    usual = pool_config(cell(arm="rep-1"), place.data, place.work)
+    changed = {"temperature": 0.8, "max_new_tokens": None}
+    assert config.language == dataclasses.replace(usual.language, **changed)
+    assert (config.drawing.steps, config.folds) == (10, 1)
+    wrong = {
+        "language.temperature=0": "loop's language model: expected temperature to be a number above 0",
+        "drawing.colour=1": "unknown setting of the loop's drawing model",
+        "detector.epochs=1": "unknown setting of the loop: ",
+    }
+    for variant, told in wrong.items():
+        with pytest.raises(UserError, match=told):
+            pool_config(cell(arm="rep-1", variant=variant), place.data, place.work)
+
+
+def test_smoke_cuts_the_answers_of_models_that_it_trains_alone(place: Place) -> None:
+    """A chat model that is cut off within its first sentence writes nothing that can be used."""
+
+    def tokens(variant: str) -> int | None:
+        return pool_config(cell(arm="rep-1", variant=variant), place.data, place.work).language.max_new_tokens
+
+    assert (tokens(""), tokens("folds=1"), tokens("lm=hf:/x"), tokens("lm=hf:/x,folds=1")) == (24, 24, 96, 96)
+    assert tokens("language.max_new_tokens=50") == tokens("language.max_new_tokens=50,lm=hf:/x") == 50
+
+
 def test_a_pool_of_other_settings_is_refused(place: Place) -> None:
     """A default that changes must not leave its old pools under the new figures."""
     task = open_cell_task(cell(), place.data)

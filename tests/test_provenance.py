@@ -48,6 +48,8 @@ def test_what_settings_there_are(place: Place) -> None:
     assert noise["anomalies"] == 200
     assert (pool["loop.mode"], pool["loop.initial"], pool["loop.sad.epochs"]) == ("rep", 200, 40)
     assert settings_of(cell(arm="rep-2", variant="quantile=1"), place)["loop.quantile"] == 1
+    models = settings_of(cell(arm="rep-2", variant="drawing.steps=10,language.temperature=0.8"), place)
+    assert (models["loop.drawing.steps"], models["loop.language.temperature"]) == (10, 0.8)
     assert settings_of(cell(detector="simplenet", backbone="x"), place)["backbone.padding"] == "same"
 
 
