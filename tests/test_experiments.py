@@ -163,6 +163,8 @@ def test_the_whole_of_a_table(place: Place, tmp_path: Path) -> None:
     assert rows.keys() == {"none", "noise", "rep-0", "rep-1", "real"} and len(told) == 10
     assert rows["none"].anomalies == rows["none"].generated == 0 and rows["none"].hard is None
     first = rows["rep-0"].anomalies
+    spent = [rows[arm].tokens_written or 0 for arm in ("none", "rep-0", "rep-1")]
+    assert spent[0] == 0 < spent[1] < spent[2] and rows["rep-1"].cost is None  # no prices
     assert 12 <= first == rows["rep-0"].generated <= 24  # a barely trained language model may write fewer
     assert rows["rep-1"].anomalies == first and first + 8 <= rows["rep-1"].generated <= first + 16
     assert all(0 <= r.auroc <= 1 and None not in (r.seen, r.unseen) for r in rows.values())

@@ -290,6 +290,23 @@ def test_cost_and_files_set_aside(full: Path, page: Page) -> None:
     assert cost_rows(Ledger({"rounds/9/new": NOTHING}))[0].label == "new"
 
 
+def test_what_the_language_model_wrote(tmp_path: Path) -> None:
+    """Of a model that is paid for: what was usable, the tokens and the money, by round and in all."""
+    root = make_run(tmp_path / "run", rounds=1)
+    stored = json.loads((root / "ledger.json").read_text())
+    counts = dict(answers=20, unusable=3, duplicates=5, tokens=340, tokens_read=1500, cost=0.0123)
+    stored["stages"]["rounds/0/captions"] |= counts
+    stored["stages"]["rounds/1/captions"] |= counts | dict(cost=0.1, tokens_read=None)
+    (root / "ledger.json").write_text(json.dumps(stored))
+    table = assert_self_contained(write_report(root)).table("by round")
+    assert table == [
+        ["by round", "captions", "answers", "unusable", "like earlier ones", "tokens read", "tokens written", "cost"],
+        ["0", "12", "20", "3", "5", "1,500", "340", "0.0123"],
+        ["1", "12", "20", "3", "5", "–", "340", "0.1000"],
+        ["all", "24", "40", "6", "10", "1,500", "680", "0.1123"],
+    ]
+
+
 def test_charts_take_the_pages_colours(full: Path) -> None:
     """A colour written into a chart would not follow the page into the dark."""
     text = (full / "report.html").read_text(encoding="utf-8")

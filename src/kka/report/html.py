@@ -21,6 +21,7 @@ from kka.report.embedded import TINY, data_uri, whole
 from kka.report.read import Picture, RoundRecord, Run
 from kka.report.tested import inspection, latent_maps, shown_tests, test_charts
 from kka.report.words import words_by_round
+from kka.report.writing import writing
 
 PER_SIDE = 24
 """Pictures shown of each round's hard ones, and of its easy ones."""
@@ -70,6 +71,7 @@ def render(run: Run) -> str:
         words=_words(run),
         examples=[(r.number, _examples(r)) for r in run.rounds],
         cost=cost_rows(run.ledger),
+        writing=writing(run.ledger, len(run.rounds)),
         set_aside=_set_aside(run),
         samples=None if run.samples is None else whole(run.samples),
         commands=commands(run),

@@ -14,6 +14,7 @@ from typing import Any
 
 from kka.algorithm.folder import RunFolder, stage_name
 from kka.algorithm.loop import rounds
+from kka.algorithm.resume import SAME_RESULTS
 from kka.common.begun import differences, read_config
 from kka.common.cache import ImageCache
 from kka.common.files import write_atomically
@@ -163,7 +164,7 @@ def open_pool(cell: Cell, out: Path, data: Path, work: Path) -> Store:
     """The store of a cell's pool in the folder `out`, new or begun."""
     config = pool_config(cell, data, work)
     updated = partial(_up_to_date, config=config, own=_own_language(cell, config, work))
-    return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated)
+    return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated, free=_free)
 
 
 OF_MODELS: dict[str, type[Any]] = {"language": LanguageSettings, "drawing": DrawingSettings}
@@ -214,11 +215,15 @@ def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: boo
             f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
             f"name another --work."
         )
-    if lines := differences(_up_to_date(read_config(out), config, own=own), config.as_dict()):
+    if lines := differences(_up_to_date(read_config(out), config, own=own), config.as_dict(), free=_free):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
             f"that were trained with it), or name another --work."
         )
+
+
+def _free(name: str, old: Any, new: Any) -> bool:
+    return name in SAME_RESULTS
 
 
 def _up_to_date(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, Any]:
