@@ -215,3 +215,40 @@ def test_repeats_go_to_kinds_whose_captions_are_too_few() -> None:
     found = repeats_by_kind({"farmland": farmland, "docks": docks, "roofs": others}, 60)
     assert found == {"piece of farmland": 40, "there is piece of farmland": 40, "boats at docks": 80}
     assert repeats_by_kind({"roofs": others}, 20) == {} == repeats_by_kind({}, 20)
+
+
+class Lists(ScriptedModel):
+    """Three captions an answer, of the kind that servers are asked for; counts what it reads, for 2 a token."""
+
+    captions_an_answer = 3
+    tokens_read, cost = 100, 200.0
+
+    def sample(self, prompts: Sequence[str], n: int, *, seed: int) -> list[list[str]]:
+        self.tokens_read += 7 * n * len(prompts)
+        self.cost = 2.0 * self.tokens_read
+        return super().sample(prompts, n, seed=seed)
+
+
+def test_answers_of_several_captions() -> None:
+    """Three an answer: a third of the answers is asked for, and an answer counts once however many captions it has."""
+    numbers = [f"{a} and {b}" for a, b in product(("one", "two", "three", "four", "five", "six"), repeat=2)]
+
+    def answer(prompt: str, k: int) -> str:
+        of = [f"a {prompt} flower with {numbers[3 * k + i]} petals" for i in range(2)]
+        return "\n".join(f"{i}. {text}" for i, text in enumerate([*of, of[0] if k == 2 else "no"], 1))
+
+    model = Lists(answer)
+    batch = write_captions(model, ["red", "blue"], 12, seed=0)
+    assert [(prompts, n) for prompts, n, _ in model.calls] == [(["red", "blue"], 2), (["red", "blue"], 1)]
+    assert (len(batch.captions), batch.prompts) == (12, ("red",) * 6 + ("blue",) * 6)
+    assert (batch.answers, batch.unusable, batch.duplicates) == (6, 4, 2)  # "no" of four answers, of[0] of two
+    assert (batch.tokens_read, batch.cost) == (7 * 6, 2 * 7 * 6)
+    plain = write_captions(ScriptedModel(answer), ["red"], 4, seed=0)
+    assert (plain.answers, plain.tokens_read, plain.cost) == (4, None, None)
+
+
+def test_lists_without_captions_end_sooner() -> None:
+    """As many captions in vain as of a model that writes one at a time."""
+    model = Lists(lambda prompt, k: "no")
+    with pytest.raises(UserError, match="wrote no usable captions where 300 were wanted: of 100 answers"):
+        write_captions(model, ["red"], 300, seed=0)

@@ -104,6 +104,15 @@ def test_a_configuration_from_before_pairs_of_all_rounds() -> None:
     assert RunConfig().pairs == "judged"
 
 
+def test_a_configuration_from_before_lists() -> None:
+    """A run on a server that asked for a caption an answer goes on so; one of a model here knows of no lists."""
+    for lm, found in (("openai:m", 1), ("hf:/m", None)):
+        plain = RunConfig(lm=lm).as_dict()
+        del plain["language"]["captions_an_answer"]
+        assert RunConfig.from_dict(plain).language.captions_an_answer == found
+    assert RunConfig.from_dict(RunConfig(lm="openai:m").as_dict()).language.captions_an_answer is None
+
+
 def test_a_setting_needs_a_value() -> None:
     """`--set epochs` has nothing to set."""
     with pytest.raises(UserError, match="expected name=value"):

@@ -163,6 +163,8 @@ def test_the_whole_of_a_table(place: Place, tmp_path: Path) -> None:
     assert rows.keys() == {"none", "noise", "rep-0", "rep-1", "real"} and len(told) == 10
     assert rows["none"].anomalies == rows["none"].generated == 0 and rows["none"].hard is None
     first = rows["rep-0"].anomalies
+    spent = [rows[arm].tokens_written or 0 for arm in ("none", "rep-0", "rep-1")]
+    assert spent[0] == 0 < spent[1] < spent[2] and rows["rep-1"].cost is None  # no prices
     assert 12 <= first == rows["rep-0"].generated <= 24  # a barely trained language model may write fewer
     assert rows["rep-1"].anomalies == first and first + 8 <= rows["rep-1"].generated <= first + 16
     assert all(0 <= r.auroc <= 1 and None not in (r.seen, r.unseen) for r in rows.values())
@@ -214,6 +216,34 @@ def test_variants_change_the_loop(place: Place) -> None:
     assert config.max_hard_share == 0.3 and config.folds == 1
     with pytest.raises(UserError, match="unknown setting of the loop"):
         pool_config(cell(arm="rep-1", variant="hardness=1"), place.data, place.work)
+
+
+def test_variants_set_up_the_models(place: Place) -> None:
+    """Whatever `kka run` takes under --language and --drawing; what is wrong names the setting."""
+    texts = "language.temperature=0.8,language.max_new_tokens=none,drawing.steps=10,folds=1"
+    config = pool_config(cell(arm="rep-1", variant=texts), place.data, place.work)
+    usual = pool_config(cell(arm="rep-1"), place.data, place.work)
+    changed = {"temperature": 0.8, "max_new_tokens": None}
+    assert config.language == dataclasses.replace(usual.language, **changed)
+    assert (config.drawing.steps, config.folds) == (10, 1)
+    wrong = {
+        "language.temperature=0": "loop's language model: expected temperature to be a number above 0",
+        "drawing.colour=1": "unknown setting of the loop's drawing model",
+        "detector.epochs=1": "unknown setting of the loop: ",
+    }
+    for variant, told in wrong.items():
+        with pytest.raises(UserError, match=told):
+            pool_config(cell(arm="rep-1", variant=variant), place.data, place.work)
+
+
+def test_smoke_cuts_the_answers_of_models_that_it_trains_alone(place: Place) -> None:
+    """A chat model that is cut off within its first sentence writes nothing that can be used."""
+
+    def tokens(variant: str) -> int | None:
+        return pool_config(cell(arm="rep-1", variant=variant), place.data, place.work).language.max_new_tokens
+
+    assert (tokens(""), tokens("folds=1"), tokens("lm=hf:/x"), tokens("lm=hf:/x,folds=1")) == (24, 24, 96, 96)
+    assert tokens("language.max_new_tokens=50") == tokens("language.max_new_tokens=50,lm=hf:/x") == 50
 
 
 def test_a_pool_of_other_settings_is_refused(place: Place) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from kka.algorithm.captions import write_captions
 from kka.errors import UserError
+from kka.language import check_language_model
 from kka.language.openai import OpenAILanguageModel
 from kka.protocols import LanguageModel, TunableLanguageModel
 from kka.settings.language import LanguageSettings
@@ -67,7 +69,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_answers_prompt_by_prompt(server: Server) -> None:
     """n answers to each prompt in order, through the documented endpoint with the key; tokens are counted."""
-    settings = LanguageSettings(temperature=0.7, top_p=None, max_new_tokens=50)
+    settings = LanguageSettings(temperature=0.7, top_p=None, max_new_tokens=50, captions_an_answer=1)
     model = OpenAILanguageModel("some-model", settings=settings)
     answers = model.sample(["first", "second"], 11, seed=3)
     assert [len(a) for a in answers] == [11, 11]
@@ -149,3 +151,40 @@ def test_missing_key_and_wrong_url(monkeypatch: pytest.MonkeyPatch) -> None:
         OpenAILanguageModel("m")
     with pytest.raises(UserError, match="expected an address with http"):
         OpenAILanguageModel("m", base_url="localhost:8000")
+
+
+def test_several_captions_an_answer(server: Server) -> None:
+    """One request brings ten captions; they are kept under the prompt of Eq. 3, which says nothing of a list."""
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+    def listed(seed: str) -> dict[str, Any]:
+        lines = "\n".join(f"{i}. A flower with {n} {seed} petals" for i, n in enumerate(numbers, 1))
+        choice = {"message": {"content": lines}, "finish_reason": "stop"}
+        return {"choices": [choice], "usage": {"completion_tokens": 80, "prompt_tokens": 40}}
+
+    server.script = [listed("red"), listed("blue")]
+    model = OpenAILanguageModel("m", settings=LanguageSettings(price_in=0.5, price_out=2, parallel=1))
+    batch = write_captions(model, ["Describe a rose.", "Describe a daisy."], 20, seed=0)
+    assert [body["messages"][0]["content"] for body, _ in server.requests] == [
+        f"Describe a {name}.\n\nGive 10 answers at once, each unlike the others: a numbered list from 1 to 10, one on "
+        "each line, and nothing else."
+        for name in ("rose", "daisy")
+    ]
+    assert [(body["n"], body["max_tokens"]) for body, _ in server.requests] == [(1, 10 * 96)] * 2
+    assert batch.prompts == ("Describe a rose.",) * 10 + ("Describe a daisy.",) * 10
+    assert (batch.answers, batch.unusable, batch.duplicates) == (2, 0, 0)
+    assert (batch.tokens, batch.tokens_read) == (160, 80)
+    assert batch.cost == pytest.approx((80 * 0.5 + 160 * 2) / 1e6)
+
+
+def test_prices_come_together() -> None:
+    """One price alone would give a cost that looks whole."""
+    with pytest.raises(UserError, match=r"language.price_in and language.price_out both, or neither; got 1.0 and None"):
+        LanguageSettings(price_in=1)
+
+
+def test_models_that_run_here_have_no_settings_of_servers() -> None:
+    """A batch, or prices, that nothing heeds."""
+    for given in ({"batch": True}, {"captions_an_answer": 10}, {"price_in": 1, "price_out": 1}):
+        with pytest.raises(UserError, match=f"language.{next(iter(given))}: a model that runs here has only"):
+            check_language_model("garden", settings=LanguageSettings(**given))

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,9 @@ def test_the_shipped_model_writes_garden_captions() -> None:
     assert batch.answers < 80
 
 
-REMOTE = {"temperature": 0.5, "top_p": 0.5, "max_new_tokens": 5}
+PRICES = {"price_in": 1.0, "price_out": 2.0}
+SERVERS = {"captions_an_answer": 5, "parallel": 2, "timeout": 9.0, "batch": True, **PRICES}
+REMOTE = {"temperature": 0.5, "top_p": 0.5, "max_new_tokens": 5, **SERVERS}
 LOCAL = {
     "batch_size": 8, "load_in_4bit": True, "trust_remote_code": True, "dpo_beta": 0.2, "dpo_max_kl": 1.0,
     "dpo_steps": 7, "dpo_max_epochs": 2,
@@ -86,10 +89,11 @@ LOCAL = {
 def test_a_remote_model_refuses_what_it_does_not_have(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that is silently left aside is taken to have worked."""
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
-    config = RunConfig(language=LanguageSettings(**{option: (REMOTE | LOCAL)[option]}))  # type: ignore[arg-type]
+    given: Any = PRICES if option in PRICES else {option: (REMOTE | LOCAL)[option]}
+    config = RunConfig(language=LanguageSettings(**given))
     if option in REMOTE:
         build_language("openai:any", config, small_task())
     else:
-        known = "language.max_new_tokens, language.temperature, language.top_p"
+        known = ", ".join(f"language.{name}" for name in sorted(REMOTE))
         with pytest.raises(UserError, match=rf"language\.{option}: openai:any has only {known}; got"):
             build_language("openai:any", config, small_task())

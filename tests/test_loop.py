@@ -56,6 +56,7 @@ def test_summary_holds_what_is_promised(finished: Path) -> None:
         assert r["auroc"] == summary["arms"][f"kka-{r['round']}"]["auroc"]["mean"]
     assert [r["generated"] for r in summary["rounds"]] == [24, 16, 16]
     assert [r["pool_size"] for r in summary["rounds"]] == [24, 24, 24]
+    assert set(summary["spent"]) == {"tokens_read", "tokens_written", "cost"}
     assert summary["task"]["name"] == "squares" and summary["seconds"]["rounds/1/evaluator"] > 0
 
 

@@ -48,6 +48,12 @@ def test_what_settings_there_are(place: Place) -> None:
     assert noise["anomalies"] == 200
     assert (pool["loop.mode"], pool["loop.initial"], pool["loop.sad.epochs"]) == ("rep", 200, 40)
     assert settings_of(cell(arm="rep-2", variant="quantile=1"), place)["loop.quantile"] == 1
+    models = settings_of(cell(arm="rep-2", variant="drawing.steps=10,language.temperature=0.8"), place)
+    usual = settings_of(cell(arm="rep-2"), place)
+    work = "language.batch=true,language.parallel=9,language.price_in=1,language.price_out=2"
+    assert settings_of(cell(arm="rep-2", variant=work), place) == usual  # the same anomalies, asked for otherwise
+    assert not any("captions_an_answer" in name for name in usual)
+    assert (models["loop.drawing.steps"], models["loop.language.temperature"]) == (10, 0.8)
     assert settings_of(cell(detector="simplenet", backbone="x"), place)["backbone.padding"] == "same"
 
 

@@ -30,6 +30,7 @@ from kka.report import analysis, write_report
 from kka.report.figures import apart, histogram, is_wide
 from kka.report.html import commands, cost_rows, headline
 from kka.report.read import read_run
+from kka.report.words import words_by_round
 from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings
 from kka.settings.language import LanguageSettings
@@ -289,6 +290,23 @@ def test_cost_and_files_set_aside(full: Path, page: Page) -> None:
     assert cost_rows(Ledger({"rounds/9/new": NOTHING}))[0].label == "new"
 
 
+def test_what_the_language_model_wrote(tmp_path: Path) -> None:
+    """Of a model that is paid for: what was usable, the tokens and the money, by round and in all."""
+    root = make_run(tmp_path / "run", rounds=1)
+    stored = json.loads((root / "ledger.json").read_text())
+    counts = dict(answers=20, unusable=3, duplicates=5, tokens=340, tokens_read=1500, cost=0.0123)
+    stored["stages"]["rounds/0/captions"] |= counts
+    stored["stages"]["rounds/1/captions"] |= counts | dict(cost=0.1, tokens_read=None)
+    (root / "ledger.json").write_text(json.dumps(stored))
+    table = assert_self_contained(write_report(root)).table("by round")
+    assert table == [
+        ["by round", "captions", "answers", "unusable", "like earlier ones", "tokens read", "tokens written", "cost"],
+        ["0", "12", "20", "3", "5", "1,500", "340", "0.0123"],
+        ["1", "12", "20", "3", "5", "–", "340", "0.1000"],
+        ["all", "24", "40", "6", "10", "1,500", "680", "0.1123"],
+    ]
+
+
 def test_charts_take_the_pages_colours(full: Path) -> None:
     """A colour written into a chart would not follow the page into the dark."""
     text = (full / "report.html").read_text(encoding="utf-8")
@@ -426,18 +444,40 @@ def test_printed_command_of_an_older_run_is_taken(tmp_path: Path) -> None:
 
 
 def test_words_by_hand() -> None:
-    """ "soft" in 4 of 10 captions before and in 8 of 10 after, worked out by hand."""
-    before = ["soft rose"] * 4 + ["rose"] * 6
-    after = ["soft rose"] * 8 + ["rose"] * 2
-    gained, lost = analysis.compare_words(before, after)
+    """What tuning moved is read off these counts: each by hand, over captions that a reader can count himself."""
+    first = ["A rose with soft petals"] * 4 + ["the rose, and white petals"] * 6
+    second = ["soft petals of a rose"] * 8 + ["a white ROSE"] * 2
+    hard = [["A rose with soft petals"] * 2, ["soft petals of a rose"] * 3]
+    zero, one = words_by_round([first, second], hard)
+    assert (zero.number, zero.after, zero.hard, zero.fell) == (0, 10, 2, ())
+    counts = [(w.text, w.after, w.hard) for w in zero.rose]
+    assert counts == [("petals", 10, 2), ("rose", 10, 2), ("white", 6, 0), ("soft", 4, 2)]  # no "with", "the", "and"
+    assert (one.number, one.before, one.after, one.hard) == (1, 10, 10, 3)
+    assert [(w.text, w.before, w.after, w.hard) for w in one.rose] == [("soft", 4, 8, 3)]
+    assert [(w.text, w.before, w.after, w.hard) for w in one.fell] == [("white", 6, 2, 0), ("petals", 10, 8, 3)]
     z = (math.log(8.5 / 2.5) - math.log(4.5 / 6.5)) / math.sqrt(1 / 8.5 + 1 / 2.5 + 1 / 4.5 + 1 / 6.5)
-    assert [(w.text, w.before, w.after) for w in gained] == [("soft", 0.4, 0.8)]  # and not "soft rose" as well
-    assert gained[0].z == pytest.approx(z)
-    assert lost == []  # "rose" is in all of them
-    assert [w.z for w in analysis.compare_words(after, before)[1]] == [pytest.approx(-z)]
-    assert analysis.terms("A star-shaped, rosé flower") == {
-        "a", "star-shaped", "rosé", "flower", "a star-shaped", "star-shaped rosé", "rosé flower",
-    }  # fmt: skip
+    assert one.rose[0].z == pytest.approx(z) and one.fell[0].z == pytest.approx(-z)  # 6 and 2 of 10, as 4 and 8
+
+
+def test_words_that_are_too_rare_or_of_an_empty_round() -> None:
+    """Two captions are no trend; a round without captions must not divide by nothing."""
+    _, one, two = words_by_round([["red rose"] * 3, ["blue rose"] * 2, []], [[], [], []])
+    assert [w.text for w in one.rose] == [] and [w.text for w in one.fell] == ["red"]
+    assert two.rose == () and [(w.text, w.before, w.after) for w in two.fell] == [("red", 3, 0), ("rose", 3, 0)]
+
+
+def test_words_on_the_page(page: Page, tmp_path: Path) -> None:
+    """Twelve captions a round, one of them the same: eleven said "hard" first, then "soft". Four pictures are hard."""
+    rose = [table for table in page.tables if table[0][0] == "Rose"]
+    assert [table[0][2:] for table in rose] == [["round 0", f"round {r}", "among 4 hard"] for r in (2, 1)]
+    assert [table[1] for table in rose] == [["soft", "", "00 %", "1192 %", "4100 %"]] * 2
+    fell = page.table("Fell")
+    assert fell[1] == ["hard", "", "1192 %", "00 %", "00 %"]
+    assert page.table("Words")[0] == ["Words", "", "round 0", "among 4 hard"]
+    one = assert_self_contained(write_report(make_run(tmp_path / "one", rounds=1)))
+    assert len([table for table in one.tables if table[0][0] == "Rose"]) == 1
+    none = assert_self_contained(write_report(make_run(tmp_path / "none", rounds=0)))
+    assert none.table("Words")[0] == ["Words", "", "round 0"] and ["flower", "", "1192 %"] in none.table("Words")
 
 
 def test_mean_roc() -> None:

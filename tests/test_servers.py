@@ -142,7 +142,9 @@ def other() -> Iterator[Server]:
 
 
 def writer(server: Server, **more: Any) -> OpenAILanguageModel:
-    options = {"base_url": server.url, "api_key": KEY, "retries": 1, "timeout": 5.0, **more}
+    """Asks for a caption an answer."""
+    settings = LanguageSettings(captions_an_answer=1, **more.pop("of", {}))
+    options = {"base_url": server.url, "api_key": KEY, "retries": 1, "timeout": 5.0, "settings": settings, **more}
     return OpenAILanguageModel("m", **options)
 
 
@@ -393,7 +395,7 @@ REFUSED = [
 def test_a_refused_parameter_is_left_out(server: Server, name: str, message: str, more: dict[str, Any]) -> None:
     """It ended the run; said once, the run goes on without."""
     server.otherwise = lambda body: error(message, **more) if name in body else chat(*[ANSWER] * body.get("n", 1))
-    model = writer(server, settings=LanguageSettings(temperature=0.5))
+    model = writer(server, of={"temperature": 0.5})
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         assert model.sample(["p", "q"], 9, seed=0) == [[ANSWER] * 9] * 2
@@ -486,7 +488,7 @@ def test_only_a_filter_makes_a_black_picture(server: Server, reply: Reply, filte
 def test_empty_answers_end_soon(server: Server, reply: Callable[[dict[str, Any]], Reply], message: str) -> None:
     """580 of them were paid for, and the error did not say why they were empty."""
     server.otherwise = reply
-    model = writer(server, settings=LanguageSettings(max_new_tokens=50))
+    model = writer(server, of={"max_new_tokens": 50})
     text = told(lambda: model.sample(["p"] * 20, 40, seed=0))
     assert re.search(f"3 replies in a row without text.*{message}", text), text
     assert len(server.bodies) == 3
@@ -502,7 +504,7 @@ def test_a_filtered_prompt_is_asked_once_and_others_pass(server: Server) -> None
     model = writer(server)
     answers = model.sample(["good", "bad", "good too"], 200, seed=0)
     assert [sum(map(bool, each)) for each in answers] == [200, 0, 200]  # in 25 requests each
-    assert [body["messages"][0]["content"] for body in server.bodies].count("bad") <= 2 * model.parallel
+    assert [body["messages"][0]["content"] for body in server.bodies].count("bad") <= 2 * model.settings.parallel
     assert [sum(map(bool, each)) for each in model.sample(["bad", "another"], 40, seed=1)] == [0, 40]  # a later round
     server.bodies.clear()
     assert "refuses every prompt" in told(lambda: writer(server).sample(["bad"] * 3, 40, seed=0))
@@ -539,7 +541,7 @@ def test_an_error_ends_the_requests_that_wait(server: Server) -> None:
     """All those that had been lined up were still sent, and paid for, after the one that failed."""
     server.script = [chat(ANSWER)]
     server.otherwise = lambda body: error("no such model", 404)
-    assert "no such model" in told(lambda: writer(server, parallel=2).sample(["p"] * 60, 1, seed=0))
+    assert "no such model" in told(lambda: writer(server, of={"parallel": 2}).sample(["p"] * 60, 1, seed=0))
     assert len(server.bodies) < 20
 
 

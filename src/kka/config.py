@@ -145,6 +145,8 @@ generated textures."""
         told = {"pairs": "pool", **values}
         if "sad" in told:
             told["sad"] = with_shares(told["sad"])
+        if isinstance(told.get("language"), dict) and str(told.get("lm", "")).startswith("openai:"):
+            told["language"] = {"captions_an_answer": 1, **told["language"]}  # once there was no other way
         if "fit" not in told and told.get("data", "garden") != "garden":  # once every picture was cropped
             told["fit"] = "crop"
         if "detector_options" in told:

@@ -161,6 +161,24 @@ class TellsMore(Protocol):
 
 
 @runtime_checkable
+class Metered(Protocol):
+    """A language model that is paid for by what it reads and writes."""
+
+    tokens_read: int
+    """So far."""
+    cost: float | None
+    """So far, in the currency of its prices; None: they are not known."""
+
+
+@runtime_checkable
+class WritesLists(Protocol):
+    """A language model that may put several captions into one answer."""
+
+    captions_an_answer: int
+    """As many as it is asked for."""
+
+
+@runtime_checkable
 class DrawsInBatches(Protocol):
     """An image model that knows how many pictures it draws best at a time."""
 

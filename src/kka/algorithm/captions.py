@@ -15,7 +15,7 @@ import numpy as np
 from kka.algorithm.answers import clean, normalise, parse_answer
 from kka.algorithm.refusals import REASONS, WHY, reason_against
 from kka.errors import UserError
-from kka.protocols import CountsTokens, LanguageModel
+from kka.protocols import CountsTokens, LanguageModel, Metered, WritesLists
 from kka.seeding import derive_seed
 
 BARREN = 64
@@ -121,6 +121,10 @@ class CaptionBatch:
     copies_of_normals: int
     tokens: int | None
     """Tokens the model wrote; None when it does not count them."""
+    tokens_read: int | None = None
+    """None when it does not count them."""
+    cost: float | None = None
+    """In the currency of the model's prices; None where it has none."""
 
     @property
     def short(self) -> bool:
@@ -212,7 +216,8 @@ def write_captions(
     """
     if not prompts or n < 1:
         raise UserError(f"captions: expected at least one prompt and n ≥ 1; got {len(prompts)} prompts, n = {n}")
-    tokens_before = model.tokens_written if isinstance(model, CountsTokens) else 0
+    before = _Spent.by(model)
+    at_once = model.captions_an_answer if isinstance(model, WritesLists) else 1
     known = list(known)
     counts = Counter(map(normalise, known))
     normals = list(dict.fromkeys(normals))
@@ -223,16 +228,17 @@ def write_captions(
     quotas = [n // len(prompts) + (i < n % len(prompts)) for i in range(len(prompts))]
     for attempt in range(max_attempts):
         lacking = [q - len(got) for q, got in zip(quotas, harvest.by_prompt, strict=True)]
-        if not harvest.total and harvest.answers >= BARREN:
+        if not harvest.total and harvest.answers * at_once >= BARREN:
             break  # more answers of that kind would be paid for in vain
         if harvest.total >= n and attempt > 1:
             break  # two tries for an even spread; after that the others may fill in
         open_prompts = [i for i, lack in enumerate(lacking) if lack > 0]
         if not open_prompts:
             break
-        per_prompt = max(lacking[i] for i in open_prompts)
+        most = max(lacking[i] for i in open_prompts)
+        per_prompt = -(-most // at_once)
         if harvest.answers:  # ask for as many as the yield so far makes necessary
-            per_prompt = -(-per_prompt * harvest.answers // max(harvest.total, harvest.answers // 4, 1))
+            per_prompt = -(-most * harvest.answers // max(harvest.total, harvest.answers * at_once // 4, 1))
         asked = [prompts[i] for i in open_prompts]
         for i, answers in zip(
             open_prompts, model.sample(asked, per_prompt, seed=derive_seed(seed, "captions", attempt)), strict=True
@@ -240,11 +246,32 @@ def write_captions(
             for answer in answers:
                 harvest.take(i, answer)
     _require_enough(harvest, n, at_least)
-    tokens = model.tokens_written - tokens_before if isinstance(model, CountsTokens) else None
-    return _even_batch(harvest, prompts, n, tokens)
+    return _even_batch(harvest, prompts, n, _Spent.by(model).since(before))
 
 
-def _even_batch(harvest: _Harvest, prompts: Sequence[str], n: int, tokens: int | None) -> CaptionBatch:
+@dataclass(frozen=True)
+class _Spent:
+    """What a model has used so far; None: it does not count that."""
+
+    tokens: int | None
+    read: int | None
+    cost: float | None
+
+    @classmethod
+    def by(cls, model: LanguageModel) -> "_Spent":
+        tokens = model.tokens_written if isinstance(model, CountsTokens) else None
+        read, cost = (model.tokens_read, model.cost) if isinstance(model, Metered) else (None, None)
+        return cls(tokens, read, cost)
+
+    def since(self, before: "_Spent") -> "_Spent":
+        return _Spent(
+            None if self.tokens is None else self.tokens - (before.tokens or 0),
+            None if self.read is None else self.read - (before.read or 0),
+            None if self.cost is None else round(self.cost - (before.cost or 0), 9),
+        )
+
+
+def _even_batch(harvest: _Harvest, prompts: Sequence[str], n: int, spent: _Spent) -> CaptionBatch:
     """The first captions of each prompt in turn, until there are `n`; given back in the order of the prompts."""
     longest = max(map(len, harvest.by_prompt))
     turns = [(k, i) for k in range(longest) for i, got in enumerate(harvest.by_prompt) if k < len(got)]
@@ -259,7 +286,9 @@ def _even_batch(harvest: _Harvest, prompts: Sequence[str], n: int, tokens: int |
         refused={reason: harvest.refused[reason] for reason in REASONS},
         duplicates=harvest.duplicates,
         copies_of_normals=harvest.copies,
-        tokens=tokens,
+        tokens=spent.tokens,
+        tokens_read=spent.read,
+        cost=spent.cost,
     )
 
 

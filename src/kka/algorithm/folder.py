@@ -5,6 +5,7 @@ It stands here and not above, as the stages of Algorithm 1 and the report both n
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kka.algorithm.records import Judgement, Representative, UnusablePicture, Wr
 from kka.common.begun import completed, is_begun, read_config
 from kka.common.disk import CONFIG_FILE, STAGE_FILE, reading
 from kka.common.files import read_json, read_records
+from kka.common.ledger import NOTHING, SPENT, Entry
 from kka.common.manifest import read_entry
 from kka.config import RunConfig
 
@@ -127,6 +129,12 @@ class RunFolder:
     def generated(self, last: int) -> int:
         """Images made up to and in round `last`, whether they entered the pool or not."""
         return sum(self.images_made(number) for number in range(last + 1))
+
+    def spent(self, last: int) -> dict[str, Any]:
+        """What the language model read, wrote and cost up to and in round `last`; without what nothing counts."""
+        entries = [read_entry(self.root, stage_name(number, "captions")) for number in range(last + 1)]
+        counts = reduce(Entry.plus, entries, NOTHING).counts
+        return {name: counts[count] for name, count in SPENT.items() if counts.get(count) is not None}
 
     def fresh(self, number: int) -> AnomalyPool:
         """What round `number` generated, whether it entered the pool or not, unjudged."""

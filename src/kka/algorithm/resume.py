@@ -7,9 +7,13 @@ from kka.algorithm.identity import changes, task_digests
 from kka.common.disk import STAGE_FILE
 from kka.common.store import Store
 from kka.errors import UserError
+from kka.settings.language import OF_THE_WORK
 from kka.task import Task
 
-SAME_RESULTS = ("language.dpo_micro_batch", "language.memory", "drawing.batch_size", "sad.device")
+SAME_RESULTS = (
+    "language.dpo_micro_batch", "language.memory", "drawing.batch_size", "sad.device",
+    *(f"language.{name}" for name in OF_THE_WORK),
+)  # fmt: skip
 """Settings that say how the work is cut and where it is done. (With LoRA's dropout, as usual, another micro-batch draws
 other masks; another device rounds otherwise.)"""
 _DEVICE = "device="

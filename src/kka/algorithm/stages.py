@@ -159,6 +159,8 @@ class Stages:
                 "duplicates": batch.duplicates,
                 "copies_of_normals": batch.copies_of_normals,
                 "tokens": batch.tokens,
+                "tokens_read": batch.tokens_read,
+                "cost": batch.cost,
             }
 
         self.store.stage(

@@ -50,8 +50,8 @@ cpu presets. smoke: every path, in minutes; no figures."""
     figures: Path = Path("docs/figures")
     loop: tuple[Text, ...] = ()
     """Models and settings of the loop behind every pool, as `kka run` has them: lm=hf:Qwen/Qwen3-4B-Instruct-2507 \
-images=diffusers:stabilityai/sd-turbo steer=examples. Default: a small language model trained on the known classes' \
-captions, and their pictures as image bank."""
+images=diffusers:stabilityai/sd-turbo steer=examples, language.* and drawing.* among them. Default: a small language \
+model trained on the known classes' captions, and their pictures as image bank."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
 

@@ -99,6 +99,15 @@ def _tuning(report: DPOReport | None) -> str | None:
     )
 
 
+def _spent(spent: dict[str, float | None]) -> str | None:
+    """What a language model that is paid for used."""
+    if (read := spent.get("tokens_read")) is None:
+        return None
+    told = f"Language model: {read:,.0f} tokens read, {spent.get('tokens_written') or 0:,.0f} written"
+    cost = spent.get("cost")
+    return f"{told}." if cost is None else f"{told}; cost {cost:.4f}."
+
+
 def print_summary(summary: dict[str, Any], out: Path) -> None:
     """The table at the end: arms and rounds, what was generated, where the seconds went."""
     console = terminal()
@@ -108,6 +117,8 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     rounds = [RoundFacts.from_dict(facts) for facts in summary["rounds"]]
     console.print(_rounds_table(rounds))
     console.print(_seconds_table(summary["seconds"], summary["wall_seconds"]))
+    if told := _spent(summary.get("spent") or {}):
+        console.print(told)
     for facts in rounds:
         if facts.dpo is not None and facts.dpo.report is None:
             console.print(f"Round {facts.round}: the language model was not tuned: {facts.dpo.why}.")

@@ -7,6 +7,9 @@ from typing import Any
 Counts = Mapping[str, int | float | None]
 """What a stage made: {"images": 40, "tokens": 812}. None: nothing counts it there."""
 
+SPENT = {"tokens_read": "tokens_read", "tokens_written": "tokens", "cost": "cost"}
+"""What a language model used, as summaries and rows say it -> the count of it."""
+
 _NO_COUNTS = ("seconds", "peak_mb", "files", "after")
 """In a stage's marker beside its counts."""
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from json import loads
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -127,6 +128,30 @@ class Server:
     ) -> Any:
         """The JSON of the reply to one request.
 
+        Args: see `fetch`.
+
+        Raises:
+            RefusedError: the server refuses this request.
+            UserError: it still fails after all tries, or answers in another format.
+        """
+        reply = self.fetch(create, needed, wished, text=text, extra=extra)
+        try:
+            return loads(reply)
+        except (ValueError, RecursionError):
+            got = self.scrub(reply.decode(errors="replace"))
+        raise UserError(f"openai: expected JSON from {self.url}; got something else ({shown(got)})")
+
+    def fetch(
+        self,
+        create: Create,
+        needed: Mapping[str, Any],
+        wished: Mapping[str, Any],
+        *,
+        text: str,
+        extra: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The body of the reply to one request.
+
         A parameter that the server refuses is left out from then on, with a warning.
 
         Args:
@@ -137,13 +162,13 @@ class Server:
 
         Raises:
             RefusedError: the server refuses this request.
-            UserError: it still fails after all tries, or answers in another format.
+            UserError: it still fails after all tries.
         """
         extra = extra or {}
         wished = {name: value for name, value in wished.items() if name not in extra}
         refused: dict[str, str] = {}  # for the first time, in this request
         while True:
-            fields = self._renamed(wished, refused)
+            fields = self.renamed(wished, refused)
             reply = self._patiently(create, needed, fields | {**extra})
             if not isinstance(reply, _Problem):
                 break
@@ -160,17 +185,13 @@ class Server:
                 raise error
             refused[name] = reply.text
         self._remember(refused)
-        try:
-            return loads(reply)
-        except (ValueError, RecursionError):
-            got = self.scrub(reply.decode(errors="replace"))
-        raise UserError(f"openai: expected JSON from {self.url}; got something else ({shown(got)})")
+        return reply
 
     def says(self, value: object) -> str:
         """A reply, or a part of it, as a message may show it."""
         return shown(self.scrub(repr(value)))
 
-    def _renamed(self, wished: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
+    def renamed(self, wished: Mapping[str, Any], refused: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
         """`wished` without the parameters that the server refuses, or with their other names."""
         fields = {}
         for wish, value in wished.items():
@@ -190,7 +211,7 @@ class Server:
             way = f"with {instead} in its place" if instead and instead not in refused else "without it"
             warnings.warn(
                 f"openai: {self.url} refuses the parameter {name} of model {self.model!r}: it goes on {way} ({why})",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _patiently(self, create: Create, needed: Mapping[str, Any], more: Mapping[str, Any]) -> bytes | _Problem:

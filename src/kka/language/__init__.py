@@ -13,7 +13,7 @@ from kka.common.members import build_member
 from kka.errors import UserError, unknown
 from kka.language.gguf import check_gguf, find_smollm2, is_gguf
 from kka.protocols import LanguageModel
-from kka.settings.language import LanguageSettings
+from kka.settings.language import LanguageSettings, refuse_of_servers
 
 
 def _hf(argument: str, **options: Any) -> LanguageModel:
@@ -89,6 +89,7 @@ def check_language_model(spec: str, *, settings: LanguageSettings) -> None:
 
 def check_local(settings: LanguageSettings) -> None:
     """Raises UserError for settings that a model on this machine cannot have."""
+    refuse_of_servers(settings)
     if settings.max_new_tokens is None:
         raise UserError("language.max_new_tokens: expected a number, for a model that runs here; got none")
     if settings.load_in_4bit:

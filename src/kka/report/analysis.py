@@ -1,10 +1,6 @@
-"""What the report works out from stored results: words gained and lost, mean ROC, a map of the latent space."""
+"""What the report works out from stored results: mean ROC, a map of the latent space."""
 
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,59 +10,6 @@ MAX_POINTS = 700
 """Test images on the map of the latent space: t-SNE of more takes many seconds on a slow core."""
 MAX_NORMALS = 250
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Word:
-    """A word, or two in a row, and in how many captions it stands."""
-
-    text: str
-    before: float
-    """Share of the captions before."""
-    after: float
-    z: float
-    """Smoothed log-odds ratio over its standard error: positive = gained."""
-
-
-def compare_words(before: Sequence[str], after: Sequence[str], *, top: int = 10) -> tuple[list[Word], list[Word]]:
-    """The words and pairs of words that most gained, and those that most lost, each the strongest first.
-
-    y of n captions hold the word: log-odds log((y + 1/2) / (n - y + 1/2)), its variance the sum of the reciprocals of
-    both terms (Haldane and Anscombe), z = difference / sqrt(sum of variances). Words in fewer than 3 captions, or 1 %
-    of all, are left out, and so are phrases that hold, or are part of, a word already chosen.
-    """
-    counts = Counter(term for caption in before for term in terms(caption))
-    later = Counter(term for caption in after for term in terms(caption))
-    least = max(3.0, 0.01 * (len(before) + len(after)))
-    words = []
-    for term in sorted(counts.keys() | later.keys()):
-        a, b = counts[term], later[term]
-        if a + b < least:
-            continue
-        odds = [(a + 0.5, len(before) - a + 0.5), (b + 0.5, len(after) - b + 0.5)]
-        difference = np.log(odds[1][0] / odds[1][1]) - np.log(odds[0][0] / odds[0][1])
-        z = difference / np.sqrt(sum(1 / x for pair in odds for x in pair))
-        words.append(Word(text=term, before=a / max(1, len(before)), after=b / max(1, len(after)), z=float(z)))
-    gained = sorted((w for w in words if w.z > 0), key=lambda w: -w.z)
-    lost = sorted((w for w in words if w.z < 0), key=lambda w: w.z)
-    return _distinct(gained, top), _distinct(lost, top)
-
-
-def terms(caption: str) -> set[str]:
-    """The words of a caption in small letters, and the pairs of neighbours."""
-    words = re.findall(r"\w+(?:['’-]\w+)*", caption.lower())
-    return {*words, *(f"{a} {b}" for a, b in pairwise(words))}
-
-
-def _distinct(words: list[Word], top: int) -> list[Word]:
-    chosen: list[Word] = []
-    used: set[str] = set()
-    for word in words:
-        parts = set(word.text.split())
-        if len(chosen) < top and not parts & used:
-            chosen.append(word)
-            used |= parts
-    return chosen
 
 
 def mean_roc(

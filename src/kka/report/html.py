@@ -21,6 +21,8 @@ from kka.report import analysis, figures
 from kka.report.embedded import TINY, data_uri, whole
 from kka.report.read import Picture, RoundRecord, Run
 from kka.report.tested import inspection, latent_maps, shown_tests, test_charts
+from kka.report.words import words_by_round
+from kka.report.writing import writing
 
 PER_SIDE = 24
 """Pictures shown of each round's hard ones, and of its easy ones."""
@@ -70,6 +72,7 @@ def render(run: Run) -> str:
         words=_words(run),
         examples=[(r.number, _examples(r)) for r in run.rounds],
         cost=cost_rows(run.ledger),
+        writing=writing(run.ledger, len(run.rounds)),
         set_aside=_set_aside(run),
         samples=None if run.samples is None else whole(run.samples),
         commands=commands(run),
@@ -205,8 +208,7 @@ def _galleries(run: Run) -> list[dict[str, Any]]:
     per_side = max(4, min(PER_SIDE, ALL_PICTURES // (2 * len(run.rounds))))
     galleries = []
     for r in run.rounds:
-        judged = [p for p in r.pictures if p.relative is not None]
-        hard = [p for p, near in zip(judged, is_hard(np.array([p.relative for p in judged])), strict=True) if near]
+        hard = _hard(r)
         easy = [p for p in r.pictures if p.relative is not None and p.relative >= 1]
         unjudged = [p for p in r.pictures if p.relative is None]
         sides = [("Hard", "hard", hard), ("Easy", "easy", easy), ("Not judged", "unjudged", unjudged)]
@@ -216,6 +218,11 @@ def _galleries(run: Run) -> list[dict[str, Any]]:
     return galleries
 
 
+def _hard(r: RoundRecord) -> list[Picture]:
+    judged = [p for p in r.pictures if p.relative is not None]
+    return [p for p, near in zip(judged, is_hard(np.array([p.relative for p in judged])), strict=True) if near]
+
+
 def _side(r: RoundRecord, title: str, kind: str, pictures: list[Picture], per_side: int) -> dict[str, Any]:
     ordered = sorted(pictures, key=lambda p: (p.relative or 0.0, p.row))
     shown = analysis.evenly(ordered, per_side)
@@ -223,14 +230,13 @@ def _side(r: RoundRecord, title: str, kind: str, pictures: list[Picture], per_si
     return {"title": title, "kind": kind, "all": len(pictures), "shown": list(zip(shown, uris, strict=True))}
 
 
-def _words(run: Run) -> dict[str, Any] | None:
-    later = [caption for r in run.rounds[1:] for caption in r.captions]
-    if not later:
-        return None
-    gained, lost = analysis.compare_words(run.rounds[0].captions, later)
-    largest = max((abs(w.z) for w in [*gained, *lost]), default=1.0)
-    tuned = any(r.facts.dpo is not None and r.facts.dpo.report is not None for r in run.rounds[1:])
-    return {"sides": [("Gained", gained), ("Lost", lost)], "largest": largest, "tuned": tuned}
+def _words(run: Run) -> dict[str, Any]:
+    found = words_by_round([r.captions for r in run.rounds], [[p.caption for p in _hard(r)] for r in run.rounds])
+    tuned = {r.number: r.facts.dpo is not None and r.facts.dpo.report is not None for r in run.rounds}
+    chance = not any(tuned.values()) and run.config.get("steer") != "examples"
+    largest = max((abs(w.after / r.after - w.before / r.before) for r in found for w in r.words if r.after), default=0)
+    judged = any(r.hard for r in found)
+    return {"rounds": found, "judged": judged, "tuned": tuned, "chance": chance, "largest": largest or 1.0}
 
 
 def _examples(r: RoundRecord) -> list[Picture]:

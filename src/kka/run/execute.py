@@ -18,7 +18,7 @@ from kka.algorithm.loop import rounds
 from kka.algorithm.resume import may_change, require_same_task
 from kka.common.cache import ImageCache
 from kka.common.files import read_json, replacing
-from kka.common.ledger import Counts, Ledger
+from kka.common.ledger import SPENT, Counts, Ledger
 from kka.common.metrics import Estimate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
@@ -178,6 +178,7 @@ def summarise(
         "mode": config.mode,
         "arms": {arm: {n: dataclasses.asdict(value) for n, value in found.items()} for arm, found in arms.items()},
         "rounds": facts,
+        "spent": {name: ledger.totals.counts.get(count) for name, count in SPENT.items()},
         "seconds": {stage: entry.seconds for stage, entry in ledger.stages.items()},
         "peak_mb": ledger.totals.peak_mb,
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "kka": __version__},

@@ -1,11 +1,12 @@
 """How a language model samples and is tuned (Eq. 3, 7)."""
 
+import dataclasses
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 
 from kka.errors import UserError
-from kka.settings import Epochs, PartialShare, Positive, Share, Text, Width, settings
+from kka.settings import Epochs, Few, NonNegative, PartialShare, Positive, Share, Text, Width, refuse_unknown, settings
 
 
 @settings("language")
@@ -53,6 +54,20 @@ nine tenths of a GPU's. Less means fewer pairs at once; the result is the same b
     lora_dropout: PartialShare = 0.1
     lora_targets: Text = "all-linear"
     """The layers that get an adapter, as peft names them."""
+    captions_an_answer: Annotated[int, Ge(1), Le(100)] | None = None
+    """openai: captions that one answer is asked for, as a numbered list; `max_new_tokens` is then for each. None: 10. \
+A model that runs here writes one."""
+    parallel: Few = 4
+    """openai: requests at a time."""
+    timeout: Positive = 120.0
+    """openai: seconds that a request may take. Raise it for a slow server: one that is given up may work on."""
+    batch: bool = False
+    """openai: requests go as a batch (POST /batches), for half the price and within a day. A killed run finds the \
+batch again, and pays for no request twice."""
+    price_in: NonNegative | None = None
+    """openai: of a million tokens read, in any currency; with `price_out` the ledger has the money."""
+    price_out: NonNegative | None = None
+    """openai: of a million tokens written. Requests of a batch count half."""
 
     def __post_init__(self) -> None:
         if self.load_in_4bit and self.precision != "auto":
@@ -64,3 +79,20 @@ nine tenths of a GPU's. Less means fewer pairs at once; the result is the same b
                 f"configuration: expected language.dpo_micro_batch to divide language.dpo_batch, {self.dpo_batch}; got "
                 f"language.dpo_micro_batch = {self.dpo_micro_batch}"
             )
+        if (self.price_in is None) != (self.price_out is None):
+            raise UserError(
+                f"configuration: expected language.price_in and language.price_out both, or neither; got "
+                f"{self.price_in} and {self.price_out}"
+            )
+
+
+OF_THE_WORK = ("parallel", "timeout", "batch", "price_in", "price_out")
+"""How captions are asked for and what they cost: the captions are no others."""
+OF_SERVERS = ("captions_an_answer", *OF_THE_WORK)
+"""What a model that runs here has no use for."""
+
+
+def refuse_of_servers(given: LanguageSettings) -> None:
+    """Raises UserError for settings that models on a server alone have."""
+    known = [field.name for field in dataclasses.fields(given) if field.name not in OF_SERVERS]
+    refuse_unknown(given, known, of="a model that runs here", group="language")

@@ -1,6 +1,7 @@
 """The anomalies of a cell's arm: a pool, what was chosen of everything generated, or a control."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class ArmImages:
     """The relative distance of each, by the last judgement."""
     generated: int = 0
     """Images generated to get them."""
+    spent: dict[str, Any] = field(default_factory=dict)
+    """What the language model read, wrote and cost for them, as a row has it."""
     fresh_hard: float | None = None
     """The share of hard ones in what the arm's round generated."""
     closed: bool | None = None
@@ -66,7 +69,8 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
     facts = made.facts(arm.round)
     return ArmImages(
         images=pool.images, hard=hard, relative=_relative(pool), generated=made.generated(arm.round),
-        fresh_hard=facts.hard_share_fresh, closed=facts.closed is not None if arm.round else None,
+        spent=made.spent(arm.round), fresh_hard=facts.hard_share_fresh,
+        closed=facts.closed is not None if arm.round else None,
     )  # fmt: skip
 
 

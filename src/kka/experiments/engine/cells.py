@@ -90,6 +90,11 @@ class Row(Cell):
     """The median of their relative distances, by the last judgement; None where nothing judged them all."""
     generated: int = 0
     """Images generated to get them."""
+    tokens_read: int | None = None
+    """By the language model, for the captions of these images; None: nothing counts it."""
+    tokens_written: int | None = None
+    cost: float | None = None
+    """Of these tokens, where prices are given."""
     fresh_hard: float | None = None
     """The share of hard ones in what the arm's round generated."""
     closed: bool | None = None

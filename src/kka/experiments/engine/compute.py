@@ -113,6 +113,7 @@ def compute(cell: Cell, place: Place) -> Row:
         hard=None if anomalies.hard is None else int(anomalies.hard.sum()),
         relative=_median(anomalies.relative),
         generated=anomalies.generated,
+        **anomalies.spent,
         fresh_hard=anomalies.fresh_hard,
         closed=anomalies.closed,
         traces=None if traces is None else share_flagged(normals, detector.score(traces)),

@@ -14,6 +14,7 @@ from typing import Any
 
 from kka.algorithm.folder import RunFolder, stage_name
 from kka.algorithm.loop import rounds
+from kka.algorithm.resume import SAME_RESULTS
 from kka.common.begun import differences, read_config
 from kka.common.cache import ImageCache
 from kka.common.files import write_atomically
@@ -29,6 +30,7 @@ from kka.experiments.engine.tasks import classes, dataset
 from kka.run.models import build_images, build_language, resolve
 from kka.settings import parsed
 from kka.settings.drawing import DrawingSettings
+from kka.settings.language import LanguageSettings
 from kka.task import Task
 
 ROUNDS = 3
@@ -76,21 +78,30 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
             config.sad, epochs=known.epochs, learning_rate=published.learning_rate, milestones=falls
         )
         config = dataclasses.replace(config, sad=sad)
-    if cell.scale == "smoke":
-        language = dataclasses.replace(config.language, dpo_steps=2, max_new_tokens=24)
-        config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     variant = cell.variant.split(",") if cell.variant else []
+    if cell.scale == "smoke":
+        short: dict[str, Any] = {"dpo_steps": 2}
+        if not any(text.startswith("lm=") for text in variant):  # trained for a moment, it does not end its answers
+            short["max_new_tokens"] = 24
+        language = dataclasses.replace(config.language, **short)
+        config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if not any(text.startswith("lm=") for text in variant):  # as stored figures say it of our own small models
         config = dataclasses.replace(config, language=dataclasses.replace(config.language, temperature=1.0))
     return _with_settings(config, variant)
 
 
 def _with_settings(config: RunConfig, texts: Sequence[str]) -> RunConfig:
-    """With "setting=value" for the loop, and "drawing.setting=value" for its image model."""
-    drawing = [text.removeprefix(DRAWING) for text in texts if text.startswith(DRAWING)]
-    own = [text for text in texts if not text.startswith(DRAWING)]
-    drawn = dataclasses.replace(config.drawing, **parsed(DrawingSettings, drawing, of="the image model"))
-    return dataclasses.replace(config, drawing=drawn, **parsed(RunConfig, own, of="the loop"))
+    """With "setting=value" for the loop, and "language.setting=value" or "drawing.setting=value" for its models."""
+    groups: dict[str, list[str]] = {group: [] for group in (*OF_MODELS, "")}
+    for text in texts:
+        group, dot, _ = text.partition("=")[0].partition(".")
+        groups[group if dot and group in OF_MODELS else ""].append(text)
+    changes = parsed(RunConfig, groups[""], of="the loop")
+    for group, kind in OF_MODELS.items():
+        given = [text.removeprefix(f"{group}.") for text in groups[group]]
+        values = parsed(kind, given, of=f"the loop's {group} model")
+        changes[group] = dataclasses.replace(getattr(config, group), **values)
+    return dataclasses.replace(config, **changes)
 
 
 def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
@@ -155,14 +166,15 @@ def open_pool(cell: Cell, out: Path, data: Path, work: Path) -> Store:
     """The store of a cell's pool in the folder `out`, new or begun."""
     config = pool_config(cell, data, work)
     updated = partial(_up_to_date, config=config, own=_own_language(cell, config, work))
-    return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated)
+    return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated, free=_free)
 
 
-DRAWING = "drawing."
+OF_MODELS: dict[str, type[Any]] = {"language": LanguageSettings, "drawing": DrawingSettings}
+"""Fields of a run's configuration that are settings of a model."""
 LOOP = (
-    "lm", "images", "drawing.steps", "drawing.guidance", "drawing.size", "drawing.negative_prompt", "drawing.embedding",
-    "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose", "max_hard_share",
-    "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
+    "lm", "images", "prompt", "steer", "initial", "fresh", "repeats", "per_round", "best_of", "choose",
+    "max_hard_share", "representatives", "pairs", "min_preferred", "autoencoder_epochs", "folds", "quantile",
+    *(f"{group}.{field.name}" for group, kind in OF_MODELS.items() for field in dataclasses.fields(kind)),
 )  # fmt: skip
 """Settings of the loop that a person may give to an experiment; others are the task's, the cell's or the scale's."""
 
@@ -205,11 +217,15 @@ def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: boo
             f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
             f"name another --work."
         )
-    if lines := differences(_up_to_date(read_config(out), config, own=own), config.as_dict()):
+    if lines := differences(_up_to_date(read_config(out), config, own=own), config.as_dict(), free=_free):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "
             f"that were trained with it), or name another --work."
         )
+
+
+def _free(name: str, old: Any, new: Any) -> bool:
+    return name in SAME_RESULTS
 
 
 def _up_to_date(stored: dict[str, Any], config: RunConfig, *, own: bool) -> dict[str, Any]:

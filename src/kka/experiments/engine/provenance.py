@@ -22,6 +22,7 @@ from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import pool_config
 from kka.experiments.engine.tasks import TEXTURES, dataset
 from kka.settings.deep_sad import DeepSADSettings
+from kka.settings.language import OF_THE_WORK
 
 Settings = dict[str, Any]
 """Setting -> its value, plain: {"detector.learning_rate": 0.0003, "loop.mode": "rep"}."""
@@ -32,7 +33,7 @@ NOT_OF_THE_LOOP = ("data", "normal", "lm", "images", "seed", "seeds", "detector"
 
 SINCE = {
     "sad": ("hard_weight", "max_anomaly_ratio", "pretrain_learning_rate", "pretrain_weight_decay", "device"),
-    "language": ("dpo_max_epochs", "dpo_warmup", "lora_targets"),
+    "language": ("dpo_max_epochs", "dpo_warmup", "lora_targets", "captions_an_answer"),
 }  # fmt: skip
 """Settings that a run's configuration has had since figures were stored: at their defaults they are no part."""
 
@@ -61,6 +62,7 @@ def settings_of(cell: Cell, place: Place) -> Settings:
         for part, names in SINCE.items():
             usual = RunConfig().as_dict()[part]
             run[part] = {k: v for k, v in run[part].items() if k not in names or v != usual[k]}
+        run["language"] = {k: v for k, v in run["language"].items() if k not in OF_THE_WORK}
         found["loop"] = {name: value for name, value in run.items() if name not in NOT_OF_THE_LOOP}
         if cell.arm == TRACES or cell.trained_with.round == 0:  # before any tuning
             del found["loop"]["pairs"]
