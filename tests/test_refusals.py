@@ -21,6 +21,8 @@ REFUSED = {
     "a photo of the same thing with a scratch on it": "echo",
     "many cars are parked in the lot, many cars are parked in the lot, many cars are parked": "repetition",
     "a red red red flower on a green ground": "repetition",
+    "a small, unassuming, and unassuming, and unassuming": "repetition",
+    "these are just a few of the kinds of descriptions in a story": "talk",
     "blue, round, shiny, large": "no_thing",
 }
 KEPT = [

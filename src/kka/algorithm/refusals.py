@@ -17,9 +17,9 @@ WHY = {
 REASONS = tuple(WHY)
 
 _TALK = re.compile(
-    r"\b(?:captions?|sentences?|prompts?|paraphras\w+|the above|the following|the example|the original|in the style of"
-    r"|normal (?:one|photo|image|picture|version)|(?:is|was) (?:described|captioned|labell?ed)"
-    r"|describ(?:es|ing) (?:a|the) (?:photo|image|picture|normal)|this (?:description|phrase|statement|example|item)"
+    r"\b(?:captions?|sentences?|prompts?|descriptions?|paraphras\w+|the above|the following|the example|the original"
+    r"|in the style of|normal (?:one|photo|image|picture|version)|(?:is|was) (?:described|captioned|labell?ed)"
+    r"|describ(?:es|ing) (?:a|the) (?:photo|image|picture|normal)|this (?:phrase|statement|example|item)"
     r"|would (?:be|look) like|(?:photo|image|picture) (?:is|was) (?:taken|created|generated|used) (?:to|for|by|with|as)"
     r"|dataset|as (?:an?|the) (?:ai|assistant)|(?:my|your) answer)\b|^(?:write|imagine|describe)\b",
     re.IGNORECASE,
@@ -39,6 +39,8 @@ ECHOED = 5
 """Words in a row that a caption may not share with the instruction."""
 TIMES = 3
 """How often three words in a row make going round in circles."""
+FEW = 0.5
+"""Share of a text's words that are different, up to which it does."""
 
 
 def reason_against(caption: str, instruction: str = "") -> str | None:
@@ -68,4 +70,4 @@ def _echoed(words: list[str], line: str) -> bool:
 def _circles(words: list[str]) -> bool:
     threes = Counter(zip(words, words[1:], words[2:], strict=False))
     stuck = any(a == b == c for a, b, c in zip(words, words[1:], words[2:], strict=False))
-    return stuck or max(threes.values(), default=0) >= TIMES
+    return stuck or max(threes.values(), default=0) >= TIMES or len(set(words)) <= len(words) * FEW

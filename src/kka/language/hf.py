@@ -89,8 +89,9 @@ class HFLanguageModel:
         answers: list[list[str]] = [[] for _ in prompts]
         size, (temperature, top_p) = self.settings.batch_size, self._sampling
         for batch, start in enumerate(range(0, len(jobs), size)):
-            part = jobs[start : start + size]
-            tokens = self._generate(prompt_ids, part, derive_seed(seed, "sample", batch), temperature, top_p)
+            part, own = jobs[start : start + size], derive_seed(seed, "sample", batch)
+            tell = self._part_of("captions", start, len(part), len(jobs)) if self._large else None
+            tokens = self._generate(prompt_ids, part, own, temperature, top_p, tell=tell)
             for i, answer in zip(part, tokens, strict=True):
                 answers[i].append(self.decode(answer))
             if self.progress is not None:
@@ -111,6 +112,13 @@ class HFLanguageModel:
             part, own = list(rows[start : start + size]), derive_seed(seed, "draw", batch)
             answers += self._generate(encoded, part, own, temperature, top_p, tell=tell)
         return answers
+
+    def _part_of(self, stage: str, start: int, part: int, total: int) -> Callable[[int, int], None] | None:
+        """Tells of tokens as of the answers that they make: a batch of a large model takes minutes."""
+        progress = self.progress
+        if progress is None:
+            return None
+        return lambda done, most: progress(stage, start + (part - 1) * done // most, total)
 
     @property
     def _sampling(self) -> tuple[float, float]:
