@@ -292,7 +292,7 @@ def test_settings_of_the_drawing_model_reach_the_pool(tmp_path: Path) -> None:
     """A pool drawn in 50 steps must not pass for one in 4."""
     config = pool_config(cell(arm="rep-1", variant="images=diffusers:x,drawing.steps=4"), tmp_path, tmp_path)
     assert config.images == "diffusers:x" and config.drawing.steps == 4
-    with pytest.raises(UserError, match="unknown setting of the image model"):
+    with pytest.raises(UserError, match="unknown setting of the loop's drawing model"):
         pool_config(cell(arm="rep-1", variant="drawing.stops=4"), tmp_path, tmp_path)
 
 

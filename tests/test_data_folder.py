@@ -68,7 +68,7 @@ def test_flat_folder_is_all_normal(tmp_path: Path) -> None:
     task = open_task(str(tmp_path / "photos"), describe=BRACKET)
     assert task.normals.shape == (10, 64, 64, 3) and task.captions == (BRACKET,) * 10
     assert task.test is None and task.knowledge is None and task.set_aside == ()
-    assert (task.name, task.domain) == ("photos", "images")
+    assert (task.name, task.domain) == ("photos", "machined brackets")
     assert open_task(str(tmp_path / "photos"), describe=BRACKET, size=16, domain="brackets").domain == "brackets"
 
 
