@@ -78,7 +78,8 @@ PRICES = {"price_in": 1.0, "price_out": 2.0}
 SERVERS = {"captions_an_answer": 5, "parallel": 2, "timeout": 9.0, "batch": True, **PRICES}
 REMOTE = {"temperature": 0.5, "top_p": 0.5, "max_new_tokens": 5, **SERVERS}
 LOCAL = {
-    "batch_size": 8, "precision": "fp32", "memory": 4.0, "load_in_4bit": True, "trust_remote_code": True, "dpo_beta": 0.2, "dpo_max_kl": 1.0,
+    "batch_size": 8, "precision": "fp32", "memory": 4.0,
+    "load_in_4bit": True, "trust_remote_code": True, "dpo_beta": 0.2, "dpo_max_kl": 1.0,
     "dpo_steps": 7, "dpo_max_epochs": 2,
     "dpo_batch": 4, "dpo_micro_batch": 4, "dpo_learning_rate": 1e-4, "dpo_warmup": 0.5,
     "lora_rank": 4, "lora_alpha": 4, "lora_dropout": 0.5, "lora_targets": "q_proj",
