@@ -52,9 +52,14 @@ SMALL_MODEL = 100_000_000
 way, whose figures are stored. A larger one reads its prompts once, and is measured on fewer answers."""
 
 
-def steps_for(settings: LanguageSettings, pairs: int) -> int:
+EPOCHS, EPOCHS_OF_SLOW = 10, 2
+"""How often a pair is seen at most, where nothing is set; the second of a large model on a CPU."""
+
+
+def steps_for(settings: LanguageSettings, pairs: int, *, slow: bool = False) -> int:
     """Steps of a tuning on so many pairs: each is seen `dpo_max_epochs` times at most."""
-    return max(1, min(settings.dpo_steps, -(-settings.dpo_max_epochs * pairs // settings.dpo_batch)))
+    epochs = settings.dpo_max_epochs or (EPOCHS_OF_SLOW if slow else EPOCHS)
+    return max(1, min(settings.dpo_steps, -(-epochs * pairs // settings.dpo_batch)))
 
 
 def is_small(model: torch.nn.Module) -> bool:
@@ -343,7 +348,7 @@ def make_trainer(
     """TRL's trainer with the base model as reference: silent, without checkpoints or reports."""
     gpu = device.type == "cuda"
     half = gpu and settings.precision != "fp32"
-    steps = steps_for(settings, len(rows))
+    steps = steps_for(settings, len(rows), slow=device.type == "cpu" and not is_small(policy))
     config = DPOConfig(
         output_dir=folder,
         beta=settings.dpo_beta,

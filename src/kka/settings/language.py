@@ -36,8 +36,9 @@ as much as a short tuning changes."""
     """Share of the entropy of the untuned model's answers: a tuned model whose KL to the untuned one is larger goes \
 back half of its way, until it is not. Beyond that models repeat themselves."""
     dpo_steps: Epochs = 40
-    dpo_max_epochs: Epochs = 10
-    """Few pairs end the training sooner: each is seen at most so often."""
+    dpo_max_epochs: Epochs | None = None
+    """Few pairs end the training sooner: each is seen at most so often. None: 10; 2 of a model of 100 million \
+parameters and more on a CPU, where a tuning would take half an hour."""
     dpo_batch: Width = 16
     """Pairs a step."""
     dpo_micro_batch: Width | None = None
