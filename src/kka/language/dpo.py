@@ -52,14 +52,16 @@ SMALL_MODEL = 100_000_000
 way, whose figures are stored. A larger one reads its prompts once, and is measured on fewer answers."""
 
 
-EPOCHS, EPOCHS_OF_SLOW = 10, 2
-"""How often a pair is seen at most, where nothing is set; the second of a large model on a CPU."""
+EPOCHS, STEPS_OF_SLOW = 10, 12
+"""How often a pair is seen at most, and how many steps a large model on a CPU takes at most, where nothing is set."""
 
 
 def steps_for(settings: LanguageSettings, pairs: int, *, slow: bool = False) -> int:
     """Steps of a tuning on so many pairs: each is seen `dpo_max_epochs` times at most."""
-    epochs = settings.dpo_max_epochs or (EPOCHS_OF_SLOW if slow else EPOCHS)
-    return max(1, min(settings.dpo_steps, -(-epochs * pairs // settings.dpo_batch)))
+    epochs, steps = settings.dpo_max_epochs, settings.dpo_steps
+    if epochs is None:
+        epochs, steps = EPOCHS, min(steps, STEPS_OF_SLOW) if slow else steps
+    return max(1, min(steps, -(-epochs * pairs // settings.dpo_batch)))
 
 
 def is_small(model: torch.nn.Module) -> bool:
