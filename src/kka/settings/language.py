@@ -38,7 +38,7 @@ back half of its way, until it is not. Beyond that models repeat themselves."""
     dpo_steps: Epochs = 40
     dpo_max_epochs: Epochs | None = None
     """Few pairs end the training sooner: each is seen at most so often. None: 10, and \
-no more than 12 steps of a model of 100 million parameters and more on a CPU, where 40 would take a quarter of an hour."""
+no more than 12 steps of a model of 100 million parameters and more on a CPU, where 40 take a quarter of an hour."""
     dpo_batch: Width = 16
     """Pairs a step."""
     dpo_micro_batch: Width | None = None
