@@ -20,11 +20,13 @@ import simplenet_ablation
 from kka.experiments import EXPERIMENTS, experiment
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cells import Results, Row
+from kka.experiments.engine.choices import CHOICES
 from kka.experiments.engine.plan import Plan
 from kka.experiments.engine.runner import estimate
 from kka.experiments.engine.show import tables
 from kka.experiments.engine.summary import as_text, complete, mean_over_tasks, rows_of, tasks_and_seeds
 from kka.experiments.engine.tasks import DATASETS
+from kka.experiments.hardness import cells as hardness_cells
 from kka.experiments.table3 import cells as cells_of_table3
 
 HERE = Path(__file__).parent
@@ -128,7 +130,15 @@ def drawn(rows: Sequence[Row]) -> list[str]:
             "gain is the generator's traces.", "",
             f"### {DATASETS[data].title}", "",
             f"Normal: {tasks}. `kka experiment table3 --dataset {data} --loop {' '.join(loop)}`", "", *table, "",
+            "![Drawn by round, hard ones framed](figures/drawn-rounds.png)", "",
+            "Normal: 26. What each round drew, with the share of hard ones, framed. `kka experiment figure3 --tasks 26 "
+            f"--dataset {data} --loop {' '.join(loop)}`", "",
         ]  # fmt: skip
+        if any(row.arm in CHOICES and row.variant for row in rows_of(rows, hardness_cells(plan))):
+            sad = [row for row in rows if row.detector == "sad"]
+            (choices,) = [lines for *_, lines in tables(plan, sad, ["hardness"])]
+            had = [line for line in choices if "nothing yet" not in line]
+            lines += ["What a hard one is worth there, at equal number. " + HOW["hardness"], "", *had, ""]
     return lines
 
 
