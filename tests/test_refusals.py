@@ -31,6 +31,9 @@ KEPT = [
     "Buildings lined up neatly",
     "there are many cars parked in the parking lot, some of them white",
     "一朵红色的花，花瓣上有黑点",
+    "この花は花びらが白くて、花びらの先がとがっていて、まんなかが黄色い花で、葉のまわりに黒い斑点がある花です",
+    "ภาพถ่ายของแผ่นกระเบื้องสีเทาที่มีรอยร้าวยาวตรงกลางและมีรอยขีดข่วนเล็กน้อยที่มุมด้านซ้ายของแผ่นกระเบื้อง",
+    "une photo d'une tuile grise avec une fissure à gauche et une fissure à droite, près du bord",
     "a bracket whose thread is worn",
     "a printed sign with the answer to a riddle, torn at its edge",
 ]

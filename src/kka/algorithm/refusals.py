@@ -54,7 +54,7 @@ def reason_against(caption: str, instruction: str = "") -> str | None:
         return "talk"
     if any(_echoed(words, line) for line in instruction.splitlines()):
         return "echo"
-    if _circles(words):
+    if _circles(words if _LATIN.match(caption) else caption.split()):  # of other scripts `words` may be letters
         return "repetition"
     if "," in caption and _LATIN.match(caption) and not _JOINS.search(caption):
         return "no_thing"

@@ -282,7 +282,7 @@ def plan_for(
         return make_plan(
             policy, prompt, (hard, easy), batch=batch, free=free, shared=shared, checkpointing=checkpointing,
         )  # fmt: skip
-    except (TypeError, NotImplementedError, RuntimeError):  # a model with code of its own that needs numbers
+    except (NotImplementedError, RuntimeError):  # a model with code of its own that needs numbers
         small = is_small(policy)
         return Plan(pairs=batch if small else 1, checkpointing=checkpointing or not small, shared=shared, parts=None)
 

@@ -311,6 +311,7 @@ class HFLanguageModel:
         if not (path / NOTE).is_file():
             raise UserError(f"language model: expected a folder with a saved adapter; got {path}")
         self._different = None
+        self._different = None  # it was counted of another adapter
         if self._peft is not None:
             self.model = self._peft.unload()
             self._peft = None

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def load_model(
     weights: dict[str, Any] = {"dtype": half_precision(device) or torch.float32}
     place, from_file = source, is_gguf(source)
     if from_file:
-        file = check_gguf(source)
+        file = Path(source).expanduser()
         place, options["gguf_file"] = str(file.parent), file.name
     if load_in_4bit and from_file:
         raise UserError("language.load_in_4bit: a GGUF file is dequantised as it is read; give the model's own folder")
@@ -48,14 +48,14 @@ def load_model(
         weights["quantization_config"] = four_bits(device)
         weights["device_map"] = {"": device}
     try:
-        with no_progress_bars(), silent():
+        with no_progress_bars(), silent() if from_file else nullcontext():
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
             if not from_file:
                 options["use_safetensors"] = True
             model: Any = AutoModelForCausalLM.from_pretrained(place, **weights, **options)
             if from_file:
                 model = as_unquantised(model, weights["dtype"])
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, *_OF_FILES) as error:
+    except (_DAMAGED + _DAMAGED_FILE if from_file else _DAMAGED) as error:
         raise UserError(
             f"language model {source!r} cannot be loaded. {EXPECTED_FILE if from_file else EXPECTED} transformers "
             f"says: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
@@ -75,7 +75,8 @@ EXPECTED = (
     "gated model, or download it and give the folder."
 )
 EXPECTED_FILE = "Expected a whole GGUF file of an architecture that transformers reads (Llama, Qwen, Gemma, …)."
-_OF_FILES = (IndexError, TypeError, AttributeError, RuntimeError, struct.error)
+_DAMAGED = (OSError, ValueError, KeyError, ImportError, SafetensorError)
+_DAMAGED_FILE = (IndexError, TypeError, AttributeError, RuntimeError, struct.error)
 """What the readers of a damaged GGUF file run into."""
 
 
@@ -86,7 +87,8 @@ def check_source(source: str, revision: str | None = None) -> bool:
         UserError: it cannot be had.
     """
     if is_gguf(source):
-        return check_gguf(source).is_file()
+        check_gguf(source)
+        return True
     return require_model(source, "config.json", what="language model", weights="*.safetensors", revision=revision)
 
 
