@@ -39,6 +39,7 @@ def load_model(
     options["local_files_only"] = here
     weights: dict[str, Any] = {"dtype": half_precision(device) or torch.float32}
     place, from_file = source, is_gguf(source)
+    damaged: tuple[type[Exception], ...] = _DAMAGED + _DAMAGED_FILE if from_file else _DAMAGED
     if from_file:
         file = Path(source).expanduser()
         place, options["gguf_file"] = str(file.parent), file.name
@@ -55,7 +56,7 @@ def load_model(
             model: Any = AutoModelForCausalLM.from_pretrained(place, **weights, **options)
             if from_file:
                 model = as_unquantised(model, weights["dtype"])
-    except (_DAMAGED + _DAMAGED_FILE if from_file else _DAMAGED) as error:
+    except damaged as error:
         raise UserError(
             f"language model {source!r} cannot be loaded. {EXPECTED_FILE if from_file else EXPECTED} transformers "
             f"says: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
