@@ -15,8 +15,8 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from kka.errors import UserError
-from kka.language.dpo import lora_config
 from kka.language.memory import FREE, GB, Parts, make_plan, measure_parts
+from kka.language.trainer import lora_config
 from kka.settings.language import LanguageSettings
 
 OUT = Path(__file__).parent / "results" / "tuning_memory.md"

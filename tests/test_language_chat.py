@@ -13,13 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 import kka.common.device
-import kka.language.dpo
+import kka.language.trainer
 from kka.common.device import autocast_dtype, half_precision
 from kka.errors import UserError
 from kka.language.chat import SYSTEM, Chat, shown_before
-from kka.language.dpo import completion_logps, lora_config, make_trainer, tokenised
+from kka.language.dpo import tokenised
 from kka.language.hf import HFLanguageModel
+from kka.language.measures import completion_logps
 from kka.language.memory import Plan
+from kka.language.trainer import lora_config, make_trainer
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
 from language_fakes import CAPTIONS, save_tiny_model
@@ -177,8 +179,9 @@ def _load(module: torch.nn.Module) -> Counter[str]:
 
 def test_rounds_of_tuning_do_not_pile_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what a GPU's tuning has as well, gradient checkpointing: its hooks stayed, one more each round."""
-    made = kka.language.dpo.DPOConfig
-    monkeypatch.setattr(kka.language.dpo, "DPOConfig", lambda **given: made(**given | {"gradient_checkpointing": True}))
+    trainer = kka.language.trainer
+    made = trainer.DPOConfig
+    monkeypatch.setattr(trainer, "DPOConfig", lambda **given: made(**given | {"gradient_checkpointing": True}))
     model = HFLanguageModel(folder, settings=LanguageSettings(dpo_steps=1, max_new_tokens=8), device="cpu")
     use_cache = model.model.config.use_cache
     loads, attributes = [], []

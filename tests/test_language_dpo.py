@@ -14,15 +14,11 @@ from kka.language.dpo import (
     _shortened,
     add_references,
     base_logps,
-    lora_config,
-    make_trainer,
-    plan_for,
-    rate_for,
-    steps_for,
     tokenised,
 )
 from kka.language.hf import HFLanguageModel
 from kka.language.measures import completion_logps
+from kka.language.trainer import lora_config, make_trainer, plan_for, rate_for, steps_for
 from kka.protocols import PreferencePair, TunableLanguageModel
 from kka.settings.language import LanguageSettings
 from language_fakes import CAPTIONS, COLORS, save_tiny_model

@@ -9,12 +9,13 @@ import torch
 from peft import get_peft_model
 from transformers import MambaConfig, MambaForCausalLM
 
-from kka.language import dpo, measures
-from kka.language.dpo import add_references, lora_config, make_trainer, parts_of, plan_for, tokenised
+from kka.language import dpo, measures, trainer
+from kka.language.dpo import add_references, tokenised
 from kka.language.hf import HFLanguageModel
 from kka.language.logps import can_share, row_logits, row_of, rows_of, shared_logps, shares
 from kka.language.measures import base_entropy, completion_logps, kl_to_base
 from kka.language.memory import Plan
+from kka.language.trainer import lora_config, make_trainer, parts_of, plan_for
 from kka.protocols import PreferencePair
 from kka.settings.language import LanguageSettings
 from language_fakes import CAPTIONS, save_tiny_model
@@ -139,7 +140,7 @@ def test_out_of_memory_halves_the_pairs_and_does_the_step_again(
     """What was computed before it must not count twice."""
     expected = _gradient(folder, tmp_path, shared=True)
     seen = []
-    whole = dpo.DPOTrainer.compute_loss
+    whole = trainer.DPOTrainer.compute_loss
 
     def limited(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         seen.append(len(inputs["input_ids"]) // 2)
@@ -147,7 +148,7 @@ def test_out_of_memory_halves_the_pairs_and_does_the_step_again(
             raise torch.OutOfMemoryError("out of memory")
         return whole(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(dpo.DPOTrainer, "compute_loss", limited)
+    monkeypatch.setattr(trainer.DPOTrainer, "compute_loss", limited)
     loss, gradient = _gradient(folder, tmp_path, shared=True)
     assert seen == [8, 4, 4, 2, 2, 2, 2]
     assert loss == pytest.approx(expected[0], rel=1e-5)
@@ -191,7 +192,7 @@ def test_entropy_and_kl_by_tokens_are_those_of_the_distributions(folder: Path, m
 @pytest.fixture
 def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> HFLanguageModel:
     """A tiny model that is tuned as a large one."""
-    monkeypatch.setattr(dpo, "SMALL_MODEL", 0)
+    monkeypatch.setattr(trainer, "SMALL_MODEL", 0)
     settings = LanguageSettings(max_new_tokens=12, dpo_batch=8, dpo_learning_rate=1e-2, dpo_steps=3, dpo_max_kl=1e9)
     return HFLanguageModel(folder, settings=settings, device="cpu")
 
@@ -251,6 +252,6 @@ def test_a_pair_that_takes_more_than_expected_means_fewer_at_once(
     large.say = said.append
     monkeypatch.setattr(dpo, "free_bytes", lambda device, limit: 10**8)
     for taken in (10, 4 * 10**7):
-        monkeypatch.setattr(dpo, "_trial", lambda trainer, pairs, taken=taken: (taken, 0.5 * pairs))
+        monkeypatch.setattr(trainer, "_trial", lambda _, pairs, taken=taken: (taken, 0.5 * pairs))
         large.tune(PAIRS[:6], PAIRS[6:], seed=1)
     assert ["6 at once: about 12 seconds" in said[0], "2 at once: about 12 seconds" in said[1]] == [True, True]

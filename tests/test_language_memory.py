@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 from kka.errors import UserError
 from kka.language import memory
-from kka.language.dpo import lora_config
 from kka.language.memory import GB, Parts, free_bytes, make_plan, measure_parts
+from kka.language.trainer import lora_config
 from kka.settings.language import LanguageSettings
 
 CPU = torch.device("cpu")

@@ -219,8 +219,9 @@ class HFLanguageModel:
         from peft import get_peft_model
 
         from kka.language import measures
-        from kka.language.dpo import is_small, lora_config, tune_adapter
+        from kka.language.dpo import tune_adapter
         from kka.language.logps import shares
+        from kka.language.trainer import is_small, lora_config
 
         if not pairs:
             raise UserError(
