@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHAT_OPTIONS = {"enable_thinking": False}
 """Passed to every chat template, in sampling and in tuning; templates that know no thinking ignore it."""
 SYSTEM = "You write captions of photos. You answer with one caption and nothing else."
-"""Where the template takes a system's message."""
+"""Before worked examples, where the template takes a system's message; else where it wants one."""
 PROBE = "A probe of the template."
 Messages = list[dict[str, Any]]
 
@@ -62,11 +62,9 @@ class Chat:
     def _first_that_fits(self, worked: Sequence[tuple[str, str]]) -> _Layout:
         """The fullest layout that the template shows: some take no system's message, or want one; some no answers."""
         said = ""
-        shown = [worked, ()] if worked else [()]
-        for layout in (
-            *(_Layout(system, examples) for examples in shown for system in (True, False)),
-            *(_Layout(False, examples, in_parts=True) for examples in shown),
-        ):
+        fullest = (_Layout(True, worked), _Layout(False, worked), _Layout(False, worked, in_parts=True))
+        bare = (_Layout(False, ()), _Layout(True, ()), _Layout(False, (), in_parts=True))
+        for layout in (*(fullest if worked else ()), *bare):
             try:
                 text = self._rendered(layout.messages(PROBE), add_generation_prompt=True)
                 if all(part in text for part in (PROBE, *layout.texts)):

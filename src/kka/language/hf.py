@@ -40,7 +40,8 @@ class HFLanguageModel:
         settings: How it samples and is tuned.
         device: "auto" takes CUDA, then MPS, then the CPU.
         revision: Branch, tag or commit on the hub.
-        worked: Prompts with an answer each, which a chat model is shown before the prompt.
+        worked: Prompts with an answer each, which a chat model is shown before the prompt. One of under 100 million
+            parameters is taken for one that was trained on captions, and is not.
         progress: Called with ("captions", "dpo" or "measuring", done, total).
 
     Attributes:
@@ -71,7 +72,8 @@ class HFLanguageModel:
         self.model, self.tokenizer = load_model(
             self.source, self.device, self.settings.load_in_4bit, self.settings.trust_remote_code, revision
         )
-        self.chat = Chat(self.tokenizer, worked)
+        of_captions = self.model.num_parameters() < SMALL_CHAT[0]  # it was trained on prompts without examples
+        self.chat = Chat(self.tokenizer, () if of_captions else worked)
         self.identity = identify(self.source, revision)
         self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
         self.shared = False  # until a tuning has tried
