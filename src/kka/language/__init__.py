@@ -15,26 +15,40 @@ from kka.language.gguf import check_gguf, find_smollm2, is_gguf
 from kka.protocols import LanguageModel
 from kka.settings.language import LanguageSettings, refuse_of_servers
 
+GARDEN_LM = Path(__file__).parent.parent / "garden" / "lm"
+"""The shipped model of the embedded world. Rebuilt by ``kka lm train --data garden --out src/kka/garden/lm``."""
+SHIPPED: dict[str, Callable[[], Path]] = {"smollm2": find_smollm2, "garden": lambda: GARDEN_LM}
+"""Models that have a name alone -> where they lie."""
+LOCAL = ("hf", "gguf", *SHIPPED)
+"""Models that run here."""
 
-def _hf(argument: str, **options: Any) -> LanguageModel:
+
+def _source(name: str, argument: str) -> str:
+    """What a model that runs here is loaded from: a hub id, a folder or a file.
+
+    Raises:
+        UserError: an argument that is missing, too much, or of another kind; a shipped model that is not installed.
+    """
+    if name in SHIPPED:
+        if argument:
+            raise UserError(f"language model: {name!r} takes no argument; got '{name}:{argument}'")
+        return str(SHIPPED[name]())
+    if name == "gguf" and not is_gguf(argument):
+        raise UserError(f"language model: expected gguf:<file that ends in .gguf>; got 'gguf:{argument}'")
     if not argument:
         raise UserError("language model: expected hf:<hub id or folder>; got 'hf' without one")
-    from kka.language.hf import HFLanguageModel
-
-    model: LanguageModel = build_member(HFLanguageModel, "language model hf", options, argument)
-    return model
+    return argument
 
 
-def _gguf(argument: str, **options: Any) -> LanguageModel:
-    if not is_gguf(argument):
-        raise UserError(f"language model: expected gguf:<file that ends in .gguf>; got 'gguf:{argument}'")
-    return _hf(argument, **options)
+def _local(name: str) -> Callable[..., LanguageModel]:
+    def build(argument: str, **options: Any) -> LanguageModel:
+        source = _source(name, argument)
+        from kka.language.hf import HFLanguageModel
 
+        model: LanguageModel = build_member(HFLanguageModel, "language model hf", options, source)
+        return model
 
-def _smollm2(argument: str, **options: Any) -> LanguageModel:
-    if argument:
-        raise UserError(f"language model: 'smollm2' takes no argument; got 'smollm2:{argument}'")
-    return _hf(str(find_smollm2()), **options)
+    return build
 
 
 def _openai(argument: str, **options: Any) -> LanguageModel:
@@ -46,18 +60,8 @@ def _openai(argument: str, **options: Any) -> LanguageModel:
     return model
 
 
-GARDEN_LM = Path(__file__).parent.parent / "garden" / "lm"
-"""The shipped model of the embedded world. Rebuilt by ``kka lm train --data garden --out src/kka/garden/lm``."""
-
-
-def _garden(argument: str, **options: Any) -> LanguageModel:
-    if argument:
-        raise UserError(f"language model: 'garden' takes no argument; got 'garden:{argument}'")
-    return _hf(str(GARDEN_LM), **options)
-
-
 LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {
-    "hf": _hf, "gguf": _gguf, "smollm2": _smollm2, "openai": _openai, "garden": _garden,
+    **{name: _local(name) for name in LOCAL}, "openai": _openai,
 }  # fmt: skip
 """Name -> builder, called with what follows the colon of the spec, and options."""
 
@@ -73,18 +77,13 @@ def check_language_model(spec: str, *, settings: LanguageSettings) -> None:
         raise _unknown(spec)
     if name == "openai":  # nothing is loaded or asked
         _openai(argument, settings=settings)
-    elif (name in ("garden", "smollm2") and argument) or (name == "hf" and not argument):
-        LANGUAGE_MODELS[name](argument)  # which says what is expected
-    else:
+    if name in LOCAL:
+        source = _source(name, argument)
         check_local(settings)
-    if name == "hf":
-        require_model(argument, "config.json", what="language model", weights="*.safetensors")
-    if name == "gguf" and is_gguf(argument):
-        check_gguf(argument)
-    elif name == "gguf":
-        _gguf(argument)
-    if name == "smollm2":
-        check_gguf(str(find_smollm2()))
+        if is_gguf(source):
+            check_gguf(source)
+        else:
+            require_model(source, "config.json", what="language model", weights="*.safetensors")
 
 
 def check_local(settings: LanguageSettings) -> None:
@@ -100,8 +99,7 @@ def check_local(settings: LanguageSettings) -> None:
 
 
 def _unknown(spec: str) -> UserError:
-    alone = ("garden", "smollm2")
-    return unknown("language model", spec, [name if name in alone else f"{name}:…" for name in LANGUAGE_MODELS])
+    return unknown("language model", spec, [name if name in SHIPPED else f"{name}:…" for name in LANGUAGE_MODELS])
 
 
 def build_language_model(spec: str, **options: Any) -> LanguageModel:
