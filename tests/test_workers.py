@@ -90,14 +90,30 @@ def test_a_worker_imports_as_its_process_does(tmp_path: Path, monkeypatch: pytes
 
 
 def test_side_by_side() -> None:
-    """In the order asked for, whichever ends first; the memory of all of them counts; none is left behind."""
+    """In the order asked for, whichever ends first; each is counted while it works; none is left behind."""
     told: list[int] = []
-    with PeakMemory() as memory:
-        found = side_by_side(
-            range(5), lambda job, worker: worker.call(operator.mul, job, 2), processes=2, threads=1, told=told.append
-        )
+    counted: list[int] = []
+
+    def do(job: int, worker: Worker) -> int:
+        answer = worker.call(operator.mul, job, 2)
+        counted.append(worker.call(os.getpid) in BESIDE)
+        return answer
+
+    found = side_by_side(range(5), do, processes=2, threads=1, told=told.append)
     assert found == [0, 2, 4, 6, 8] and told == [1, 2, 3, 4, 5]
-    assert memory.peak_mb > psutil.Process().memory_info().rss / 2**20 and not BESIDE
+    assert counted == [True] * 5 and not BESIDE
+
+
+def test_memory_of_those_beside(worker: Worker) -> None:
+    """A run's peak would leave out most of what its detectors take; both processes are at rest while it is read."""
+    with PeakMemory() as memory:
+        pid = worker.call(os.getpid)
+    beside = psutil.Process(pid).memory_info().rss
+    BESIDE.discard(pid)
+    with PeakMemory() as alone:
+        pass
+    BESIDE.add(pid)
+    assert (memory.peak_mb - alone.peak_mb) * 2**20 > beside / 2 > 2**20
 
 
 def test_an_error_ends_the_others() -> None:
