@@ -26,7 +26,8 @@ from kka.common.device import choose_device
 from kka.data import open_task
 from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features
-from kka.detectors.simplenet.detector import SimpleNet, build_extractor
+from kka.detectors.patches import build_extractor
+from kka.detectors.simplenet.detector import SimpleNet
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.detectors.simplenet.training import train_heads
 from kka.settings.backbone import BackboneSettings
@@ -76,7 +77,8 @@ def floor(settings: SimpleNetSettings, normals: Features, device: torch.device) 
 def measure(task: tuple[np.ndarray, np.ndarray], backbone: BackboneSettings, preset: str) -> dict[str, object]:
     settings = SimpleNet.PRESETS[preset]
     device = choose_device(settings.device)
-    extract = build_extractor(settings, load_backbone(backbone, strides=settings.strides)).to(device)
+    network = load_backbone(backbone, strides=settings.strides)
+    extract = build_extractor(network, size=settings.size, crop=settings.crop, dimension=settings.dimension).to(device)
     extract = extract.to(memory_format=torch.channels_last).eval()
     normals, anomalies = task
 

@@ -169,8 +169,8 @@ def options(place: Path) -> Iterator[Case]:
         yield "options", f"train {flag} {wrong!r}", command([*train, flag, wrong])
     numbers = ("epochs=nan", "epochs=-1", "learning_rate=inf", "batch_size=0")
     for wrong in (*numbers, "nothing=1", "epochs", "=", "precision=x"):
-        for detector in ("sad", "ssd", "cmda", "simplenet", "recontrast"):
-            extra = ["--backbone.weights", "random"] if detector in ("simplenet", "recontrast") else []
+        for detector in ("sad", "ssd", "cmda", "simplenet", "recontrast", "patchcore"):
+            extra = ["--backbone.weights", "random"] if detector in ("simplenet", "recontrast", "patchcore") else []
             arguments = [*train, "--detector", detector, *extra, "--set", wrong]
             yield "options", f"train --detector {detector} --set {wrong}", command(arguments)
     for name in ("data", "lm", "images", "detector", "out", "prompt", "normal"):

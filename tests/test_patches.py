@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kka.detectors.simplenet.patches import PatchFeatures, pooling_matrix
+from kka.detectors.patches import PatchFeatures, pooling_matrix
 from kka.errors import UserError
 from reference.patch_features import patch_features
 

@@ -65,7 +65,7 @@ classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
 trains on the known classes' pictures (kka images train), and keeps. auto: garden's own; the known classes' pictures; \
 or diffusers:stabilityai/sd-turbo for photos."""
     detector: Text = "sad"
-    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast."""
+    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore."""
     prompt: Text | None = None
     """Name of a prompt template (style, defect) or a text with {caption}, and {domain} or {idea} (what could be \
 wrong) if wanted. Default: style; defect with --describe."""

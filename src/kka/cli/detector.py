@@ -33,7 +33,7 @@ class Train:
     normals."""
 
     detector: Text = "sad"
-    """sad, ssd, cmda, simplenet, recontrast."""
+    """sad, ssd, cmda, simplenet, recontrast, patchcore."""
     data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
     normal: tuple[Text, ...] = ()

@@ -23,6 +23,7 @@ DETECTORS: dict[str, str | Callable[..., Detector]] = {
     "ssd": "kka.detectors.contrastive.ssd:SSD",
     "cmda": "kka.detectors.contrastive.cmda:CMDA",
     "simplenet": "kka.detectors.simplenet.detector:SimpleNet",
+    "patchcore": "kka.detectors.patchcore.detector:PatchCore",
     "recontrast": "kka.detectors.recontrast.detector:ReContrast",
 }
 """Name -> the class, or where it is (module:class): it is imported when it is first used."""

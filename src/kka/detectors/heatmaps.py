@@ -26,6 +26,19 @@ def smooth_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int], sigma: floa
     return x[:, 0]
 
 
+def photo_maps(
+    maps: Float[Tensor, "b g g"], photo: tuple[int, int], *, size: int, crop: int
+) -> Float[Tensor, "b h w"]:
+    """From what a network that saw the centre `crop` of `size` x `size` says, to `photo` (h, w), the photos' own size.
+
+    Outside of the crop its border's values go on.
+    """
+    before = (size - crop) // 2
+    after = size - crop - before
+    frame = F.pad(smooth_maps(maps, (crop, crop))[:, None], (before, after) * 2, mode="replicate")
+    return F.interpolate(frame, size=photo, mode="bilinear", antialias=True, align_corners=False)[:, 0]
+
+
 def gaussian_kernel(sigma: float) -> Float[Tensor, "k"]:
     """Samples of a Gaussian at whole pixels, out to `TRUNCATE` sigmas; their sum is 1."""
     r = max(1, math.floor(TRUNCATE * sigma + 0.5))

@@ -21,7 +21,7 @@ Deviations = Annotated[tuple[Positive, ...], BeforeValidator(_channels)]
 
 @settings("backbone")
 class BackboneSettings:
-    """Of simplenet and recontrast: which backbone, with which weights, and how its input is prepared."""
+    """Of simplenet, recontrast and patchcore: which backbone, with which weights, and how its input is prepared."""
 
     name: Text = "wide_resnet50_2.tv_in1k"
     """A timm architecture, with the tag of its weights if they come from the hub."""

@@ -11,20 +11,19 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kka.common.device import choose_device
 from kka.common.progress import Progress
-from kka.detectors.backbones import Backbone, load_backbone
+from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
-from kka.detectors.graph import Preprocess, in_batches
-from kka.detectors.heatmaps import smooth_maps
+from kka.detectors.graph import in_batches
+from kka.detectors.heatmaps import photo_maps
 from kka.detectors.inputs import checked
+from kka.detectors.patches import Extractor, build_extractor
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.detectors.simplenet.network import Heads
-from kka.detectors.simplenet.patches import PatchFeatures
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.detectors.simplenet.training import train_heads
 from kka.protocols import Images, Scores
@@ -83,7 +82,7 @@ class SimpleNet:
         normals, anomalies, _ = checked(normals, anomalies)
         device = choose_device(self.settings.device)
         backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
-        extract = build_extractor(self.settings, backbone)
+        extract = build_extractor(backbone, **_sizes(self.settings))
         extract = extract.to(device).to(memory_format=torch.channels_last).eval()
         # Weights alone would not do: a backbone may hold the same ones whichever of its maps are taken.
         facts = {name: getattr(self.settings, name) for name in ("size", "crop", "strides", "dimension")}
@@ -109,17 +108,10 @@ class SimpleNet:
 
     def score_map(self, images: Images) -> Float32[np.ndarray, "n h w"]:
         """(n, h, w) at the images' own size: higher = more anomalous. Outside the crop its border's values go on."""
-        size, crop = self.settings.size, self.settings.crop
-        before = (size - crop) // 2
-        after = size - crop - before
 
         def maps(pixels: Tensor) -> Tensor:
-            frame = F.pad(
-                smooth_maps(self.graph_.maps(pixels), (crop, crop))[:, None], (before, after) * 2, mode="replicate"
-            )
-            return F.interpolate(
-                frame, size=tuple(pixels.shape[1:3]), mode="bilinear", antialias=True, align_corners=False
-            )[:, 0]
+            photo = (pixels.shape[1], pixels.shape[2])
+            return photo_maps(self.graph_.maps(pixels), photo, size=self.settings.size, crop=self.settings.crop)
 
         found = in_batches(maps, images, self._device, batch=self._batch)
         return found if len(images) else np.zeros(images.shape[:3], np.float32)
@@ -140,7 +132,8 @@ class SimpleNet:
         card = read_card(path)
         settings = settings_from(SimpleNetSettings, card["settings"])
         detector = cls(settings=settings, backbone=settings_from(BackboneSettings, card["backbone"]), seed=card["seed"])
-        extract = build_extractor(settings, load_backbone(detector.backbone, strides=settings.strides, fetch=False))
+        backbone = load_backbone(detector.backbone, strides=settings.strides, fetch=False)
+        extract = build_extractor(backbone, **_sizes(settings))
         graph = _Graph(extract, Heads(settings.dimension, settings.hidden), settings)
         load_into(graph, read_tensors(path), path)
         graph = graph.to(device_here(settings.device)).to(memory_format=torch.channels_last)
@@ -156,20 +149,8 @@ class SimpleNet:
         return max(1, min(64, _PIXELS // self.settings.crop**2))
 
 
-class Extractor(nn.Module):
-    """Pixels (b, h, w, 3) -> patch features (b, p, d), row by row of the first stride's grid."""
-
-    def __init__(self, prepare: Preprocess, backbone: Backbone, patches: PatchFeatures) -> None:
-        super().__init__()
-        self.prepare, self.backbone, self.patches = prepare, backbone, patches
-
-    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b p d"]:
-        return self.patches(self.backbone(self.prepare(pixels))).flatten(2).transpose(1, 2)
-
-
-def build_extractor(settings: SimpleNetSettings, backbone: Backbone) -> Extractor:
-    prepare = Preprocess(settings.size, crop=settings.crop, mean=backbone.mean, std=backbone.std)
-    return Extractor(prepare, backbone.requires_grad_(False), PatchFeatures(backbone.channels, settings.dimension))
+def _sizes(settings: SimpleNetSettings) -> dict[str, int]:
+    return {"size": settings.size, "crop": settings.crop, "dimension": settings.dimension}
 
 
 class _Graph(nn.Module):

@@ -1,4 +1,4 @@
-"""From a backbone's maps to locally aware patch features (PatchCore, Roth et al. 2022, as SimpleNet uses them).
+"""From pixels to locally aware patch features of a backbone (PatchCore, Roth et al. 2022; SimpleNet uses the same).
 
 For a layer's map of c channels: the 3 x 3 neighbourhood of each position, zeros beyond the border, is a vector of 9 c
 numbers (channel, row, column); adaptive average pooling brings it to d. Coarser layers are resized to the first
@@ -15,9 +15,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from kka.detectors.backbones import Backbone
+from kka.detectors.graph import Preprocess
 from kka.errors import UserError
 
 WINDOW = 3
@@ -46,6 +48,23 @@ class PatchFeatures(nn.Module):
                 part = F.interpolate(part, size=maps[0].shape[2:], mode="bilinear", align_corners=False)
             parts.append(part)
         return torch.cat(parts, dim=1)
+
+
+class Extractor(nn.Module):
+    """Pixels (b, h, w, 3) -> patch features (b, p, d), row by row of the first stride's grid."""
+
+    def __init__(self, prepare: Preprocess, backbone: Backbone, patches: PatchFeatures) -> None:
+        super().__init__()
+        self.prepare, self.backbone, self.patches = prepare, backbone, patches
+
+    def forward(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b p d"]:
+        return self.patches(self.backbone(self.prepare(pixels))).flatten(2).transpose(1, 2)
+
+
+def build_extractor(backbone: Backbone, *, size: int, crop: int, dimension: int) -> Extractor:
+    """The extractor on a frozen `backbone`: it sees the centre `crop` of what is resized to `size`."""
+    prepare = Preprocess(size, crop=crop, mean=backbone.mean, std=backbone.std)
+    return Extractor(prepare, backbone.requires_grad_(False), PatchFeatures(backbone.channels, dimension))
 
 
 def pooling_matrix(n: int, bins: int) -> Float[Tensor, "bins n"]:
