@@ -142,7 +142,8 @@ def test_what_it_draws_goes_through_eq_4(model: ImageModel) -> None:
 
 def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
     """A slip of the pen would end in a traceback, or be ignored."""
-    with pytest.raises(UserError, match=r"expected one of bank, diffusers, garden, openai; got 'bnk:x'"):
+    listed = r"one of bank, diffusers, garden, openai, or your own class as package\.module:Class; got 'bnk:x', and"
+    with pytest.raises(UserError, match=listed):
         build_image_model("bnk:x")
     with pytest.raises(UserError, match=r"option of image model diffusers: expected one of .*dtype.*got 'step'"):
         build_image_model(f"diffusers:{tmp_path}", step=3)
@@ -154,7 +155,10 @@ def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
             build_image_model("garden:x")
 
 
-OPTIONS = {"steps": 3, "guidance": 2.0, "size": 16, "batch_size": 2, "negative_prompt": "blur", "embedding": "hf:x"}
+OPTIONS = {
+    "steps": 3, "guidance": 2.0, "size": 16, "batch_size": 2, "negative_prompt": "blur", "embedding": "hf:x",
+    "set": ("x=1",),
+}  # fmt: skip
 KNOWN = {
     "garden": set(),
     "bank": {"embedding"},

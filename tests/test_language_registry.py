@@ -33,7 +33,8 @@ def test_known_specs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("gpt", "unknown language model: expected one of garden, gguf:…, hf:…, openai:…, smollm2; got 'gpt'"),
+        ("gpt", "unknown language model: expected one of garden, gguf:…, hf:…, openai:…, smollm2, or "
+         "your own class as package.module:Class; got 'gpt'"),
         ("hf", "expected hf:<hub id or folder>"),
         ("openai:", "expected openai:<model name>"),
         ("garden:x", "'garden' takes no argument"),
@@ -86,9 +87,10 @@ LOCAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("option", sorted(field.name for field in dataclasses.fields(LanguageSettings)))
+@pytest.mark.parametrize("option", sorted({*(REMOTE | LOCAL)}))
 def test_a_remote_model_refuses_what_it_does_not_have(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that is silently left aside is taken to have worked."""
+    assert {*REMOTE, *LOCAL, "set"} == {field.name for field in dataclasses.fields(LanguageSettings)}
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     given: Any = PRICES if option in PRICES else {option: (REMOTE | LOCAL)[option]}
     config = RunConfig(language=LanguageSettings(**given))

@@ -26,7 +26,7 @@ class DetectorOptions:
     """published, small (few images, any machine) or cpu (minutes on two cores). Default: published; of sad small, \
 in a run the settings under --sad."""
     set: tuple[str, ...] = ()
-    """Single settings on top, as name=value."""
+    """Single settings on top, as name=value; of your own class arguments of its constructor."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
     def __post_init__(self) -> None:
@@ -58,14 +58,15 @@ of, 64 to 256."""
 central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
     lm: Text = "auto"
-    """garden, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>. auto: garden's own; trained on the known \
-classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
+    """garden, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: package.module:Class. \
+auto: garden's own; trained on the known classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
     images: Text = "auto"
     """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a small model that the run first \
-trains on the known classes' pictures (kka images train), and keeps. auto: garden's own; the known classes' pictures; \
-or diffusers:stabilityai/sd-turbo for photos."""
+trains on the known classes' pictures (kka images train), and keeps; or your own class: package.module:Class. auto: \
+garden's own; the known classes' pictures; or diffusers:stabilityai/sd-turbo for photos."""
     detector: Text = "sad"
-    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore."""
+    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: \
+package.module:Class."""
     prompt: Text | None = None
     """Name of a prompt template (style, defect) or a text with {caption}, and {domain} or {idea} (what could be \
 wrong) if wanted. Default: style; defect with --describe."""

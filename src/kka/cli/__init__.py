@@ -6,7 +6,7 @@ Nothing heavy is imported until a command needs it.
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import field
 from datetime import datetime
 from functools import partial
@@ -138,7 +138,28 @@ def _stored(arguments: list[str]) -> Run:
     if not folder.begun:
         return Run()  # the store says what is missing
     stored = folder.config()
+    _require_own_classes_named(stored, arguments)
     return Run(**{f.name: getattr(stored, f.name) for f in dataclasses.fields(RunConfig)})
+
+
+def _require_own_classes_named(stored: RunConfig, arguments: list[str]) -> None:
+    """Raises UserError where a run's configuration alone names a class in the working folder: see `kka.common.own`."""
+    from kka.common.own import Family, is_class_path, require_named_before
+    from kka.detectors import DETECTORS
+    from kka.detectors import OWN as DETECTOR
+    from kka.imaging import IMAGE_MODELS
+    from kka.imaging import OWN as IMAGES
+    from kka.language import LANGUAGE_MODELS
+    from kka.language import OWN as LANGUAGE
+
+    parts: dict[str, tuple[Family, Collection[str]]] = {
+        "lm": (LANGUAGE, LANGUAGE_MODELS), "images": (IMAGES, IMAGE_MODELS), "detector": (DETECTOR, DETECTORS),
+    }  # fmt: skip
+    for name, (family, members) in parts.items():
+        path = getattr(stored, name)
+        given = any(text == f"--{name}" or text.startswith(f"--{name}=") for text in arguments)
+        if is_class_path(path, members) and not given:
+            require_named_before(path, family, how=f"--{name} {path}")
 
 
 def _run(command: Run) -> int:

@@ -33,7 +33,7 @@ class Train:
     normals."""
 
     detector: Text = "sad"
-    """sad, ssd, cmda, simplenet, recontrast, patchcore."""
+    """sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: package.module:Class."""
     data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
     normal: tuple[Text, ...] = ()
@@ -63,6 +63,9 @@ class Score:
     """Score image files with a detector that kka train or kka run kept."""
 
     detector_dir: Path
+    detector: Text | None = None
+    """Your own class that the detector is of, package.module:Class. Asked for, once, where it lies in the working \
+folder and was never named on this machine, as its code will run."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files or folders."""
     out: Path | None = None
@@ -80,6 +83,8 @@ class Export:
     """Write a detector as one model for the edge: preprocessing, network, score and verdict."""
 
     detector_dir: Path
+    detector: Text | None = None
+    """Your own class that the detector is of, as in kka score."""
     format: Literal["onnx"] = "onnx"
     out: Path | None = None
     """Default: model.onnx in the detector's folder."""
@@ -98,7 +103,8 @@ def run_train(command: Train) -> int:
     from kka.run.models import check_weights, detector_of, working_size
 
     data = Path(command.data).name or "data"
-    out = command.out or Path("detectors") / f"{command.detector}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = command.detector.replace(":", "-")  # a class's path; no folder's name on every system
+    out = command.out or Path("detectors") / f"{name}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
     require_free(out)
     require_writable(out, "--out", folder=True)
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
@@ -155,7 +161,7 @@ def run_score(command: Score) -> int:
     if command.maps is not None:
         require_writable(command.maps, "--maps", folder=True)
     with _plain_warnings():
-        kept = open_detector(command.detector_dir)
+        kept = open_detector(command.detector_dir, of=command.detector)
     files = _found(image_files(command.images), command.images)
     with Console() as console:
         scored = score_files(
@@ -200,7 +206,7 @@ def run_export(command: Export) -> int:
     if command.out is not None or command.detector_dir.is_dir():
         require_writable(out, "--out")
     with _plain_warnings():
-        kept = open_detector(command.detector_dir)
+        kept = open_detector(command.detector_dir, of=command.detector)
     check: Sequence[Path] = ()
     if command.check:
         from kka.common.files import image_files

@@ -53,6 +53,8 @@ cpu presets. smoke: every path, in minutes; no figures."""
 images=diffusers:stabilityai/sd-turbo steer=examples, language.* and drawing.* among them. Default: a small language \
 model trained on the known classes' captions, and their pictures as image bank."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    detector: tuple[Text, ...] = ()
+    """Of table2: your own detectors beside ours, each as package.module:Class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,7 @@ def plan_of(command: Asked) -> "Plan":
         datasets=command.dataset, chosen=chosen_tasks(command.dataset, command.tasks),
         seeds=range(command.seeds), scale=command.scale,
         protocol=command.protocol, backbone=command.backbone.name.partition(".")[0] + untrained,
-        loop=tuple(sorted(command.loop)),
+        loop=tuple(sorted(command.loop)), own=command.detector,
     )  # fmt: skip
 
 
@@ -228,6 +230,8 @@ def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
     for name in command.only:
         if name not in known:
             raise unknown("detector of the experiment", name, known)
+    if command.detector:
+        _check_own(command)
     if command.loop:
         from kka.experiments.engine.pools import check_loop
 
@@ -235,6 +239,21 @@ def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
     if command.loop and command.name == "ablation":
         raise UserError("--loop: the ablation has settings of its own; leave it out")
     return [cell for cell in dict.fromkeys(cells) if not command.only or cell.detector in command.only]
+
+
+def _check_own(command: Compute) -> None:
+    """Raises UserError for detectors that are no class's path, or are not to be had; and where nothing takes them."""
+    from kka.common.own import is_class_path
+    from kka.detectors import detector_class
+
+    if command.name != "table2":
+        raise UserError(f"--detector: your own detectors stand beside ours in table2; {command.name} has none of them. "
+                        "Leave it out.")  # fmt: skip
+    for path in command.detector:
+        if not is_class_path(path):
+            raise UserError(f"--detector: expected your own class as package.module:Class; got {path!r}. (--only "
+                            "chooses among ours.)")  # fmt: skip
+        detector_class(path)
 
 
 def _place(command: Asked) -> "Place":

@@ -20,13 +20,14 @@ from kka.common.images import LARGEST_SIZE, clipped_reason, decode_all, first_fe
 from kka.common.inspection import Row, write_inspection
 from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
+from kka.common.own import class_path, is_own
 from kka.common.pixels import WHITE
 from kka.common.walk import printable
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
 from kka.deploy.inspect import inspect_test
-from kka.detectors import fit_detector, load_detector
+from kka.detectors import detector_class, fit_detector, load_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Localises
 from kka.seeding import derive_seed
@@ -143,14 +144,21 @@ def check_share(share: float) -> None:
         raise UserError(f"held-out: expected a share of the normals from 0 to below 1; got {share}")
 
 
-def annotate(folder: Path, normals: Images, *, calibration: Calibration | None = None, **facts: Any) -> None:
+def annotate(
+    folder: Path, normals: Images, *, calibration: Calibration | None = None, of: Detector | None = None, **facts: Any
+) -> None:
     """Add to a saved detector's card the size of its training images and the threshold, and keep a few `normals`.
 
-    A detector of another making, whose card names none of kka's, is left as it is.
+    Args:
+        of: The detector. The card of a person's own names its class, by which it is loaded again. One that has no
+            `load`, or whose class has no path (a script's), is left as it is.
     """
     from kka.detectors.saving import CARD, read_card, write_card
 
-    if not (folder / CARD).is_file() or "detector" not in (card := read_card(folder)):
+    card = read_card(folder) if (folder / CARD).is_file() else {}
+    if of is not None and is_own(type(of)) and callable(getattr(type(of), "load", None)) and (path := class_path(of)):
+        card["detector"] = path
+    if "detector" not in card:
         return
     (folder / CHECK).mkdir(exist_ok=True)
     for number, image in enumerate(_some(normals)):
@@ -242,7 +250,7 @@ def train_detector(
                     limits = heat_limits(normal, calibration.map_threshold)
                 write_gallery(work / GALLERY, detector, task.test, scores, calibration.threshold, limits)
             annotate(
-                work, task.normals[shown], calibration=calibration, white=task.white, fit=task.fit,
+                work, task.normals[shown], calibration=calibration, of=detector, white=task.white, fit=task.fit,
                 data=task.source, trained_with=counts,
             )  # fmt: skip
     except OSError as error:
@@ -300,15 +308,23 @@ class StoredDetector:
         return image_files([self.folder / CHECK]) if (self.folder / CHECK).is_dir() else ()
 
 
-def open_detector(folder: Path) -> StoredDetector:
+def open_detector(folder: Path, *, of: str | None = None) -> StoredDetector:
     """The detector that `kka train` or a run kept.
 
+    Args:
+        of: The person's own class that its card names, where the person names it too: see `kka.common.own`.
+
     Raises:
-        UserError: none there, or one whose card does not say the size of its pictures, or says what cannot be.
+        UserError: none there, or one whose card does not say the size of its pictures, or says what cannot be; one of
+            another class than `of`.
     """
     from kka.detectors.saving import CARD, read_card
 
     card = read_card(folder)
+    if of is not None:
+        if of != card.get("detector"):
+            raise UserError(f"detector: expected {folder} to hold one of {of}; its {CARD} says {card.get('detector')}")
+        detector_class(of)
     size, white, stored = card.get("image_size"), card.get("white", WHITE), card.get("calibration")
     sides = size if isinstance(size, list) and len(size) == 2 else (0, 1)
     if sides[0] != sides[1] or not _whole(sides[0], LARGEST_SIZE):

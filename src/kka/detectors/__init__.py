@@ -1,6 +1,7 @@
 """Detectors, by name. Each scores through the graph that it exports; see `kka.protocols.Detector`.
 
-To add one: write a class with `fit`, `score` and `save`, and a line in `DETECTORS`.
+To add one of kka's: write a class with `fit`, `score`, `save` and `load`, and a line in `DETECTORS`. A person's own has
+no line there: its name is its path, as in `build_detector("package.module:Class")` (`kka.common.own`).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kka.common.members import build_member
+from kka.common.own import HOW, Family, built, from_texts, is_class_path, is_own, own_class
 from kka.errors import UserError, unknown
 from kka.protocols import Detector, HasSettings, Images, TakesMore
 from kka.settings import parsed
@@ -27,16 +29,28 @@ DETECTORS: dict[str, str | Callable[..., Detector]] = {
     "recontrast": "kka.detectors.recontrast.detector:ReContrast",
 }
 """Name -> the class, or where it is (module:class): it is imported when it is first used."""
+OWN = Family(
+    what="detector", members=DETECTORS.keys(), needs=("fit", "score", "save", "load"),
+    example="examples/own_detector.py",
+)  # fmt: skip
+"""What a class named by its path must have."""
+OFFERED = ("seed", "progress")
+"""Options that an own detector gets where its constructor takes them."""
 
 
-def detector_class(name: str) -> Any:
-    """The class of the detector called `name`.
+def detector_class(name: str, *, named: bool = True) -> Any:
+    """The class of the detector called `name`, or at the path `name`.
+
+    Args:
+        named: A person names it; else a file does, which may come from anywhere: see `kka.common.own`.
 
     Raises:
-        UserError: unknown name.
+        UserError: unknown name; a class that cannot be had, or lacks methods.
     """
+    if name not in DETECTORS and is_class_path(name):
+        return own_class(name, OWN, named=named)
     if name not in DETECTORS:
-        raise unknown("detector", name, DETECTORS)
+        raise unknown("detector", name, DETECTORS, also=HOW)
     found = DETECTORS[name]
     if not isinstance(found, str):
         return found
@@ -56,8 +70,10 @@ def build_detector(
     """The detector called `name`, untrained.
 
     Args:
+        name: One of `DETECTORS`, or the path of a person's own class.
         preset: One of the detector's `PRESETS`; None: `settings`, or the detector's default.
-        overrides: "setting=value", each a field of the detector's settings.
+        overrides: "setting=value", each a field of the detector's settings; of a person's own class without such
+            settings, an argument of its constructor.
         backbone: For the detectors that have one; None or the default: theirs.
         settings: In the place of a preset.
         options: Of its constructor: `seed`, `progress`, and more.
@@ -74,13 +90,20 @@ def build_detector(
         if overrides:
             chosen = dataclasses.replace(chosen, **parsed(type(chosen), overrides, of=name))
         options["settings"] = chosen
-    elif preset or overrides or settings is not None:
+    elif preset or settings is not None or (overrides and not isinstance(kind, type)):
         raise UserError(f"detector {name}: it has no presets or settings of kka's; leave them out")
+    else:
+        options |= from_texts(kind, overrides, of=name)
     if "backbone" in signature(kind).parameters:
         options["backbone"] = backbone
     elif backbone not in (None, BackboneSettings()):
         raise UserError(f"backbone: {name} has none of its own choice; leave --backbone out")
-    detector: Detector = build_member(kind, f"detector {name}", options)
+    detector: Detector
+    if isinstance(kind, type) and not is_own(kind):
+        detector = build_member(kind, f"detector {name}", options)
+    else:
+        offered = {key: options.pop(key) for key in OFFERED if key in options}
+        detector = built(kind, name, what="detector", given=options, offered=offered)
     return detector
 
 
@@ -100,20 +123,36 @@ def fit_detector(
     """
     known = {"captions": captions, "hard": hard}
     wanted = {name: known[name] for name in detector.takes} if isinstance(detector, TakesMore) else {}
-    return detector.fit(normals, anomalies, **wanted)
+    fitted = detector.fit(normals, anomalies, **wanted)
+    if is_own(type(detector)):
+        _require_contract(fitted, normals[:2])
+    return fitted
+
+
+def _require_contract(fitted: Any, images: Images) -> None:
+    """Raises UserError where an own detector does not keep it: at once, and not where its scores are used."""
+    if not isinstance(fitted, Detector):
+        raise UserError(f"detector: expected fit to return the detector itself; got {type(fitted).__name__}")
+    scores = np.asarray(fitted.score(images))
+    if scores.shape != (len(images),) or scores.dtype.kind not in "fiu":
+        raise UserError(
+            f"detector {type(fitted).__qualname__}: expected score to give {len(images)} numbers for {len(images)} "
+            f"images, an array of shape ({len(images)},); got {scores.dtype} of shape {scores.shape}"
+        )
 
 
 def load_detector(path: Path) -> Detector:
     """A detector that its `save` wrote into the folder `path`.
 
     Raises:
-        UserError: no detector there, a damaged one, one with weights that are no numbers, or of an unknown kind.
+        UserError: no detector there, a damaged one, one with weights that are no numbers, or of an unknown kind; a
+            person's own class that is not to be had, or that nobody has named on this machine (`kka.common.own`).
     """
     from safetensors import SafetensorError
 
     from kka.detectors.saving import read_card
 
-    kind = detector_class(str(read_card(path).get("detector")))
+    kind = detector_class(str(read_card(path).get("detector")), named=False)
     try:
         loaded: Detector = kind.load(path)
     except UserError:

@@ -1,6 +1,7 @@
 """Image models (Eq. 4). A member is named by a short spec, and its library is imported when it is built.
 
-To add one: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), and a line in `IMAGE_MODELS`.
+To add one of kka's: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), and a line in
+`IMAGE_MODELS`. A person's own has no line there: its spec is its path, package.module:Class (`kka.common.own`).
 """
 
 import dataclasses
@@ -8,9 +9,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from kka.common.members import build_member
+from kka.common.own import HOW, Family, is_class_path
+from kka.common.own_model import build_own, check_own
 from kka.errors import UserError, unknown
 from kka.protocols import ImageModel
-from kka.settings import refuse_unknown
+from kka.settings import refuse_own, refuse_unknown
 from kka.settings.drawing import DrawingSettings
 from kka.settings.fit import Fit
 from kka.task import Knowledge
@@ -70,6 +73,10 @@ IMAGE_MODELS: dict[str, Callable[..., ImageModel]] = {
     "openai": _openai,
 }
 """Name -> builder, called with what follows the colon of the spec, settings, and the member's own options."""
+OWN = Family(
+    what="image model", members=IMAGE_MODELS.keys(), needs=("draw",), example="examples/own_image_model.py"
+)  # fmt: skip
+"""What a class named by its path must have, beside its `identity`."""
 
 
 def build_image_model(
@@ -83,13 +90,17 @@ def build_image_model(
 ) -> ImageModel:
     """The image model that `spec` names.
 
-    `garden`; `diffusers:<hub id or folder>`; `openai:<model>`; `bank` or `bank:train` (the pictures of `knowledge`)
-    or `bank:<folder>` (the training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names
-    pictures to leave out, as those of a test set; `fit`: how its pictures become squares, which must be as those did).
+    `garden`; `diffusers:<hub id or folder>`; `openai:<model>`; package.module:Class, a person's own, which gets the
+    settings that its constructor takes; `bank` or `bank:train` (the pictures of `knowledge`) or `bank:<folder>` (the
+    training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names pictures to leave out, as those
+    of a test set; `fit`: how its pictures become squares, which must be as those did).
     `options` go to the member's constructor.
     Raises UserError for an unknown name, a setting or option that the member does not have, and for a model that
     cannot be loaded.
     """
+    if is_class_path(spec, IMAGE_MODELS):
+        return _own(spec, settings or DrawingSettings())
+    refuse_own(settings, of=spec, group="drawing")
     name, argument = _parts(spec)
     if name == "bank":
         options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes, "fit": fit}
@@ -102,6 +113,10 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
     Raises:
         UserError: as `build_image_model`; a model or a library that cannot be had.
     """
+    if is_class_path(spec, IMAGE_MODELS):
+        check_own(spec, OWN, settings=settings, group="drawing")
+        return
+    refuse_own(settings, of=spec, group="drawing")
     name, argument = _parts(spec)
     if name in ("openai", "garden"):  # nothing is loaded or asked
         build_image_model(spec, settings=settings)
@@ -122,11 +137,21 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
             library_folder(argument)
 
 
+def _own(spec: str, settings: DrawingSettings) -> ImageModel:
+    model: ImageModel = build_own(spec, OWN, settings=settings, group="drawing")
+    if not isinstance(getattr(model, "identity", None), str):
+        raise UserError(
+            f"image model {spec}: expected an identity, a text that names the model and all that shapes its pictures, "
+            f"as they are cached under it; got {getattr(model, 'identity', None)!r}. {OWN.example} shows one."
+        )
+    return model
+
+
 def _parts(spec: str) -> tuple[str, str]:
     """The member and what stands after the colon."""
     name, colon, argument = spec.partition(":")
     if name not in IMAGE_MODELS:
-        raise unknown("image model", spec, IMAGE_MODELS)
+        raise unknown("image model", spec, IMAGE_MODELS, also=HOW)
     if name == "bank" and colon and not argument:  # an unset variable of a script
         raise UserError("image model: expected a folder after 'bank:', or bank alone for the data's own; got nothing")
     return name, argument

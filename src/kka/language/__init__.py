@@ -1,7 +1,8 @@
 """Language models (Eq. 3, 7), by spec: ``hf:<hub id or folder>``, ``gguf:<file>``, ``smollm2``, ``openai:<model>``,
 ``garden``.
 
-To add one: write a class with `sample` (see `kka.protocols.LanguageModel`), and a line in `LANGUAGE_MODELS`.
+To add one of kka's: write a class with `sample` (see `kka.protocols.LanguageModel`), and a line in `LANGUAGE_MODELS`.
+A person's own has no line there: its spec is its path, package.module:Class (`kka.common.own`).
 """
 
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from typing import Any
 
 from kka.common.hub import require_model
 from kka.common.members import build_member
+from kka.common.own import HOW, Family, is_class_path
+from kka.common.own_model import build_own, check_own
 from kka.errors import UserError, unknown
 from kka.language.gguf import check_gguf, find_smollm2, is_gguf
 from kka.protocols import LanguageModel
+from kka.settings import refuse_own
 from kka.settings.language import LanguageSettings, refuse_of_servers
 
 GARDEN_LM = Path(__file__).parent.parent / "garden" / "lm"
@@ -64,6 +68,13 @@ LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {
     **{name: _local(name) for name in LOCAL}, "openai": _openai,
 }  # fmt: skip
 """Name -> builder, called with what follows the colon of the spec, and options."""
+OWN = Family(
+    what="language model", members=[name if name in SHIPPED else f"{name}:…" for name in LANGUAGE_MODELS],
+    needs=("sample",), example="examples/own_language_model.py",
+)  # fmt: skip
+"""What a class named by its path must have. One with `tune`, `save` and `restore` as well is tuned."""
+OFFERED = ("worked", "progress")
+"""Options that an own language model gets where its constructor takes them."""
 
 
 def check_language_model(spec: str, *, settings: LanguageSettings) -> None:
@@ -72,6 +83,10 @@ def check_language_model(spec: str, *, settings: LanguageSettings) -> None:
     Raises:
         UserError: as `build_language_model`; a model that cannot be had.
     """
+    if is_class_path(spec, LANGUAGE_MODELS):
+        check_own(spec, OWN, settings=settings, group="language", offered=OFFERED)
+        return
+    refuse_own(settings, of=spec, group="language")
     name, _, argument = spec.partition(":")
     if name not in LANGUAGE_MODELS:
         raise _unknown(spec)
@@ -99,11 +114,11 @@ def check_local(settings: LanguageSettings) -> None:
 
 
 def _unknown(spec: str) -> UserError:
-    return unknown("language model", spec, [name if name in SHIPPED else f"{name}:…" for name in LANGUAGE_MODELS])
+    return unknown("language model", spec, OWN.members, also=HOW)
 
 
 def build_language_model(spec: str, **options: Any) -> LanguageModel:
-    """The language model that `spec` (`name` or `name:argument`) names.
+    """The language model that `spec` (`name`, `name:argument`, or the path of a person's own class) names.
 
     Args:
         options: Of its constructor: `settings` (`kka.settings.language.LanguageSettings`), `progress`, and more.
@@ -111,6 +126,12 @@ def build_language_model(spec: str, **options: Any) -> LanguageModel:
     Raises:
         UserError: unknown name, missing argument, or an option or setting that the model does not have.
     """
+    settings = options.get("settings")
+    if is_class_path(spec, LANGUAGE_MODELS):
+        rest = {name: value for name, value in options.items() if name != "settings"}
+        model: LanguageModel = build_own(spec, OWN, settings=settings or LanguageSettings(), group="language", **rest)
+        return model
+    refuse_own(settings, of=spec, group="language")
     name, _, argument = spec.partition(":")
     if name not in LANGUAGE_MODELS:
         raise _unknown(spec)

@@ -107,7 +107,7 @@ def train(model: Detector, material: Material, start: Any, folder: Path, *, keep
         np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
     if keep:
         model.save(folder / DETECTOR)
-        annotate(folder / DETECTOR, material.normals, white=material.white, fit=material.fit)
+        annotate(folder / DETECTOR, material.normals, of=model, white=material.white, fit=material.fit)
     if latent and material.test is not None and isinstance(model, Embeds):
         np.save(folder / LATENT, model.embed(material.test).astype(np.float16))
     return scores

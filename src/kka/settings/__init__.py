@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_o
 
 import pydantic.dataclasses
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from kka.errors import UserError, unknown
 
@@ -168,6 +168,13 @@ def refuse_unknown(given: Any, known: Collection[str], *, of: str, group: str) -
             raise UserError(f"{group}.{field.name}: {of} has only {has}; got {value!r}. Leave it out.")
 
 
+def refuse_own(given: Any, *, of: str, group: str) -> None:
+    """Raises UserError where `set` has arguments, which are for a class of one's own; `of` is one of kka's models."""
+    if given is not None and given.set:
+        raise UserError(f"{group}.set: {of} has only the settings that kka names; set is for a class of your own, as "
+                        f"package.module:Class. Leave it out.")  # fmt: skip
+
+
 def parsed(kind: type[Any], overrides: Sequence[str], *, of: str) -> dict[str, Any]:
     """Field -> value, from texts "setting=value": "none" where None may stand, and tuples as "1,2".
 
@@ -186,21 +193,30 @@ def parsed(kind: type[Any], overrides: Sequence[str], *, of: str) -> dict[str, A
             raise UserError(f"settings of {of}: expected setting=value; got {text!r}")
         if key not in fields:
             raise unknown(f"setting of {of}", key, fields)
-        try:
-            values[key] = _value(hints[key], value)
-        except ValidationError as error:
-            said = _expected(hints[key], error.errors()[0])
-            raise UserError(f"settings of {of}: expected {key} to be {said}; got {value!r}") from error
+        values[key] = parse_value(hints[key], value, what=f"settings of {of}", name=key)
     return values
 
 
-def _value(hint: Any, text: str) -> Any:
+def parse_value(hint: Any, text: str, *, what: str, name: str) -> Any:
+    """What a text means where a value of the type `hint` is wanted; the text itself where pydantic knows no such type.
+
+    Raises:
+        UserError: a value of another type.
+    """
     given: Any = text
     if text.lower() == "none" and type(None) in _alternatives(hint):
         given = None
-    elif any(get_origin(kind) is tuple for kind in _alternatives(hint)):
+    elif any((get_origin(kind) or kind) in (tuple, list) for kind in _alternatives(hint)):
         given = [part for part in text.split(",") if part]
-    return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(given)
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
+    except PydanticSchemaGenerationError:
+        return text
+    try:
+        return adapter.validate_python(given)
+    except ValidationError as error:
+        said = _expected(hint, error.errors()[0])
+        raise UserError(f"{what}: expected {name} to be {said}; got {text!r}") from error
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -20,6 +20,8 @@ pictures are kept."""
     """diffusers: what the pictures should not show."""
     embedding: Text | None = None
     """bank: hf:<sentence encoder> in the place of TF-IDF."""
+    set: tuple[str, ...] = ()
+    """Of your own image model: arguments of its constructor, as name=value."""
 
     @property
     def height_width(self) -> tuple[int, int] | None:

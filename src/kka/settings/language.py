@@ -70,6 +70,8 @@ batch again, and pays for no request twice."""
     """openai: of a million tokens read, in any currency; with `price_out` the ledger has the money."""
     price_out: NonNegative | None = None
     """openai: of a million tokens written. Requests of a batch count half."""
+    set: tuple[str, ...] = ()
+    """Of your own language model: arguments of its constructor, as name=value."""
 
     def __post_init__(self) -> None:
         if self.load_in_4bit and self.precision != "auto":

@@ -13,6 +13,7 @@ import numpy as np
 from kka import __version__
 from kka.common.images import first_few
 from kka.common.metrics import evaluate, share_flagged
+from kka.common.own import is_class_path
 from kka.detectors import build_detector, fit_detector
 from kka.experiments.engine.anomalies import ArmImages, anomalies_of
 from kka.experiments.engine.cell_task import open_cell_task
@@ -67,6 +68,8 @@ def build(cell: Cell, place: Place) -> Detector:
         backbone = place.backbone
         if cell.detector.endswith("-random"):
             backbone = dataclasses.replace(backbone, weights=RANDOM)
+    if is_class_path(name):  # a person's own, as it is unasked
+        return build_detector(name, seed=derive_seed(cell.seed, "detector"))
     preset = scale.preset if name != "sad" or cell.scale == "full" else "small"
     return build_detector(
         name, preset=preset, overrides=settings, backbone=backbone, seed=derive_seed(cell.seed, "detector")

@@ -24,6 +24,8 @@ class Plan:
     """The name of the backbone, for the detectors that have one."""
     loop: tuple[str, ...] = ()
     """Settings of every pool's run, as name=value: its models among them."""
+    own: tuple[str, ...] = ()
+    """A person's own detectors, by the paths of their classes: beside ours in table2."""
 
     def tasks(self) -> list[tuple[str, str]]:
         """(data set, task)."""

@@ -18,6 +18,7 @@ from kka.algorithm.resume import SAME_RESULTS
 from kka.common.begun import differences, read_config
 from kka.common.cache import ImageCache
 from kka.common.files import write_atomically
+from kka.common.own import is_class_path
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.detectors.sad import SAD
@@ -27,6 +28,7 @@ from kka.experiments.engine.cells import Cell, claim
 from kka.experiments.engine.language_models import ensure_language_model, language_folder, name_suffixes
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.tasks import classes, dataset
+from kka.language import LANGUAGE_MODELS
 from kka.run.models import build_images, build_language, resolve
 from kka.settings import parsed
 from kka.settings.drawing import DrawingSettings
@@ -83,6 +85,8 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         short: dict[str, Any] = {"dpo_steps": 2}
         if not any(text.startswith("lm=") for text in variant):  # trained for a moment, it does not end its answers
             short["max_new_tokens"] = 24
+        elif is_class_path(next(text for text in variant if text.startswith("lm="))[3:], LANGUAGE_MODELS):
+            short = {}  # a person's own, which may have no such setting
         language = dataclasses.replace(config.language, **short)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if not any(text.startswith("lm=") for text in variant):  # as stored figures say it of our own small models

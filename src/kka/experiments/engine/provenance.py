@@ -7,11 +7,14 @@ content of a language model's or a bank's folder that was named (--loop): its na
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kka.common.begun import flat
+from kka.common.files import sha256
+from kka.common.own import is_class_path
 from kka.config import RunConfig
 from kka.errors import UserError
 from kka.experiments.engine.arms import TRACES
@@ -33,7 +36,8 @@ NOT_OF_THE_LOOP = ("data", "normal", "lm", "images", "seed", "seeds", "detector"
 
 SINCE = {
     "sad": ("hard_weight", "max_anomaly_ratio", "pretrain_learning_rate", "pretrain_weight_decay", "device"),
-    "language": ("dpo_max_epochs", "dpo_warmup", "lora_targets", "captions_an_answer"),
+    "language": ("dpo_max_epochs", "dpo_warmup", "lora_targets", "captions_an_answer", "set"),
+    "drawing": ("set",),
 }  # fmt: skip
 """Settings that a run's configuration has had since figures were stored: at their defaults they are no part."""
 
@@ -44,8 +48,11 @@ WAS = {"loop.pairs": "pool"}
 def settings_of(cell: Cell, place: Place) -> Settings:
     """The settings behind a cell's figure."""
     detector: Any = build(cell, place)
-    found: dict[str, Any] = {"detector": dataclasses.asdict(detector.settings)}
-    if isinstance(detector.settings, DeepSADSettings):
+    if is_class_path(cell.detector):
+        found: dict[str, Any] = {"detector": {"source": _source_digest(type(detector))}}
+    else:
+        found = {"detector": dataclasses.asdict(detector.settings)}
+    if isinstance(getattr(detector, "settings", None), DeepSADSettings):
         found["detector"]["milestones"] = detector.settings.falls  # in epochs, as stored files have them
     if has_data(cell.dataset, place.data):
         found["data"] = data_digest(cell.dataset, place.data)
@@ -76,6 +83,12 @@ def settings_of(cell: Cell, place: Place) -> Settings:
             found["other"]["data"] = data_digest(other.name, place.data)
     settings: Settings = json.loads(json.dumps(flat(found)))  # as they are read back: lists for tuples
     return settings
+
+
+def _source_digest(kind: type) -> str:
+    """Of the file that a person's own detector stands in: other code, other figures. What it imports is not in it."""
+    file = getattr(sys.modules[kind.__module__], "__file__", None)
+    return "" if file is None else sha256(Path(file))
 
 
 def check_settings(cells: Sequence[Cell], place: Place, results: Results) -> None:
