@@ -18,6 +18,7 @@ ROOMS = {
     "experiments": "The paper's tables and figures",
     "run": "A whole run",
     "report": "Pages",
+    "exchange": "For other tools",
     "deploy": "A detector for use",
     "detectors": "Detectors",
     "imaging": "Image models",

@@ -106,6 +106,10 @@ class RunFolder:
             number += 1
         return number
 
+    def drawn(self, number: int) -> bool:
+        """Whether the pictures of round `number` are there."""
+        return self._done(number, "images")
+
     def file(self, number: int, stage: str, name: str) -> Path:
         """A file of a stage of round `number`."""
         return self.root / stage_name(number, stage) / name

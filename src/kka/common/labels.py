@@ -17,6 +17,7 @@ STAGES = {
     "features": "Looking at the pictures",
     "comparing": "Comparing the pictures",
     "report": "Writing the report",
+    "export": "Writing pictures",
 }
 """A stage's name in progress and ledger -> as people read it."""
 ARM_LABELS = {
