@@ -13,13 +13,14 @@ from kka.cli import _COMMANDS, main, parse
 from kka.cli.data import Describe, Prepare
 from kka.cli.experiment import Compute, ListExperiments, PlotFigures, ShowTables
 from kka.cli.images import MeasureImages, TrainImages
+from kka.cli.pool import Pool
 from kka.detectors import DETECTORS, detector_class
 from kka.errors import UserError
 from kka.settings import MAX_NUMBER, bounds, parsed
 
 NEEDED: dict[str, Any] = {
     "folder": Path("x"), "out": Path("x"), "action": "train", "detector_dir": Path("x"), "images": (Path("x"),),
-    "name": "cifar100", "model": "garden",
+    "name": "cifar100", "model": "garden", "run": Path("x"), "to": "coco",
 }  # fmt: skip
 """Values for options that have no default."""
 BAD = [float("nan"), float("inf"), -float("inf"), 0, 0.0, -1, -1.0, 1e30, 10**12, 10**30]
@@ -59,7 +60,8 @@ NUMBERS = [
 def made(kind: type, name: str, value: Any) -> Any:
     """An object of a class of options with one value, all others as they are unasked."""
     required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory]  # type: ignore[arg-type]
-    return kind(**{field: NEEDED[field] for field in required} | {name: value})
+    needed = NEEDED | ({"action": "export"} if kind is Pool else {})
+    return kind(**{field: needed[field] for field in required} | {name: value})
 
 
 def test_the_loop_sees_every_option() -> None:
