@@ -22,7 +22,7 @@ from language_fakes import save_tiny_model
 
 def test_known_specs(tmp_path: Path) -> None:
     """Each name of the registry builds its model, options included."""
-    assert set(LANGUAGE_MODELS) == {"hf", "gguf", "smollm2", "openai", "garden"}
+    assert set(LANGUAGE_MODELS) == {"hf", "gguf", "smollm2", "openai", "garden", "defects"}
     settings = LanguageSettings(dpo_learning_rate=3e-4)
     model = build_language_model(f"hf:{save_tiny_model(tmp_path / 'a b: c')}", device="cpu", settings=settings)
     assert model.settings.dpo_learning_rate == 3e-4  # type: ignore[attr-defined]
@@ -33,8 +33,12 @@ def test_known_specs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+<<<<<<< HEAD
         ("gpt", "unknown language model: expected one of garden, gguf:…, hf:…, openai:…, smollm2, or "
          "your own class as package.module:Class; got 'gpt'"),
+=======
+        ("gpt", "unknown language model: expected one of defects, garden, gguf:…, hf:…, openai:…, smollm2; got 'gpt'"),
+>>>>>>> 27fe82d (A small language model of defects ships with the package: --lm defects, for any object)
         ("hf", "expected hf:<hub id or folder>"),
         ("openai:", "expected openai:<model name>"),
         ("garden:x", "'garden' takes no argument"),

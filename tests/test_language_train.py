@@ -8,7 +8,7 @@ import torch
 
 from kka.algorithm.prompts import build_prompt
 from kka.errors import UserError
-from kka.language.examples import Pairs, train_tokenizer
+from kka.language.examples import Pairs, collate, train_tokenizer
 from kka.language.hf import HFLanguageModel
 from kka.language.train import LMTrainingReport, answer_loss, train_language_model
 from language_fakes import CAPTIONS, COLORS
@@ -171,7 +171,7 @@ def test_loss_is_that_of_the_answer_alone() -> None:
     data = Pairs(CAPTIONS, [kind for kind, _ in CORPUS], _prompt, tokenizer, 0)
     rows = [(data.prompts[0], data.answers[5]), (data.prompts[1], data.answers[9][:4])]
     with torch.no_grad():
-        found = float(answer_loss(model, *data.collate(rows)))
+        found = float(answer_loss(model, *collate(rows, data.pad)))
         literal = []
         for prompt, answer in rows:
             logp = model(input_ids=torch.tensor([prompt + answer])).logits[0].log_softmax(-1)

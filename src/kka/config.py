@@ -58,8 +58,13 @@ of, 64 to 256."""
 central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
     lm: Text = "auto"
+<<<<<<< HEAD
     """garden, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: package.module:Class. \
 auto: garden's own; trained on the known classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
+=======
+    """garden, defects, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>. auto: garden's own; trained on \
+the known classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
+>>>>>>> 27fe82d (A small language model of defects ships with the package: --lm defects, for any object)
     images: Text = "auto"
     """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a small model that the run first \
 trains on the known classes' pictures (kka images train), and keeps; or your own class: package.module:Class. auto: \

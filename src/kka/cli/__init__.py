@@ -55,13 +55,13 @@ class Report:
 
 @settings()
 class LM:
-    """Train a small language model on the captions of a data set's known classes, or of the garden."""
+    """Train a small language model on the captions of a data set's known classes, of the garden, or of defects."""
 
     action: Annotated[Literal["train"], tyro.conf.Positional]
     out: Path
     """Folder for the model, in Hugging Face format; use it as --lm hf:FOLDER."""
     data: Text = "garden"
-    """garden, or a folder with train.parquet and test.parquet."""
+    """garden, defects (sentences of a grammar), or a folder with train.parquet and test.parquet."""
     normal: tuple[Text, ...] = ()
     """The normal class: its captions are left out."""
     unseen: PartialShare = 0.0
@@ -209,6 +209,10 @@ def _lm(command: LM) -> int:
             from kka.language.train import train_garden_model
 
             report = train_garden_model(command.out, seed=command.seed, progress=progress)
+        elif command.data == "defects":
+            from kka.language.train_defects import train_defects_model
+
+            report = train_defects_model(command.out, seed=command.seed, progress=progress)
         else:
             from kka.data import is_photos, open_task
             from kka.run.models import train_corpus_model
@@ -222,13 +226,26 @@ def _lm(command: LM) -> int:
             if task.knowledge is None:
                 raise _no_classes(command.data)
             report = train_corpus_model(task, command.out, seed=command.seed, progress=progress)
-        heard = _heard(command.out, report.prompts, command.seed)
+        learned = _learned(command, report.prompts)
     print(
         f"{command.out}: {report.parameters:,} parameters, {report.captions:,} captions of {report.kinds} kinds, "
-        f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s\n"
-        f"An answer tells {heard:.2f} nats of its prompt (their mutual information; 0: it does not depend on it)."
+        f"validation perplexity {report.validation_perplexity:.2f} a token, {report.seconds:.0f} s\n{learned}"
     )
     return 0
+
+
+def _learned(command: LM, prompts: Sequence[str]) -> str:
+    """What a person would ask of the new model, in a sentence."""
+    if command.data == "defects":
+        from kka.language.train_defects import ASKED, figures_of
+
+        found = figures_of(command.out, seed=command.seed)
+        return (
+            f"Of {ASKED} captions of its own {found.named} name a defect that paint knows, {found.different} are "
+            f"different, and {found.families} of {found.known} families come up."
+        )
+    heard = _heard(command.out, prompts, command.seed)
+    return f"An answer tells {heard:.2f} nats of its prompt (their mutual information; 0: it does not depend on it)."
 
 
 def _heard(folder: Path, prompts: Sequence[str], seed: int) -> float:
@@ -241,9 +258,9 @@ def _heard(folder: Path, prompts: Sequence[str], seed: int) -> float:
 
 def _no_classes(data: str) -> UserError:
     return UserError(
-        f"lm train: expected captions of classes beside the normal one; {data} has none. It takes --data garden, or a "
-        "folder with train.parquet, test.parquet and several classes. For photos, name a model in kka run: "
-        "--lm hf:<hub id or folder>."
+        f"lm train: expected captions of classes beside the normal one; {data} has none. It takes --data garden or "
+        "defects, or a folder with train.parquet, test.parquet and several classes. For photos, name a model in kka "
+        "run: --lm defects, or hf:<hub id or folder>."
     )
 
 

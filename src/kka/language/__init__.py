@@ -1,5 +1,5 @@
 """Language models (Eq. 3, 7), by spec: ``hf:<hub id or folder>``, ``gguf:<file>``, ``smollm2``, ``openai:<model>``,
-``garden``.
+``garden``, ``defects``.
 
 To add one of kka's: write a class with `sample` (see `kka.protocols.LanguageModel`), and a line in `LANGUAGE_MODELS`.
 A person's own has no line there: its spec is its path, package.module:Class (`kka.common.own`).
@@ -21,7 +21,11 @@ from kka.settings.language import LanguageSettings, refuse_of_servers
 
 GARDEN_LM = Path(__file__).parent.parent / "garden" / "lm"
 """The shipped model of the embedded world. Rebuilt by ``kka lm train --data garden --out src/kka/garden/lm``."""
-SHIPPED: dict[str, Callable[[], Path]] = {"smollm2": find_smollm2, "garden": lambda: GARDEN_LM}
+DEFECTS_LM = Path(__file__).parent.parent / "defects" / "lm"
+"""The shipped model of defects. Rebuilt by ``kka lm train --data defects --out src/kka/defects/lm``."""
+SHIPPED: dict[str, Callable[[], Path]] = {
+    "smollm2": find_smollm2, "garden": lambda: GARDEN_LM, "defects": lambda: DEFECTS_LM,
+}  # fmt: skip
 """Models that have a name alone -> where they lie."""
 LOCAL = ("hf", "gguf", *SHIPPED)
 """Models that run here."""
@@ -55,6 +59,14 @@ def _local(name: str) -> Callable[..., LanguageModel]:
     return build
 
 
+def _defects(argument: str, **options: Any) -> LanguageModel:
+    source = _source("defects", argument)
+    from kka.language.defects import DefectsLanguageModel
+
+    model: LanguageModel = build_member(DefectsLanguageModel, "language model defects", options, source)
+    return model
+
+
 def _openai(argument: str, **options: Any) -> LanguageModel:
     if not argument:
         raise UserError("language model: expected openai:<model name>; got 'openai' without one")
@@ -65,7 +77,7 @@ def _openai(argument: str, **options: Any) -> LanguageModel:
 
 
 LANGUAGE_MODELS: dict[str, Callable[..., LanguageModel]] = {
-    **{name: _local(name) for name in LOCAL}, "openai": _openai,
+    **{name: _local(name) for name in LOCAL}, "defects": _defects, "openai": _openai,
 }  # fmt: skip
 """Name -> builder, called with what follows the colon of the spec, and options."""
 OWN = Family(

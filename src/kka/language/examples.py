@@ -161,14 +161,15 @@ class Pairs:
             ]
             rows.sort(key=lambda row: len(row[0]) + len(row[1]))
             for k in rng.permutation(16):
-                yield self.collate(rows[k * size : (k + 1) * size])
+                yield collate(rows[k * size : (k + 1) * size], self.pad)
 
-    def collate(self, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids (n, t), padded on the right, and whether each is part of an answer."""
-        width = max(len(p) + len(a) for p, a in rows)
-        ids = torch.full((len(rows), width), self.pad)
-        answer = torch.zeros((len(rows), width), dtype=torch.bool)
-        for row, (p, a) in enumerate(rows):
-            ids[row, : len(p) + len(a)] = torch.tensor(p + a)
-            answer[row, len(p) : len(p) + len(a)] = True
-        return ids, answer
+
+def collate(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (n, t) of (prompt, answer), padded on the right, and whether each is part of an answer."""
+    width = max(len(p) + len(a) for p, a in rows)
+    ids = torch.full((len(rows), width), pad)
+    answer = torch.zeros((len(rows), width), dtype=torch.bool)
+    for row, (p, a) in enumerate(rows):
+        ids[row, : len(p) + len(a)] = torch.tensor(p + a)
+        answer[row, len(p) : len(p) + len(a)] = True
+    return ids, answer

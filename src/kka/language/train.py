@@ -9,7 +9,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kka.common.numbers import DIVERGED, require_finite
 from kka.errors import UserError
-from kka.language.examples import Pairs, train_tokenizer
+from kka.language.examples import Pairs, collate, train_tokenizer
 from kka.language.loading import no_progress_bars
 from kka.language.measures import PROMPTS
 from kka.language.rng import own_randomness
@@ -87,15 +87,18 @@ def train_language_model(
         UserError: fewer than two kinds or ten captions; `out` is something else than a model folder; a training that
             diverged.
     """
-    _check(corpus, out)
+    _check(corpus)
+    check_folder(out)
     captions = [" ".join(caption.split()) for _, caption in corpus]
     kinds = [kind for kind, _ in corpus]
     tokenizer = train_tokenizer(captions, prompt_of, vocabulary)
     data = Pairs(captions, kinds, prompt_of, tokenizer, seed)
     device = torch.device("cpu")
     with own_randomness(derive_seed(seed, "weights"), device):
-        model = LlamaForCausalLM(_config(tokenizer, layers, hidden, heads, kv_heads, data.longest))
-    losses, seconds = _fit(model, data, steps, batch, learning_rate, max_seconds, seed, progress)
+        model = LlamaForCausalLM(llama(tokenizer, layers, hidden, heads, kv_heads, data.longest))
+    losses, seconds = fit(
+        model, data.batches(batch, seed), steps, learning_rate, max_seconds=max_seconds, progress=progress
+    )
     places = [*data.validation, *data.train]
     report = LMTrainingReport(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -109,7 +112,7 @@ def train_language_model(
         validation_perplexity=math.exp(min(_validation_loss(model, data, batch, seed), LARGEST_LOSS)),
         prompts=tuple(map(prompt_of, list(dict.fromkeys(captions[int(i)] for i in places))[:PROMPTS])),
     )
-    _write(model, tokenizer, out, half)
+    write_model(model, tokenizer, out, half)
     return report
 
 
@@ -135,18 +138,23 @@ def train_garden_model(
     )
 
 
-def _check(corpus: Sequence[tuple[str, str]], out: Path) -> None:
+def _check(corpus: Sequence[tuple[str, str]]) -> None:
     kinds = {kind for kind, _ in corpus}
     if len(kinds) < 2 or len(corpus) < 10:
         raise UserError(
             f"language model: expected at least 10 captions of at least 2 kinds to learn from; got {len(corpus)} "
             f"captions of {len(kinds)} kinds"
         )
+
+
+def check_folder(out: Path) -> None:
+    """Raises UserError where a model cannot be put without something else being lost."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").is_file())):
         raise UserError(f"language model: expected a new folder, or one with a model to replace; got {out}")
 
 
-def _config(tokenizer: Any, layers: int, hidden: int, heads: int, kv_heads: int, longest: int) -> LlamaConfig:
+def llama(tokenizer: Any, layers: int, hidden: int, heads: int, kv_heads: int, longest: int) -> LlamaConfig:
+    """The shape of a small language model, for examples of `longest` tokens at most."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -169,15 +177,14 @@ def answer_loss(model: LlamaForCausalLM, ids: torch.Tensor, answer: torch.Tensor
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted])
 
 
-def _fit(
+def fit(
     model: LlamaForCausalLM,
-    data: Pairs,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     steps: int,
-    batch: int,
     learning_rate: float,
-    max_seconds: float,
-    seed: int,
-    progress: Callable[[int, int, float], None] | None,
+    *,
+    max_seconds: float = float("inf"),
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[list[float], float]:
     """AdamW with warm-up and cosine; the loss of each step, and the seconds."""
     model.train()
@@ -190,7 +197,7 @@ def _fit(
     )
     losses: list[float] = []
     start = time.monotonic()
-    for step, (ids, answer) in zip(range(steps), data.batches(batch, seed), strict=False):
+    for step, (ids, answer) in zip(range(steps), batches, strict=False):
         done, late = step / steps, (time.monotonic() - start) / max_seconds
         if late > done + LEEWAY:
             done = late
@@ -210,22 +217,29 @@ def _fit(
     return losses, time.monotonic() - start
 
 
-@torch.no_grad()
 def _validation_loss(model: LlamaForCausalLM, data: Pairs, batch: int, seed: int) -> float:
-    """Nats a token of the held-out captions, each under the prompt of a training caption."""
-    model.eval()
+    """Of the held-out captions, each under the prompt of a training caption."""
     rng = np.random.default_rng(derive_seed(seed, "validation pairs"))
     rows = [(data.prompts[data.partner(int(i), rng)], data.answers[int(i)]) for i in data.validation]
+    return answers_loss(model, rows, data.pad, batch)
+
+
+@torch.no_grad()
+def answers_loss(
+    model: LlamaForCausalLM, rows: Sequence[tuple[list[int], list[int]]], pad: int, batch: int
+) -> float:
+    """Nats a token of the answers, of (prompt, answer) in tokens."""
+    model.eval()
     total = tokens = 0.0
     for start in range(0, len(rows), batch):
-        ids, answer = data.collate(rows[start : start + batch])
+        ids, answer = collate(rows[start : start + batch], pad)
         count = int(answer.sum())
         total += float(answer_loss(model, ids, answer)) * count
         tokens += count
     return float(require_finite(total / tokens, "language model: the validation loss", DIVERGED))
 
 
-def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, half: bool) -> None:
+def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, half: bool) -> None:
     """The folder appears whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))

@@ -141,8 +141,11 @@ def build_language(spec: str, config: RunConfig, task: Task, progress: StageProg
     """The language model of a run; "corpus" trains one, or takes it from the cache."""
     if spec == "corpus":
         spec = f"hf:{corpus_model(task, progress)}"
-    worked = worked_examples(config.template)
-    return build_language_model(spec, settings=config.language, worked=worked, progress=progress)
+    # A model of captions is shown no examples; that of defects has to know which words are the object's.
+    told: dict[str, Any] = {"worked": worked_examples(config.template)}
+    if spec == "defects":
+        told = {"subjects": tuple(dict.fromkeys(task.captions))}
+    return build_language_model(spec, settings=config.language, progress=progress, **told)
 
 
 def build_images(
