@@ -29,6 +29,7 @@ from kka.common.files import write_atomically
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
+from kka.deploy.anomalies import Anomalies
 from kka.protocols import Images
 from kka.run.comparison import compare
 from kka.run.models import run_detector
@@ -55,8 +56,8 @@ def measured(task: Task, anomalies: Images, config: RunConfig, division: Divisio
     ):
         started = time.perf_counter()
         compare(
-            task, [anomalies], build=partial(run_detector, config), hard=[None], seeds=config.seeds, seed=config.seed,
-            store=store,
+            task, [Anomalies(images=anomalies)], build=partial(run_detector, config), seeds=config.seeds,
+            seed=config.seed, store=store,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         scores = sorted(store.root.rglob(ARM_SCORES))

@@ -16,9 +16,10 @@ from kka.cli import main
 from kka.common.images import decode
 from kka.config import DetectorOptions
 from kka.data import open_task
+from kka.deploy.anomalies import Anomalies, read_anomalies
 from kka.deploy.calibrate import calibrate
 from kka.deploy.score import heat_limits, map_paths, overlay, write_maps
-from kka.deploy.train import Anomalies, hold_out, read_anomalies, train_detector
+from kka.deploy.train import hold_out, train_detector
 from kka.detectors import load_detector
 from kka.errors import UserError
 from kka.run.models import detector_of

@@ -13,8 +13,9 @@ from kka.common.images import decode, sizes_of
 from kka.common.pixels import square
 from kka.config import RunConfig
 from kka.data import open_task
+from kka.deploy.anomalies import read_anomalies
 from kka.deploy.score import score_files
-from kka.deploy.train import annotate, open_detector, read_anomalies
+from kka.deploy.train import annotate, open_detector
 from kka.errors import UserError
 from kka.settings.fit import Fit
 from test_detector_contract import build, pictures

@@ -15,6 +15,7 @@ from kka.algorithm.loop import rounds
 from kka.algorithm.pool import AnomalyPool
 from kka.common.store import Store
 from kka.config import RunConfig
+from kka.deploy.anomalies import Anomalies
 from kka.errors import UserError
 from kka.protocols import ImageModel, LanguageModel, TunableLanguageModel
 from kka.run.comparison import arms
@@ -288,14 +289,14 @@ def test_any_character_of_a_caption_is_kept(tmp_path: Path) -> None:
 def test_controls_are_as_many_as_the_first_pool() -> None:
     """An arm with more anomalies would win by number. Fewer known pictures than that: all of them."""
     task = small_task()
-    pools = [np.zeros((20, 16, 16, 3), np.uint8), np.zeros((26, 16, 16, 3), np.uint8)]
-    made = {name: get() for name, get in arms(task, pools, seed=0).items()}
+    pools = [Anomalies(images=np.zeros((n, 16, 16, 3), np.uint8)) for n in (20, 26)]
+    made = {name: given and given.images for name, get in arms(task, pools, seed=0).items() for given in [get()]}
     assert {k: None if v is None else len(v) for k, v in made.items()} == {
         "none": None, "noise": 20, "other": 20, "kka-0": 20, "kka-1": 26, "real": 20,
     }  # fmt: skip
     assert made["noise"] is not None and made["noise"].std() > 60 and len(np.unique(made["real"], axis=0)) == 20
-    many = arms(task, [np.zeros((99, 16, 16, 3), np.uint8)], seed=0)["real"]()
-    assert many is not None and len(many) == 30
+    many = arms(task, [Anomalies(images=np.zeros((99, 16, 16, 3), np.uint8))], seed=0)["real"]()
+    assert many is not None and len(many.images) == 30
     assert "real" not in arms(small_task(knowledge=False), pools, seed=0)
 
 

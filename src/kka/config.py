@@ -14,6 +14,7 @@ from kka.settings import Count, Few, Natural, PartialShare, Passes, Seed, Side, 
 from kka.settings.backbone import BackboneSettings
 from kka.settings.deep_sad import DeepSADSettings, with_shares
 from kka.settings.drawing import DrawingSettings
+from kka.settings.filters import ALL, Filter
 from kka.settings.fit import Fit
 from kka.settings.language import LanguageSettings
 
@@ -58,17 +59,12 @@ of, 64 to 256."""
 central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
     lm: Text = "auto"
-<<<<<<< HEAD
-    """garden, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: package.module:Class. \
-auto: garden's own; trained on the known classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
-=======
-    """garden, defects, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>. auto: garden's own; trained on \
-the known classes' captions; or hf:Qwen/Qwen3-4B-Instruct-2507 for photos."""
->>>>>>> 27fe82d (A small language model of defects ships with the package: --lm defects, for any object)
+    """garden, defects, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: \
+package.module:Class. auto: garden's own; trained on the known classes' captions; or defects for photos."""
     images: Text = "auto"
-    """garden, diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a small model that the run first \
-trains on the known classes' pictures (kka images train), and keeps; or your own class: package.module:Class. auto: \
-garden's own; the known classes' pictures; or diffusers:stabilityai/sd-turbo for photos."""
+    """garden, paint (which alters normals), diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a \
+small model that the run first trains on the known classes' pictures (kka images train), and keeps; or your own class: \
+package.module:Class. auto: garden's own; the known classes' pictures; or paint for photos."""
     detector: Text = "sad"
     """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: \
 package.module:Class."""
@@ -115,6 +111,11 @@ prompt and one round. pool: the pool's hard with its easy ones, within one promp
     """Eq. 6: every image is judged by an evaluator that did not train on its fold. 1: the paper's rule."""
     quantile: Annotated[float, Gt(0), Le(1)] = 0.8
     """Eq. 6: hard = nearer to the centre than this quantile of the normals. The paper: 1."""
+
+    filters: tuple[Filter, ...] = ALL
+    """Of an image model that alters normals: which pictures are set aside. outside: changed outside of the mask. \
+visible: the defect does not show. duplicate: another picture of the same normal shows the same. typical: of later \
+rounds, those that the evaluator places among the most typical normals."""
 
     other: Text | None = None
     """Folder of pictures of something else altogether, for the control of that name: what any anomalies do. Default: \

@@ -13,6 +13,8 @@ from jaxtyping import Float, UInt8
 
 Images = UInt8[np.ndarray, "_n _h _w 3"]
 """The underscores: two arguments of one function may differ in number and size."""
+Masks = UInt8[np.ndarray, "_n _h _w"]
+"""Where an image is anomalous: 0 nowhere, up to 255 the more of a pixel."""
 Scores = Float[np.ndarray, "n"]
 
 
@@ -102,7 +104,7 @@ class Altered:
     """Normals with a defect, and where it is."""
 
     images: Images
-    masks: UInt8[np.ndarray, "_n _h _w"]
+    masks: Masks
     """0 where the normal is as it was, to the last bit; up to 255 the more of a pixel the defect covers."""
 
 
@@ -194,6 +196,15 @@ class IgnoresWords(Protocol):
 
 
 @runtime_checkable
+class ReadsDefects(Protocol):
+    """An image model that knows defects by name. Of a caption that names none it chooses one itself."""
+
+    def reads(self, caption: str) -> bool:
+        """Whether the caption names a defect that it knows."""
+        ...
+
+
+@runtime_checkable
 class RunsDry(Protocol):
     """An image library that knows how many pictures it has left to give."""
 
@@ -202,8 +213,9 @@ class RunsDry(Protocol):
 
 @runtime_checkable
 class TakesMore(Protocol):
-    """A detector that `fit` tells more: `takes` names what, of "captions" (of the normals) and "hard" (Eq. 6: which
-    anomalies are), and `fit` takes it by that name; see `kka.detectors.fit_detector`."""
+    """A detector that `fit` tells more: `takes` names what, of "captions" (of the normals), "hard" (Eq. 6: which
+    anomalies are) and "masks" (where each anomaly is one; None: not known), and `fit` takes it by that name; see
+    `kka.detectors.fit_detector`."""
 
     takes: frozenset[str]
 

@@ -70,6 +70,8 @@ class RoundFacts:
     """What the tuning did, or why there was none; round 0 has no tuning."""
     closed: str | None = None
     """Why no picture of this round entered the pool; None where some did, and in round 0."""
+    too_typical: int = 0
+    """Altered normals of this round that lie among the most typical normals, and were kept out of the pool."""
 
     def as_dict(self) -> dict[str, Any]:
         """As summary.json holds it: round 0 without what it cannot have."""
@@ -77,7 +79,7 @@ class RoundFacts:
         if self.dpo is not None:
             facts["dpo"] = self.dpo.as_dict()
         if self.round == 0:
-            for name in ("hard_share_before", "entered", "dpo", "closed"):
+            for name in ("hard_share_before", "entered", "dpo", "closed", "too_typical"):
                 del facts[name]
         return facts
 
@@ -97,6 +99,7 @@ def why_closed(
     fresh: Float[np.ndarray, "m"],
     *,
     not_drawn: int,
+    typical: int,
     config: RunConfig,
 ) -> str:
     """Why no picture of a round entered the pool, as a clause: "none of its 200 pictures was hard".
@@ -106,17 +109,20 @@ def why_closed(
         before: Its relative distances by the round's evaluator.
         fresh: Those of the round's pictures.
         not_drawn: Captions that a drained library had no picture for.
+        typical: Of the round's pictures, the nearest, which lie among the most typical normals.
     """
-    near = {"random": is_hard(fresh), "nearest": fresh >= 0, "band": in_band(fresh)}[config.choose]
+    may_enter = np.sort(fresh)[typical:]
+    near = {"random": is_hard, "nearest": lambda r: r >= 0, "band": in_band}[config.choose]
     hard, size, later = is_hard(before), len(pool), sum(entry.round > 0 for entry in pool)
     grown = size + 1 if config.mode == "add" else size
     if not config.per_round:
         return "per_round is 0"
     if not len(fresh):
         return "the image library is drained" if not_drawn else "none of its pictures could be used"
-    if not near.any():
+    if not near(may_enter).any():
         wanted = "was hard" if config.choose == "random" else f"lay in the band, {BAND[0]} to {BAND[1]}"
-        return f"none of its {len(fresh)} pictures {wanted}"
+        but = f" but for {typical} that lie among the most typical normals" if typical else ""
+        return f"none of its {len(fresh)} pictures {wanted}{but}"
     if config.choose != "random" and exceeds(later + 1, grown, LATER_SHARE):
         most = f"no more than {100 * LATER_SHARE:g} % may be"
         return f"{later} of the pool's {size} pictures are of later rounds already, and {most}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from kka.algorithm.facts import RoundFacts, Tuning, why_closed
 from kka.algorithm.hardness import is_hard
@@ -18,7 +18,7 @@ from kka.algorithm.pool import AnomalyPool, read_lineage
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.common.begun import completed, is_begun, read_config
 from kka.common.disk import CONFIG_FILE, STAGE_FILE, reading
-from kka.common.files import read_json, read_records
+from kka.common.files import read_array, read_json, read_records
 from kka.common.ledger import NOTHING, SPENT, Entry
 from kka.common.manifest import read_entry
 from kka.config import RunConfig
@@ -27,8 +27,8 @@ CONFIG, SUMMARY, LEDGER, REPORT, POOL = CONFIG_FILE, "summary.json", "ledger.jso
 """At the top of the folder; the pool of a round has the same name."""
 SAMPLES = "samples.png"
 """At the top as well, where the run's image model was trained by kka: what it draws, beside real pictures."""
-REPRESENTATIVES, CAPTIONS, IMAGES, SET_ASIDE = (
-    "representatives.jsonl", "captions.jsonl", "images.parquet", "set_aside.jsonl",
+REPRESENTATIVES, CLUSTERS, CAPTIONS, IMAGES, NORMALS, SET_ASIDE = (
+    "representatives.jsonl", "clusters.npy", "captions.jsonl", "images.parquet", "normals.npz", "set_aside.jsonl",
 )  # fmt: skip
 SCORES, PAIRS, TUNING, ADAPTER = "scores.jsonl", "pairs.jsonl", "dpo.json", "adapter"
 """In the folders of a round's stages."""
@@ -118,13 +118,28 @@ class RunFolder:
         """The normals whose captions are in the prompts (Eq. 2)."""
         return read_records(self.file(0, "representatives", REPRESENTATIVES), Representative)
 
+    def clusters(self) -> Int[np.ndarray, "n"]:
+        """The number of each normal's cluster (Eq. 2); of the representatives each stands for one."""
+        return read_array(self.root / stage_name(0, "representatives") / CLUSTERS)
+
+    def altered_normals(self, number: int) -> dict[int, np.ndarray]:
+        """Index among the task's normals -> (h, w, 3), of those that round `number` altered; empty where its image
+        model draws from nothing."""
+        file = self.file(number, "images", NORMALS)
+        if not file.is_file():
+            return {}
+        with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            return dict(zip(stored["index"].tolist(), stored["images"], strict=True))
+
     def captions(self, number: int) -> list[WrittenCaption]:
         """What round `number` wrote."""
         return read_records(self.file(number, "captions", CAPTIONS), WrittenCaption)
 
     def set_aside(self, number: int) -> list[UnusablePicture]:
-        """The pictures of round `number` that cannot be used."""
-        return read_records(self.file(number, "images", SET_ASIDE), UnusablePicture)
+        """The pictures of round `number` that cannot be used, and those that look too normal to enter the pool."""
+        files = [self.file(number, stage, SET_ASIDE) for stage in ("images", "pool")]
+        found = [read_records(file, UnusablePicture) for file in files if file == files[0] or file.is_file()]
+        return [row for rows in found for row in rows]
 
     def images_made(self, number: int) -> int:
         """How many usable pictures round `number` made, whether they entered the pool or not."""
@@ -182,7 +197,8 @@ class RunFolder:
         parts = [self.fresh(number) for number in rounds]
         entries = [entry for part in parts for entry in part.entries]
         judged = tuple(replace(entry, history=(last[entry.id],) if entry.id in last else ()) for entry in entries)
-        return AnomalyPool(judged, np.concatenate([part.images for part in parts]))
+        whole = reduce(AnomalyPool.joined, parts)
+        return AnomalyPool(judged, whole.images, whole.masks)
 
     @property
     def has_traces(self) -> bool:
@@ -204,16 +220,19 @@ class RunFolder:
         }  # fmt: skip
         if number == 0:
             return RoundFacts(round=0, **counts, hard_share_fresh=fresh, hard_share_pool=fresh)
+        typical = int(read_entry(self.root, stage_name(number, "pool")).counts.get("too_typical") or 0)
         before = [row.relative_distance for row in read_records(self.file(number, "evaluator", SCORES), Judgement)]
         entered, closed = sum(entry.round == number for entry in lineage), None
         if not entered:
             judged = np.array(list((self.judgements(number) or {}).values()), dtype=np.float64)
             not_drawn = int(read_entry(self.root, stage_name(number, "images")).counts.get("not_drawn") or 0)
-            closed = why_closed(lineage, np.array(before), judged, not_drawn=not_drawn, config=self.config())
+            closed = why_closed(
+                lineage, np.array(before), judged, not_drawn=not_drawn, typical=typical, config=self.config()
+            )
         return RoundFacts(
             round=number, **counts, hard_share_before=_share_hard(before), hard_share_fresh=fresh,
             hard_share_pool=_share_hard(entry.relative for entry in lineage),
-            entered=entered, dpo=self.tuning(number), closed=closed,
+            entered=entered, dpo=self.tuning(number), closed=closed, too_typical=typical,
         )  # fmt: skip
 
     def tuning(self, number: int) -> Tuning:

@@ -3,10 +3,12 @@
 `rounds` is a generator; its stages (`kka.algorithm.stages`) are each committed before the next begins.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kka.algorithm.facts import RoundFacts
+from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.stages import Stages
 from kka.common.cache import ImageCache
@@ -14,7 +16,7 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.errors import UserError
-from kka.protocols import ImageModel, LanguageModel
+from kka.protocols import Alters, ImageModel, LanguageModel
 from kka.task import Task
 
 
@@ -34,7 +36,7 @@ class Round:
 def rounds(
     task: Task,
     language_model: LanguageModel,
-    image_model: ImageModel,
+    image_model: ImageModel | Alters,
     *,
     config: RunConfig,
     store: Store,
@@ -57,8 +59,8 @@ def rounds(
     pool = fresh = run.draw(0, captions, taken=())
     if not len(pool):
         raise UserError(
-            f"image model {image_model.identity}: all {len(captions)} pictures of round 0 were black or constant and "
-            f"were set aside; there is nothing to train on. Take another image model or prompt."
+            f"image model {image_model.identity}: all {len(captions)} pictures of round 0 were set aside "
+            f"({_reasons(run.folder)}); there is nothing to train on. Take another image model or prompt."
         )
     known, taken = _words_and_keys(fresh)  # of all rounds; their images are not kept
     yield Round(number=0, pool=pool, fresh=fresh, facts=run.folder.facts(0))
@@ -78,6 +80,12 @@ def rounds(
         known, taken = known + more_words, taken + more_keys
         yield Round(number=number, pool=pool, fresh=fresh, facts=run.folder.facts(number))
     # 10, 11: The caller has the set of anomalies after each round.
+
+
+def _reasons(folder: RunFolder) -> str:
+    """Why the pictures of round 0 were set aside, the most frequent reason first."""
+    found = Counter(row.reason for row in folder.set_aside(0)).most_common()
+    return "; ".join(f"{count}: {reason}" for reason, count in found)
 
 
 def _words_and_keys(fresh: AnomalyPool) -> tuple[list[str], list[str]]:

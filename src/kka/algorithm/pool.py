@@ -20,7 +20,7 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.disk import reading
-from kka.protocols import Images
+from kka.protocols import Images, Masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Lineage:
     image_model: str
     key: str
     """The picture in the cache or in the library."""
+    normal: int | None = None
+    """Of a picture that an image model altered: the index of its normal among the task's."""
     history: tuple[tuple[int, float], ...] = ()
     """(round, relative distance) of every judgement; below 1 = hard."""
 
@@ -51,6 +53,8 @@ class AnomalyPool:
 
     entries: tuple[Lineage, ...]
     images: Images
+    masks: Masks | None = None
+    """Where each normal was altered, up to 255 the more of a pixel; None: the pictures are drawn from nothing."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -71,11 +75,20 @@ class AnomalyPool:
             replace(entry, history=(*entry.history, (round_number, float(r))))
             for entry, r in zip(self.entries, relative, strict=True)
         )
-        return AnomalyPool(entries, self.images)
+        return AnomalyPool(entries, self.images, self.masks)
 
     def take(self, index: Sequence[int]) -> "AnomalyPool":
         """The images at `index`, in that order."""
-        return AnomalyPool(tuple(self.entries[i] for i in index), self.images[np.asarray(index, dtype=int)])
+        places = np.asarray(index, dtype=int)
+        masks = None if self.masks is None else self.masks[places]
+        return AnomalyPool(tuple(self.entries[i] for i in index), self.images[places], masks)
+
+    def joined(self, other: "AnomalyPool") -> "AnomalyPool":
+        """These, then the other's, which has masks where this one has."""
+        masks = None
+        if self.masks is not None and other.masks is not None:
+            masks = np.concatenate([self.masks, other.masks])
+        return AnomalyPool(self.entries + other.entries, np.concatenate([self.images, other.images]), masks)
 
     def with_added(
         self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int, order: Sequence[int] | None = None
@@ -83,7 +96,7 @@ class AnomalyPool:
         """KKA (add): at most `limit` images of `fresh` join: random hard ones, or the first in `order` (places)."""
         bounds = Bounds(limit, max_hard_share, None if order is None else LATER_SHARE, grows=True)
         joined = fresh.take(self._admitted(fresh, _random_hard(fresh, seed) if order is None else order, bounds))
-        return AnomalyPool(self.entries + joined.entries, np.concatenate([self.images, joined.images]))
+        return self.joined(joined)
 
     def with_replaced(
         self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int, order: Sequence[int] | None = None
@@ -96,7 +109,7 @@ class AnomalyPool:
         leaving = set(np.random.default_rng(seed).permutation(easy)[: len(entering)].tolist())
         joined = fresh.take(entering)
         staying = self.take([i for i in range(len(self)) if i not in leaving])
-        return AnomalyPool(staying.entries + joined.entries, np.concatenate([staying.images, joined.images]))
+        return staying.joined(joined)
 
     def may_leave(self, *, any_round: bool) -> np.ndarray:
         """The places of the easy images that KKA (rep) may replace: of any round, or of round 0 alone."""
@@ -121,20 +134,25 @@ class AnomalyPool:
         return sorted(chosen)
 
     def save(self, path: Path) -> None:
-        """Write one Parquet file: a Hugging Face `image` column (PNG) and the lineage."""
+        """Write one Parquet file: a Hugging Face `image` column (PNG), a `mask` column where there are masks, and the
+        lineage."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        rows = [
+        pictures = {"image": self.images} if self.masks is None else {"image": self.images, "mask": self.masks}
+        names = (*_COLUMNS, *(() if self.masks is None else _OF_ALTERED))
+        rows: list[dict[str, Any]] = [
             {
-                "image": {"bytes": _png(image), "path": f"{entry.id}.png"},
-                **{name: getattr(entry, name) for name in _COLUMNS},
+                **{name: {"bytes": _png(of[i]), "path": f"{entry.id}.png"} for name, of in pictures.items()},
+                **{name: getattr(entry, name) for name in names},
                 "history": [{"round": r, "relative_distance": d} for r, d in entry.history],
             }
-            for entry, image in zip(self.entries, self.images, strict=True)
+            for i, entry in enumerate(self.entries)
         ]
         height, width = self.images.shape[1:3]
-        schema = _schema().with_metadata({"size": f"{height}x{width}", "huggingface": _FEATURES})
+        # Tells the `datasets` library which columns hold pictures, so that it decodes them.
+        features = json.dumps({"info": {"features": {name: {"_type": "Image"} for name in pictures}}})
+        schema = _schema(tuple(pictures), names).with_metadata({"size": f"{height}x{width}", "huggingface": features})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
     @classmethod
@@ -147,9 +165,12 @@ class AnomalyPool:
             rows = table.to_pylist()
             height, width = map(int, table.schema.metadata[b"size"].decode().split("x"))
             images = np.zeros((len(rows), height, width, 3), dtype=np.uint8)
+            masks = np.zeros(images.shape[:3], dtype=np.uint8) if "mask" in table.column_names else None
             for i, row in enumerate(rows):
                 images[i] = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
-            return cls(_lineage(rows), images)
+                if masks is not None:
+                    masks[i] = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+            return cls(_lineage(rows), images, masks)
 
 
 def read_lineage(path: Path) -> tuple[Lineage, ...]:
@@ -157,31 +178,34 @@ def read_lineage(path: Path) -> tuple[Lineage, ...]:
     import pyarrow.parquet as pq
 
     with reading(path):
-        return _lineage(pq.read_table(path, columns=[*_COLUMNS, "history"]).to_pylist())
+        there = set(pq.read_schema(path).names)
+        names = [*_COLUMNS, *(name for name in _OF_ALTERED if name in there), "history"]
+        return _lineage(pq.read_table(path, columns=names).to_pylist())
 
 
 def _lineage(rows: Sequence[dict[str, Any]]) -> tuple[Lineage, ...]:
     return tuple(
         Lineage(
             **{name: row[name] for name in _COLUMNS},
+            **{name: row[name] for name in _OF_ALTERED if name in row},
             history=tuple((h["round"], h["relative_distance"]) for h in row["history"]),
         )
         for row in rows
     )
 
 
-_FEATURES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
-"""Tells the `datasets` library that the column holds pictures, so that it decodes them."""
 _COLUMNS = ("id", "round", "prompt", "caption", "seed", "language_model", "image_model", "key")
+_OF_ALTERED = ("normal",)
+"""Columns beside a mask."""
 
 
-def _schema():  # type: ignore[no-untyped-def]  # pyarrow ships no types
+def _schema(pictures: Sequence[str], names: Sequence[str]):  # type: ignore[no-untyped-def]  # pyarrow ships no types
     import pyarrow as pa
 
-    kinds = {"round": pa.int64(), "seed": pa.int64()}
+    kinds = {"round": pa.int64(), "seed": pa.int64(), "normal": pa.int64()}
     return pa.schema(
-        [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
-        + [(name, kinds.get(name, pa.string())) for name in _COLUMNS]
+        [(name, pa.struct([("bytes", pa.binary()), ("path", pa.string())])) for name in pictures]
+        + [(name, kinds.get(name, pa.string())) for name in names]
         + [("history", pa.list_(pa.struct([("round", pa.int64()), ("relative_distance", pa.float64())])))]
     )
 

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from kka.algorithm.altering import members_of_prompts
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
 from kka.algorithm.compared import Pairs, by_text, pairs_of_pool, pairs_of_thirds
 from kka.algorithm.deep_sad import embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.algorithm.facts import Tuning
+from kka.algorithm.fitness import REASONS, too_typical
 from kka.algorithm.folder import (
     ADAPTER,
     CAPTIONS,
+    CLUSTERS,
     IMAGES,
     PAIRS,
     POOL,
@@ -32,7 +35,7 @@ from kka.algorithm.folder import (
     stage_name,
 )
 from kka.algorithm.hardness import is_hard, preferred
-from kka.algorithm.pictures import draw_pictures
+from kka.algorithm.making import Making
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.algorithm.prompts import (
     LIKE_HARD,
@@ -43,7 +46,7 @@ from kka.algorithm.prompts import (
     resolve_template,
 )
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
-from kka.algorithm.representatives import representatives
+from kka.algorithm.representatives import clustered
 from kka.algorithm.selection import banded, kinds_of, nearest
 from kka.common.cache import ImageCache
 from kka.common.disk import reading
@@ -53,11 +56,10 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.protocols import (
-    IgnoresWords,
+    Alters,
     ImageModel,
     LanguageModel,
     PreferencePair,
-    RunsDry,
     TunableLanguageModel,
     identity_of,
 )
@@ -75,7 +77,7 @@ class Stages:
 
     task: Task
     language_model: LanguageModel
-    image_model: ImageModel
+    image_model: ImageModel | Alters
     config: RunConfig
     store: Store
     cache: ImageCache | None
@@ -96,7 +98,7 @@ class Stages:
             self.tell("representatives", 0, 1)
             settings = dataclasses.replace(self.config.sad, pretrain_epochs=self.config.autoencoder_epochs)
             start = pretrain(self.task.normals, settings=settings, seed=self.seed("representatives"))
-            chosen = representatives(
+            chosen, clusters = clustered(
                 embed_with(start, self.task.normals), self.config.representatives, seed=self.seed("clusters")
             )
             template, domain = self.config.template, self.task.domain
@@ -108,6 +110,7 @@ class Stages:
                 )
             ]
             write_records(folder / REPRESENTATIVES, rows)
+            np.save(folder / CLUSTERS, clusters)
             self.tell("representatives", 1, 1)
             return {"representatives": len(chosen), "prompts": len(rows)}
 
@@ -184,48 +187,20 @@ class Stages:
     def draw(self, number: int, captions: list[WrittenCaption], *, taken: Iterable[str]) -> AnomalyPool:
         """Eq. 4: the pictures of the captions, with their lineage. A library that is drained in a later round gives
         what it has left."""
+        model = self.image_model
+
+        def progress(done: int, total: int) -> None:
+            self.tell("images", done, total)
 
         def compute(folder: Path) -> Counts:
-            shown = captions
-            gone = frozenset(taken)
-            if number and isinstance(self.image_model, RunsDry):
-                left = min(len(captions), self.image_model.left(gone))
-                shown = [captions[i] for i in np.linspace(0, len(captions) - 1, left).round().astype(int)]
-            ignored_before = self.image_model.ignored_words if isinstance(self.image_model, IgnoresWords) else 0
-            drawn = draw_pictures(
-                self.image_model,
-                [written.caption for written in shown],
-                seeds=[written.seed for written in shown],
-                taken=gone,
-                cache=self.cache,
-                size=self.task.normals.shape[1:3],
-                progress=lambda done, total: self.tell("images", done, total),
-            )
-            ignored = None
-            if isinstance(self.image_model, IgnoresWords):
-                ignored = self.image_model.ignored_words - ignored_before
-            entries = tuple(
-                Lineage(
-                    id=f"r{number}-{index:05d}",
-                    round=number,
-                    language_model=identity_of(self.language_model),
-                    image_model=self.image_model.identity,
-                    key=key,
-                    **dataclasses.asdict(shown[index]),
-                )
-                for index, key in zip(drawn.kept, drawn.keys, strict=True)
-            )
-            AnomalyPool(entries, drawn.images).save(folder / IMAGES)
-            aside = [UnusablePicture(caption=shown[i].caption, reason=reason) for i, reason in drawn.set_aside]
-            write_records(folder / SET_ASIDE, aside)
-            return {
-                "images": len(entries),
-                "drawn": drawn.drawn,
-                "from_cache": drawn.from_cache,
-                "set_aside": len(aside),
-                "not_drawn": len(captions) - len(shown),
-                "ignored_words": ignored,
-            }
+            making = Making(
+                model=model, number=number, language_model=identity_of(self.language_model), cache=self.cache,
+                progress=progress,
+            )  # fmt: skip
+            if not isinstance(model, Alters):
+                return making.draw(captions, frozenset(taken), self.task.normals.shape[1:3], folder)
+            members = members_of_prompts(self.folder.representatives(), self.folder.clusters())
+            return making.alter(captions, self.task.normals, members, self.config.filters, folder)
 
         folder = self.store.stage(stage_name(number, "images"), compute, after=[stage_name(number, "captions")])
         return AnomalyPool.load(folder / IMAGES)
@@ -338,12 +313,25 @@ class Stages:
         def compute(folder: Path) -> Counts:
             change = pool.with_added if self.config.mode == "add" else pool.with_replaced
             share, seed = self.config.max_hard_share, self.seed("pool", number)
-            order = self._order(pool, fresh, evaluator)
-            change(fresh, self.config.per_round, max_hard_share=share, seed=seed, order=order).save(folder / POOL)
-            return {}
+            may_enter = self._may_enter(fresh, evaluator, folder)
+            order = self._order(pool, may_enter, evaluator)
+            change(may_enter, self.config.per_round, max_hard_share=share, seed=seed, order=order).save(folder / POOL)
+            return {"too_typical": len(fresh) - len(may_enter)}
 
         before = [pool_stage(number - 1), *(stage_name(number, stage) for stage in ("evaluator", "scores"))]
         return AnomalyPool.load(self.store.stage(stage_name(number, "pool"), compute, after=before) / POOL)
+
+    def _may_enter(self, fresh: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path) -> AnomalyPool:
+        """`fresh` without altered normals that look normal; which they are is written into `folder`."""
+        if fresh.masks is None or "typical" not in self.config.filters:
+            return fresh
+        typical = too_typical(evaluator, fresh.relative)
+        rows = [
+            UnusablePicture(caption=fresh.entries[i].caption, reason=REASONS["typical"])
+            for i in np.flatnonzero(typical)
+        ]
+        write_records(folder / SET_ASIDE, rows)
+        return fresh.take(np.flatnonzero(~typical).tolist())
 
     def _order(self, pool: AnomalyPool, fresh: AnomalyPool, evaluator: ConfusionEvaluator) -> list[int] | None:
         """Which of `fresh` are to enter, best first; None: hard ones at random."""

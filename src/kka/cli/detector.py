@@ -98,7 +98,8 @@ def run_train(command: Train) -> int:
     from kka.common.hold import held
     from kka.common.writable import require_writable
     from kka.data import open_task
-    from kka.deploy.train import anomaly_size, read_anomalies, require_free, train_detector
+    from kka.deploy.anomalies import anomaly_size, read_anomalies
+    from kka.deploy.train import require_free, train_detector
     from kka.protocols import TakesMore
     from kka.run.models import check_weights, detector_of, working_size
 

@@ -37,10 +37,11 @@ def pixel_hash(image: Picture) -> str:
     return digest.hexdigest()
 
 
-def picture_key(identity: str, caption: str, seed: int) -> str:
-    """The cache key of the picture that the model `identity` draws for `caption` and `seed`."""
+def picture_key(identity: str, caption: str, seed: int, *more: str) -> str:
+    """The cache key of the picture that the model `identity` draws for `caption` and `seed`, and of what more it
+    depends on."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
-    for part in (identity, caption, str(seed)):
+    for part in (identity, caption, str(seed), *more):
         content = part.encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "big") + content)  # the length tells ("ab", "c") from ("a", "bc")
     return digest.hexdigest()

@@ -11,104 +11,31 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from kka.algorithm.folder import POOL, RunFolder
-from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
-from kka.common.disk import reading
 from kka.common.files import image_files, replacing
-from kka.common.images import LARGEST_SIZE, clipped_reason, decode_all, first_few, fitted
+from kka.common.images import LARGEST_SIZE
 from kka.common.inspection import Row, write_inspection
 from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.own import class_path, is_own
 from kka.common.pixels import WHITE
-from kka.common.walk import printable
+from kka.deploy.anomalies import Anomalies, fit_anomalies
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
 from kka.deploy.inspect import inspect_test
-from kka.detectors import detector_class, fit_detector, load_detector
+from kka.detectors import detector_class, load_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Localises
 from kka.seeding import derive_seed
 from kka.settings.fit import Fit
-from kka.task import MIN_NORMALS, SetAside, Task
+from kka.task import MIN_NORMALS, Task
 
 CHECK = "check"
 """The folder, beside a detector's card, with a few normals: what an exported graph is compared on."""
 CHECK_IMAGES = 16
 INSPECTION = "inspection"
 """The files, beside a detector's card, with its figures by kind of defect: .csv and .json."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Anomalies:
-    """What a detector trains with besides the normals."""
-
-    images: Images
-    hard: np.ndarray | None = None
-    """(m,) bool (Eq. 6); None: not known."""
-    set_aside: tuple[SetAside, ...] = ()
-
-
-def anomaly_size(source: Path) -> int | None:
-    """The side of a pool's pictures; None for a folder of images, which have any size.
-
-    Raises:
-        UserError: neither is there.
-    """
-    file = _pool_file(source)
-    if file is None:
-        if not source.is_dir():
-            raise UserError(
-                f"anomalies: expected the directory of a kka run, its pool.parquet, or a folder of images; got "
-                f"{source}, which {'is another file' if source.exists() else 'does not exist'}"
-            )
-        if RunFolder(source).begun:
-            raise UserError(f"anomalies: {source} is a run without a pool yet; end it: kka run --out {source} --resume")
-        return None
-    import pyarrow.parquet as pq
-
-    with reading(file):
-        size = (pq.read_schema(file).metadata or {}).get(b"size")
-    if size is None:
-        raise UserError(f"anomalies: expected the pool of a kka run; {file} is another kind of Parquet file")
-    return int(size.decode().partition("x")[0])
-
-
-def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop") -> Anomalies:
-    """The pool of a run directory or file, or the images of a folder, at `size` pixels a side.
-
-    `white`: of 16-bit grey, and `fit`: how photos become squares; both the normals'. A warning names
-    files with values beyond its white.
-
-    Raises:
-        UserError: nothing of the kind there, or no picture in it.
-    """
-    if anomaly_size(source) is not None:
-        pool = AnomalyPool.load(_pool_file(source) or source)
-        judged = all(entry.history for entry in pool.entries)
-        images = pool.images
-        if len(pool) and images.shape[1:3] != (size, size):
-            pictures = (Image.fromarray(image) for image in images)
-            images = np.stack([np.asarray(fitted(picture, size, size)) for picture in pictures])
-        found = Anomalies(images=images, hard=pool.hard if judged else None)
-    else:
-        files = image_files([source])
-        sources = [(printable(str(file)), file) for file in files]
-        decoded = decode_all(sources, len(files), size, where=str(source), white=white, fit=fit)
-        if decoded.clipped:
-            beyond = tuple(SetAside(path=name, reason=clipped_reason(white)) for name in decoded.clipped)
-            warnings.warn(f"anomalies: {first_few(beyond)}", stacklevel=2)
-        found = Anomalies(images=decoded.images, set_aside=decoded.set_aside)
-    if not len(found.images):
-        raise UserError(f"anomalies: expected at least one image in {source}; got none. Leave it out to train without.")
-    return found
-
-
-def _pool_file(source: Path) -> Path | None:
-    file = source / POOL if source.is_dir() else source
-    return file if file.suffix == ".parquet" and file.is_file() else None
 
 
 def hold_out(normals: Images, share: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,10 +144,10 @@ def train_detector(
     require_free(out)
     check_rate(fpr)
     kept, held = hold_out(task.normals, held_out, seed=seed)
-    images, hard = (None, None) if anomalies is None else _apart(anomalies, task, task.normals[held])
+    given = None if anomalies is None else _apart(anomalies, task, task.normals[held])
     started = time.perf_counter()
     captions = [task.captions[i] for i in kept]
-    detector = fit_detector(detector, task.normals[kept], images, captions=captions, hard=hard)
+    detector = fit_anomalies(detector, task.normals[kept], given, captions=captions)
     seconds = time.perf_counter() - started
     shown = held if len(held) else kept
     calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
@@ -236,7 +163,7 @@ def train_detector(
         figures = evaluate(scores, task.test.is_anomaly, task.test.seen)
         threshold = None if calibration is None else calibration.threshold
         inspection = inspect_test(detector, task.test, scores, threshold)
-    counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if images is None else len(images)}
+    counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if given is None else len(given.images)}
     try:
         with replacing(out) as work:
             detector.save(work)
@@ -269,8 +196,8 @@ def with_map_threshold(calibration: Calibration, detector: Localises, held: Imag
     return dataclasses.replace(calibration, map_threshold=found.threshold)
 
 
-def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.ndarray | None]:
-    """Images and flags without those that are test images or held-out normals, pixel for pixel; warnings count them.
+def _apart(anomalies: Anomalies, task: Task, held: Images) -> Anomalies:
+    """Them without those that are test images or held-out normals, pixel for pixel; warnings count them.
 
     A held-out normal that training calls anomalous would set the threshold too high.
     """
@@ -283,7 +210,7 @@ def _apart(anomalies: Anomalies, task: Task, held: Images) -> tuple[Images, np.n
         if copies.any():
             warnings.warn(f"{copies.sum()} of {len(keep)} anomalies are {what}; they were left out", stacklevel=3)
         keep &= ~copies
-    return anomalies.images[keep], None if anomalies.hard is None else anomalies.hard[keep]
+    return anomalies.only(keep)
 
 
 @dataclass(frozen=True, kw_only=True)

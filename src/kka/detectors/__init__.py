@@ -16,7 +16,7 @@ import numpy as np
 from kka.common.members import build_member
 from kka.common.own import HOW, Family, built, from_texts, is_class_path, is_own, own_class
 from kka.errors import UserError, unknown
-from kka.protocols import Detector, HasSettings, Images, TakesMore
+from kka.protocols import Detector, HasSettings, Images, Masks, TakesMore
 from kka.settings import parsed
 from kka.settings.backbone import BackboneSettings
 
@@ -114,14 +114,16 @@ def fit_detector(
     *,
     captions: Sequence[str] | None = None,
     hard: np.ndarray | None = None,
+    masks: Masks | None = None,
 ) -> Detector:
     """`detector.fit`, with what else is known where the detector says (in `takes`) that it wants it.
 
     Args:
         captions: Of the normals.
         hard: (m,) bool, for each anomaly (Eq. 6).
+        masks: (m, h, w), of the anomalies.
     """
-    known = {"captions": captions, "hard": hard}
+    known = {"captions": captions, "hard": hard, "masks": masks}
     wanted = {name: known[name] for name in detector.takes} if isinstance(detector, TakesMore) else {}
     fitted = detector.fit(normals, anomalies, **wanted)
     if is_own(type(detector)):

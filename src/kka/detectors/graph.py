@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Real
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Real, UInt8
 from torch import Tensor, nn
 
 from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -70,6 +71,17 @@ class Preprocess(nn.Module):
             top = (self.size - self.crop) // 2
             x = x[:, :, top : top + self.crop, top : top + self.crop]
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def covered(masks: UInt8[Tensor, "b h w"], prepare: Preprocess, grid: tuple[int, int]) -> Float[Tensor, "b g g"]:
+    """What share of each cell of a grid over the pixels that `prepare` gives is anomalous, 0 to 1."""
+    x = masks[:, None].float() / 255
+    if (x.shape[2], x.shape[3]) != (prepare.size, prepare.size):
+        x = resized(x, prepare.size)
+    top = (prepare.size - prepare.crop) // 2
+    x = x[:, :, top : top + prepare.crop, top : top + prepare.crop]
+    return F.adaptive_avg_pool2d(x, grid)[:, 0]
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Image models (Eq. 4). A member is named by a short spec, and its library is imported when it is built.
 
-To add one of kka's: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), and a line in
-`IMAGE_MODELS`. A person's own has no line there: its spec is its path, package.module:Class (`kka.common.own`).
+To add one of kka's: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), or `alter` (`Alters`), and
+a line in `IMAGE_MODELS`. A person's own has no line there: its spec is its path, package.module:Class
+(`kka.common.own`).
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from kka.common.members import build_member
 from kka.common.own import HOW, Family, is_class_path
 from kka.common.own_model import build_own, check_own
 from kka.errors import UserError, unknown
-from kka.protocols import ImageModel
+from kka.protocols import Alters, ImageModel, Images
 from kka.settings import refuse_own, refuse_unknown
 from kka.settings.drawing import DrawingSettings
 from kka.settings.fit import Fit
@@ -66,11 +67,24 @@ def _bank(
     return model
 
 
-IMAGE_MODELS: dict[str, Callable[..., ImageModel]] = {
+def _paint(
+    argument: str, *, settings: DrawingSettings, subject: str, normals: Images | None, **options: Any
+) -> Alters:
+    from kka.imaging.paint.painter import Paint
+
+    if argument:
+        raise UserError(f"image model: expected 'paint' with nothing after it; got 'paint:{argument}'")
+    refuse_unknown(settings, (), of="paint", group="drawing")
+    model: Alters = build_member(Paint, "image model paint", {"subject": subject, "others": normals, **options})
+    return model
+
+
+IMAGE_MODELS: dict[str, Callable[..., ImageModel | Alters]] = {
     "bank": _bank,
     "diffusers": _diffusers,
     "garden": _garden,
     "openai": _openai,
+    "paint": _paint,
 }
 """Name -> builder, called with what follows the colon of the spec, settings, and the member's own options."""
 OWN = Family(
@@ -86,14 +100,17 @@ def build_image_model(
     knowledge: Knowledge | None = None,
     forbidden_hashes: Collection[str] = frozenset(),
     fit: Fit = "crop",
+    subject: str = "",
+    normals: Images | None = None,
     **options: Any,
-) -> ImageModel:
+) -> ImageModel | Alters:
     """The image model that `spec` names.
 
     `garden`; `diffusers:<hub id or folder>`; `openai:<model>`; package.module:Class, a person's own, which gets the
     settings that its constructor takes; `bank` or `bank:train` (the pictures of `knowledge`) or `bank:<folder>` (the
     training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names pictures to leave out, as those
-    of a test set; `fit`: how its pictures become squares, which must be as those did).
+    of a test set; `fit`: how its pictures become squares, which must be as those did); `paint`, which alters normals
+    (`subject`: what they show, as a caption says it; `normals`: from which a changed texture may come).
     `options` go to the member's constructor.
     Raises UserError for an unknown name, a setting or option that the member does not have, and for a model that
     cannot be loaded.
@@ -104,6 +121,8 @@ def build_image_model(
     name, argument = _parts(spec)
     if name == "bank":
         options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes, "fit": fit}
+    if name == "paint":
+        options |= {"subject": subject, "normals": normals}
     return IMAGE_MODELS[name](argument, settings=settings or DrawingSettings(), **options)
 
 
@@ -118,7 +137,7 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
         return
     refuse_own(settings, of=spec, group="drawing")
     name, argument = _parts(spec)
-    if name in ("openai", "garden"):  # nothing is loaded or asked
+    if name in ("openai", "garden", "paint"):  # nothing is loaded or asked
         build_image_model(spec, settings=settings)
     elif name == "diffusers":
         from kka.imaging.diffusers import DiffusersModel, check

@@ -16,8 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kka.algorithm.controls import noise_images, real_images, texture_controls
 from kka.algorithm.folder import METRICS, SHARED, RunFolder, arm_name, arm_stage, kept_stage, pool_stage
 from kka.common.files import read_json
@@ -27,6 +25,7 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.common.workers import EndedError, Worker, side_by_side
 from kka.data.other import pictures_of_another_kind
+from kka.deploy.anomalies import Anomalies
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Scores
 from kka.run.kept import keep_detector
@@ -42,21 +41,21 @@ FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 
 
 def arms(
-    task: Task, pools: Sequence[Images], *, seed: int, other: str | None = None
-) -> dict[str, Callable[[], Images | None]]:
+    task: Task, pools: Sequence[Anomalies], *, seed: int, other: str | None = None
+) -> dict[str, Callable[[], Anomalies | None]]:
     """Name -> how to get the anomalies that an arm trains with, controls first: one arm is in memory at a time.
 
     Controls are as many as the first pool. `other`: the folder of the pictures of something else; None: textures.
     """
-    count, knowledge = len(pools[0]), task.knowledge
-    chosen: dict[str, Callable[[], Images | None]] = {
+    count, knowledge = len(pools[0].images), task.knowledge
+    chosen: dict[str, Callable[[], Anomalies | None]] = {
         "none": lambda: None,
-        "noise": lambda: noise_images(task, count, seed=seed),
-        "other": lambda: other_images(other, task, count, seed=seed),
+        "noise": lambda: Anomalies(images=noise_images(task, count, seed=seed)),
+        "other": lambda: Anomalies(images=other_images(other, task, count, seed=seed)),
     }
     chosen |= {arm_name(number): partial(pools.__getitem__, number) for number in range(len(pools))}
     if knowledge is not None and len(knowledge.images):
-        chosen["real"] = lambda: real_images(knowledge, count, seed=seed)
+        chosen["real"] = lambda: Anomalies(images=real_images(knowledge, count, seed=seed))
     return chosen
 
 
@@ -67,7 +66,7 @@ def other_images(source: str | None, task: Task, count: int, *, seed: int) -> Im
     return pictures_of_another_kind(source, task, count, seed=seed)
 
 
-class StoredPools(Sequence[Images]):
+class StoredPools(Sequence[Anomalies]):
     """The pools of a run's rounds, each read when it is asked for."""
 
     def __init__(self, made: RunFolder, number: int) -> None:
@@ -76,18 +75,17 @@ class StoredPools(Sequence[Images]):
     def __len__(self) -> int:
         return self.number
 
-    def __getitem__(self, number: int) -> Images:  # type: ignore[override]  # there are no slices
+    def __getitem__(self, number: int) -> Anomalies:  # type: ignore[override]  # there are no slices
         if not 0 <= number < self.number:
             raise IndexError(number)
-        return self.made.pool(number).images
+        return Anomalies.of_pool(self.made.pool(number), self.made.hard(number))
 
 
 def compare(
     task: Task,
-    pools: Sequence[Images],
+    pools: Sequence[Anomalies],
     *,
     build: Build,
-    hard: Sequence[np.ndarray | None],
     seeds: int,
     seed: int,
     store: Store,
@@ -96,9 +94,8 @@ def compare(
 ) -> dict[str, dict[str, Estimate]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
-    `hard`: for each pool, which of its anomalies are hard (Eq. 6); None where none was judged. Of the controls it is
-    not known. `other`: as `arms` takes it. Without a test set only the last pool's detectors are trained, and there
-    are no figures.
+    `other`: as `arms` takes it. Without a test set only the last pool's detectors are trained, and there are no
+    figures.
     """
     trained = arms(task, pools, seed=seed, other=other)
     last = arm_name(len(pools) - 1)
@@ -116,7 +113,6 @@ def compare(
     division = Division(1, 1) if finished else Division.of(one(), detectors=len(wanted), left=len(left))
     trainings = _Trainings(
         task=task, anomalies={name: cache(get) for name, get in trained.items()},
-        hard={arm_name(number): flags for number, flags in enumerate(hard)},
         sources={arm_name(number): pool_stage(number) for number in range(len(pools))},
         build=lambda k: build(derive_seed(seed, "detector", k)), kept=(last, 0), store=store,
     )  # fmt: skip
@@ -133,7 +129,7 @@ def compare(
             trainings.anomalies[key[0]].cache_clear()  # one arm's are in memory at a time
     with threads(division.threads):
         keep_detector(
-            task, trained[last], hard[-1], arm=last, source=pool_stage(len(pools) - 1), build=one, store=store
+            task, trained[last], arm=last, source=pool_stage(len(pools) - 1), build=one, store=store
         )  # fmt: skip
     tell(len(wanted))
     return {} if task.test is None else {name: _summarise(found) for name, found in runs.items()}
@@ -146,7 +142,6 @@ class _Trainings:
     task: Task
     anomalies: dict[str, Any]
     """Arm -> how to get them, once."""
-    hard: dict[str, np.ndarray | None]
     sources: dict[str, str]
     """Arm -> the stage with its pool, where it has one."""
     build: Build
@@ -236,15 +231,15 @@ class _Trainings:
         test = self.task.test
         return Material(
             normals=self.task.normals, captions=self.task.captions, test=None if test is None else test.images,
-            white=self.task.white, fit=self.task.fit, anomalies=self.anomalies[arm](), hard=self.hard.get(arm),
+            white=self.task.white, fit=self.task.fit, anomalies=self.anomalies[arm](),
         )  # fmt: skip
 
     def _wanted(self, key: Key) -> dict[str, bool]:
         return {"keep": key == self.kept, "latent": key[1] == 0}
 
 
-def _number(anomalies: Images | None) -> int:
-    return 0 if anomalies is None else len(anomalies)
+def _number(anomalies: Anomalies | None) -> int:
+    return 0 if anomalies is None else len(anomalies.images)
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, Estimate]:

@@ -27,7 +27,7 @@ from kka.data import open_task
 from kka.deploy.train import INSPECTION
 from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
 from kka.imaging.diffusers import DiffusersModel
-from kka.protocols import ImageModel, LanguageModel, TellsMore, identity_of
+from kka.protocols import Alters, ImageModel, LanguageModel, TellsMore, identity_of
 from kka.run.comparison import StoredPools, compare
 from kka.run.drawing import TaskClasses, require_ignorant
 from kka.run.models import (
@@ -82,7 +82,6 @@ def run(
                 task,
                 StoredPools(made, config.rounds + 1),
                 build=partial(run_detector, config),
-                hard=[made.hard(number) for number in range(config.rounds + 1)],
                 seeds=config.seeds,
                 seed=config.seed,
                 store=store,
@@ -105,7 +104,7 @@ def run(
 def _prepare(
     config: RunConfig, progress: StageProgress | None, on_task: Callable[[Task], None] | None,
     say: Callable[[str], None] | None,
-) -> tuple[Task, tuple[str, str], ImageModel, LanguageModel]:  # fmt: skip
+) -> tuple[Task, tuple[str, str], ImageModel | Alters, LanguageModel]:  # fmt: skip
     """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
     detector = check_config(config)
     task = open_task(
@@ -208,7 +207,7 @@ def _save_sources(task: Task, store: Store) -> None:
     store.stage(TASK, compute)
 
 
-def _save_samples(model: ImageModel, out: Path) -> None:
+def _save_samples(model: ImageModel | Alters, out: Path) -> None:
     """The samples of a model that kka trained, for the report."""
     file = Path(model.path).expanduser() / SAMPLES_OF_A_MODEL if isinstance(model, DiffusersModel) else None
     if file is not None and file.is_file():

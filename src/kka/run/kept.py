@@ -4,23 +4,21 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from kka.algorithm.folder import DETECTOR, kept_stage
 from kka.common.ledger import Counts
 from kka.common.store import Store
+from kka.deploy.anomalies import Anomalies
 from kka.deploy.calibrate import TOO_FEW
-from kka.deploy.train import Anomalies, hold_out, train_detector
+from kka.deploy.train import hold_out, train_detector
 from kka.errors import UserError
-from kka.protocols import Detector, Images
+from kka.protocols import Detector
 from kka.settings.threshold import FPR, HELD_OUT
 from kka.task import Task
 
 
 def keep_detector(
     task: Task,
-    anomalies: Callable[[], Images | None],
-    hard: np.ndarray | None,
+    anomalies: Callable[[], Anomalies | None],
     *,
     arm: str,
     source: str,
@@ -41,11 +39,10 @@ def keep_detector(
             return
 
     def compute(folder: Path) -> Counts:
-        images = anomalies()
-        given = None if images is None else Anomalies(images=images, hard=hard)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", TOO_FEW)  # what so few normals can promise stands in the card
+                given = anomalies()
                 facts = train_detector(build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0)
         except UserError as error:
             if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on

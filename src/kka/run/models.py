@@ -17,7 +17,7 @@ from kka.detectors import build_detector
 from kka.errors import UserError
 from kka.imaging import build_image_model, check_image_model
 from kka.language import build_language_model, check_language_model, check_local
-from kka.protocols import ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
+from kka.protocols import Alters, ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
 from kka.run.drawing import (
     TRAINED,
     Allowed,
@@ -33,11 +33,9 @@ from kka.task import Knowledge, Task
 if TYPE_CHECKING:
     from kka.language.train import LMTrainingReport
 
-PHOTO_LM = "hf:Qwen/Qwen3-4B-Instruct-2507"
-PHOTO_IMAGES = "diffusers:stabilityai/sd-turbo"
 AUTO = "auto"
-GARDEN, OF_CLASSES = ("garden", "garden"), ("corpus", "bank:train")
-"""What auto means for the garden, and for data with classes that may be known."""
+GARDEN, OF_CLASSES, OF_PHOTOS = ("garden", "garden"), ("corpus", "bank:train"), ("defects", "paint")
+"""What auto means for the garden, for data with classes that may be known, and for photos."""
 LM_STEPS = 800
 LM_VERSION = 4
 """Part of the cache key: raised when training changes, so that old models are not taken for new ones."""
@@ -47,7 +45,7 @@ def resolve(config: RunConfig, task: Task) -> tuple[str, str]:
     """The specs that `config.lm` and `config.images` mean for this task; "corpus" = train on the known captions."""
     if task.source == "garden":
         return _chosen(config, GARDEN)
-    return _chosen(config, (PHOTO_LM, PHOTO_IMAGES) if task.knowledge is None else OF_CLASSES)
+    return _chosen(config, OF_PHOTOS if task.knowledge is None else OF_CLASSES)
 
 
 def _chosen(config: RunConfig, automatic: tuple[str, str]) -> tuple[str, str]:
@@ -66,10 +64,11 @@ def check_config(config: RunConfig) -> Detector:
     if config.other is not None:
         check_other(config.other)
     detector = run_detector(config, config.seed)
+    automatic = (AUTO, AUTO)  # of classes, whether any are known is not known yet
     if config.data == "garden":
         automatic = GARDEN
-    else:  # of classes, whether any are known is not known yet
-        automatic = (PHOTO_LM, PHOTO_IMAGES) if is_photos(Path(config.data)) else (AUTO, AUTO)
+    elif is_photos(Path(config.data)):
+        automatic = OF_PHOTOS
     specs = _chosen(config, automatic)
     check_models(specs, config)
     check_classes(specs[1], Path(config.data), config.normal, config.unseen, config.split_seed)
@@ -154,7 +153,7 @@ def build_images(
     task: Task,
     progress: StageProgress | None = None,
     say: Callable[[str], None] | None = None,
-) -> ImageModel:
+) -> ImageModel | Alters:
     """The image model of a run; "trained" trains one, or takes it from the cache. No picture of the test set can come
     out of a bank.
 
@@ -184,13 +183,21 @@ def build_images(
                 )
             drawing = dataclasses.replace(drawing, size=side)
     return build_image_model(
-        spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden, fit=task.fit
-    )
+        spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden, fit=task.fit,
+        subject=config.describe or "", normals=task.normals,
+    )  # fmt: skip
 
 
 def build_drawing(spec: str, drawing: DrawingSettings, knowledge: Knowledge) -> ImageModel:
-    """An image model apart from any task; a bank has the pictures of `knowledge`."""
-    return build_image_model(spec, settings=drawing, knowledge=knowledge)
+    """An image model apart from any task; a bank has the pictures of `knowledge`.
+
+    Raises:
+        UserError: as `kka.imaging.build_image_model`; a model that draws nothing by itself.
+    """
+    model = build_image_model(spec, settings=drawing, knowledge=knowledge)
+    if isinstance(model, Alters):
+        raise UserError(f"image model: expected one that draws from words alone; got {spec}, which alters normals")
+    return model
 
 
 def detector_of(name: str, options: DetectorOptions, **rest: Any) -> Detector:

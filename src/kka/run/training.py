@@ -16,8 +16,8 @@ import torch
 
 from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT
 from kka.common.device import choose_device
+from kka.deploy.anomalies import Anomalies, fit_anomalies
 from kka.deploy.train import annotate
-from kka.detectors import fit_detector
 from kka.protocols import Detector, Embeds, Images, Pretrains, Scores
 from kka.settings.fit import Fit
 
@@ -82,8 +82,7 @@ class Material:
     test: Images | None
     white: int
     fit: Fit = "crop"
-    anomalies: Images | None = None
-    hard: np.ndarray | None = None
+    anomalies: Anomalies | None = None
 
 
 def pretrained(model: Detector, material: Material) -> Any:
@@ -101,7 +100,7 @@ def train(model: Detector, material: Material, start: Any, folder: Path, *, keep
     """
     if isinstance(model, Pretrains):
         model = model.pretrained(start)
-    model = fit_detector(model, material.normals, material.anomalies, captions=material.captions, hard=material.hard)
+    model = fit_anomalies(model, material.normals, material.anomalies, captions=material.captions)
     scores = None if material.test is None else model.score(material.test)
     if scores is not None:
         np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
@@ -140,15 +139,18 @@ class Stored:
             file = self.folder / f"{name}.npy"
             return np.asarray(np.load(file, mmap_mode="c")) if file.is_file() else None
 
+        images, hard, masks = (mapped(f"{self.arm}-{name}") for name in ("anomalies", "hard", "masks"))
         return Material(
             normals=mapped("normals"), test=mapped("test"), captions=self.captions, white=self.white, fit=self.fit,
-            anomalies=mapped(f"{self.arm}-anomalies"), hard=mapped(f"{self.arm}-hard"),
+            anomalies=None if images is None else Anomalies(images=images, hard=hard, masks=masks),
         )  # fmt: skip
 
     def _arrays(self, material: Material) -> dict[str, np.ndarray | None]:
+        given = material.anomalies
+        of_arm = {} if given is None else {"anomalies": given.images, "hard": given.hard, "masks": given.masks}
         return {
             "normals": material.normals, "test": material.test,
-            f"{self.arm}-anomalies": material.anomalies, f"{self.arm}-hard": material.hard,
+            **{f"{self.arm}-{name}": array for name, array in of_arm.items()},
         }  # fmt: skip
 
 

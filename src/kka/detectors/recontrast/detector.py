@@ -19,12 +19,12 @@ from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
 from kka.detectors.graph import Preprocess, in_batches
 from kka.detectors.heatmaps import smooth_maps
-from kka.detectors.inputs import checked
+from kka.detectors.inputs import checked_with_masks
 from kka.detectors.recontrast.network import ReContrastNet
 from kka.detectors.recontrast.settings import STRIDES, ReContrastSettings
 from kka.detectors.recontrast.training import train_recontrast
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
-from kka.protocols import Images, Scores
+from kka.protocols import Images, Masks, Scores
 from kka.seeding import derive_seed
 from kka.settings.backbone import RANDOM, BackboneSettings
 
@@ -48,7 +48,7 @@ class ReContrast:
         "small": ReContrastSettings(size=128, iterations=500, pooling="mean"),
         "cpu": ReContrastSettings(size=64, iterations=200, pooling="mean"),
     }
-    takes: frozenset[str] = frozenset()
+    takes = frozenset({"masks"})
 
     def __init__(
         self, *, settings: ReContrastSettings | None = None, backbone: BackboneSettings | None = None, seed: int = 0,
@@ -70,16 +70,16 @@ class ReContrast:
         """Load the backbone and let it go: what is wrong with the weights shows before hours of work."""
         load_backbone(self.backbone, strides=STRIDES)
 
-    def fit(self, normals: Images, anomalies: Images | None = None) -> "ReContrast":
-        """Train to the last iteration."""
-        normals, anomalies, _ = checked(normals, anomalies)
+    def fit(self, normals: Images, anomalies: Images | None = None, *, masks: Masks | None = None) -> "ReContrast":
+        """Train to the last iteration. `masks`: where each anomaly is one; the rest of it is not judged."""
+        normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
         device, untrained = choose_device(self.settings.device), self.backbone.weights == RANDOM
         encoder = load_backbone(self.backbone, strides=STRIDES, seed=self.seed)
         network = seeded(lambda: ReContrastNet(encoder), device, seed=derive_seed(self.seed, "network"))
         self.graph_ = _Graph(network, self.settings).to(device)
         self.losses_ = train_recontrast(
             network, self.graph_.prepare, normals, anomalies, self.settings, seed=self.seed,
-            untrained=untrained, progress=self.progress, on_epoch=self.on_epoch,
+            untrained=untrained, masks=masks, progress=self.progress, on_epoch=self.on_epoch,
         )  # fmt: skip
         self.graph_.eval()
         return self

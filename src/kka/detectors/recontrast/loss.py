@@ -1,5 +1,7 @@
 """ReContrast's losses (Guo et al. 2023, arXiv:2306.02602), and the margin by which anomalies enter. Pure functions."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -66,6 +68,20 @@ def discrepancy(targets: Maps, decoded: Maps, *, top: float = 1.0) -> Float[Tens
         else:
             points = point_distance(target.detach(), found).flatten(1)
             distances.append(points.topk(max(1, round(top * points.shape[1])), dim=1).values.mean(dim=1))
+    return torch.stack(distances).mean(dim=0)
+
+
+def masked_discrepancy(
+    targets: Maps, decoded: Maps, covers: Sequence[Float[Tensor, "b _h _w"]], least: float
+) -> Float[Tensor, "b"]:
+    """How badly each image is reconstructed where its mask is: the mean over the pairs of the mean distance of the
+    positions that it covers by `least` or more, or of the one that it covers most where it covers none so far."""
+    distances = []
+    for target, found, cover in zip(targets, decoded, covers, strict=True):
+        flat = cover.flatten(1)
+        counted = (flat >= torch.minimum(flat.amax(dim=1, keepdim=True), flat.new_tensor(least))).to(flat)
+        points = point_distance(target.detach(), found).flatten(1)
+        distances.append((points * counted).sum(dim=1) / counted.sum(dim=1))
     return torch.stack(distances).mean(dim=0)
 
 

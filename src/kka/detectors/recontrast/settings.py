@@ -38,6 +38,9 @@ class ReContrastSettings:
     anomaly_weight: NonNegative = 1.0
     anomaly_top: Annotated[float, Gt(0), Le(1)] = 1.0
     """Share of the positions, the most distant, that make up an anomaly's discrepancy; 1: the whole map."""
+    mask_from: Annotated[float, Ge(0), Le(1)] = 0.1
+    """Share of a position that a mask must cover for it to count. An anomaly's discrepancy is that of the positions \
+that count, where its mask is known."""
     anomaly_encoder: bool = True
     """Whether the anomalies' term also changes the trainable encoder."""
     device: Text = "auto"

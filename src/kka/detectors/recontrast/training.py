@@ -1,6 +1,7 @@
 """How ReContrast is trained: iterations of normals, with anomalies beside them."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
@@ -9,11 +10,18 @@ from torch import Tensor, nn
 from kka.common.device import resident
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
-from kka.detectors.graph import Preprocess
-from kka.detectors.recontrast.loss import alpha_at, cross_reconstruction, discrepancy, margin_loss
+from kka.detectors.graph import Preprocess, covered
+from kka.detectors.recontrast.loss import (
+    Maps,
+    alpha_at,
+    cross_reconstruction,
+    discrepancy,
+    margin_loss,
+    masked_discrepancy,
+)
 from kka.detectors.recontrast.network import ReContrastNet
 from kka.detectors.recontrast.settings import ReContrastSettings
-from kka.protocols import Images
+from kka.protocols import Images, Masks
 from kka.seeding import derive_seed
 
 FINE_TUNING_RATE, RANDOM_RATE = 1e-5, 1e-3
@@ -31,13 +39,15 @@ def train_recontrast(
     *,
     seed: int,
     untrained: bool,
+    masks: Masks | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train `network` in place; the reconstruction loss of the normals at each iteration.
 
     `untrained`: the encoders have random weights. Their BatchNorm statistics are then first taken from the normals,
-    and the trainable one's rate is `RANDOM_RATE` where the settings name none. Raises UserError where it diverges.
+    and the trainable one's rate is `RANDOM_RATE` where the settings name none. `masks`: where each anomaly is one.
+    Raises UserError where it diverges.
     """
     s, device = settings, next(network.parameters()).device
     pixels = resident(normals, device, limit=s.size)
@@ -64,10 +74,13 @@ def train_recontrast(
     _train_mode(network, by_batch)
     for step in range(s.iterations):
         batch = pixels[next(batches).to(device)]
-        n = len(batch)
+        n, of_batch = len(batch), None
         if others is not None and negatives is not None:
-            batch = torch.cat([batch, others[next(negatives).to(device)]])
-        loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), n, alpha_at(step, s.iterations), s)
+            chosen = next(negatives)
+            batch = torch.cat([batch, others[chosen.to(device)]])
+            of_batch = None if masks is None else torch.from_numpy(masks[chosen.numpy()]).to(device)
+        margin = _Margin(n, of_batch, prepare)
+        loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), margin, alpha_at(step, s.iterations), s)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
@@ -82,10 +95,27 @@ def train_recontrast(
     return losses
 
 
+@dataclass(frozen=True)
+class _Margin:
+    """Of the anomalies of a batch, which are its images from `first` on."""
+
+    first: int
+    masks: UInt8[Tensor, "m h w"] | None
+    prepare: Preprocess
+
+    def discrepancy(self, targets: Maps, decoded: Maps, s: ReContrastSettings) -> Float[Tensor, "m"]:
+        targets, decoded = [t[self.first :] for t in targets], [d[self.first :] for d in decoded]
+        if self.masks is None:
+            return discrepancy(targets, decoded, top=s.anomaly_top)
+        covers = [covered(self.masks, self.prepare, (t.shape[2], t.shape[3])) for t in targets]
+        return masked_discrepancy(targets, decoded, covers, s.mask_from)
+
+
 def _losses(
-    network: ReContrastNet, x: Float[Tensor, "b 3 h w"], n: int, alpha: float, s: ReContrastSettings
+    network: ReContrastNet, x: Float[Tensor, "b 3 h w"], margin: _Margin, alpha: float, s: ReContrastSettings
 ) -> tuple[Tensor, Tensor]:
-    """The reconstruction loss of the first `n` images, the normals, and with the margin of the rest added to it."""
+    """The reconstruction loss of the normals, and with the margin of the anomalies added to it."""
+    n = margin.first
     targets, decoded = network(x)
     loss = cross_reconstruction([t[:n] for t in targets], [d[:n] for d in decoded], alpha)
     if n == len(x):
@@ -93,8 +123,7 @@ def _losses(
     if not s.anomaly_encoder:  # a second pass, through an encoder that the term cannot reach
         with _held(network.encoder):
             targets, decoded = network(x)
-    distance = discrepancy([t[n:] for t in targets], [d[n:] for d in decoded], top=s.anomaly_top)
-    return loss, loss + s.anomaly_weight * margin_loss(distance, s.margin)
+    return loss, loss + s.anomaly_weight * margin_loss(margin.discrepancy(targets, decoded, s), s.margin)
 
 
 class _held:  # noqa: N801  # reads as a statement

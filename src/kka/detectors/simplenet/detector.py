@@ -18,15 +18,15 @@ from kka.common.device import choose_device
 from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
-from kka.detectors.graph import in_batches
+from kka.detectors.graph import Preprocess, covered, in_batches
 from kka.detectors.heatmaps import photo_maps
-from kka.detectors.inputs import checked
+from kka.detectors.inputs import checked_with_masks
 from kka.detectors.patches import Extractor, build_extractor
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.detectors.simplenet.training import train_heads
-from kka.protocols import Images, Scores
+from kka.protocols import Images, Masks, Scores
 from kka.settings.backbone import BackboneSettings
 
 _PIXELS = 64 * 128**2
@@ -57,7 +57,7 @@ class SimpleNet:
             score_top=0.25, epochs=40, batch_size=32, learning_rate=2e-3,
         ),
     }  # fmt: skip
-    takes = frozenset[str]()
+    takes = frozenset({"masks"})
 
     def __init__(
         self, *, settings: SimpleNetSettings | None = None, backbone: BackboneSettings | None = None, seed: int = 0,
@@ -77,9 +77,12 @@ class SimpleNet:
         """Load the backbone and let it go: what is wrong with the weights shows before hours of work."""
         load_backbone(self.backbone, strides=self.settings.strides)
 
-    def fit(self, normals: Images, anomalies: Images | None = None) -> "SimpleNet":
-        """Compute the features once, or find them in the cache, and train on them to the last epoch."""
-        normals, anomalies, _ = checked(normals, anomalies)
+    def fit(self, normals: Images, anomalies: Images | None = None, *, masks: Masks | None = None) -> "SimpleNet":
+        """Compute the features once, or find them in the cache, and train on them to the last epoch.
+
+        `masks`: where each anomaly is one; the rest of it is taken for normal.
+        """
+        normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
         device = choose_device(self.settings.device)
         backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
         extract = build_extractor(backbone, **_sizes(self.settings))
@@ -94,9 +97,11 @@ class SimpleNet:
                 found = cached_features(images, extract, device, identity=identity, batch=self._batch)
                 return files.enter_context(found)
 
+            of_normals = stored(normals)
             heads, self.losses_ = train_heads(
-                stored(normals), stored(anomalies) if anomalies is not None else None, settings=self.settings,
+                of_normals, stored(anomalies) if anomalies is not None else None, settings=self.settings,
                 seed=self.seed, device=device, progress=self.progress,
+                cover=None if masks is None else _cover(masks, extract.prepare, patches=of_normals.shape[1]),
             )  # fmt: skip
         self.graph_ = _Graph(extract, heads, self.settings).eval()
         self.noise_draws_ = self.settings.epochs * len(normals)
@@ -151,6 +156,13 @@ class SimpleNet:
 
 def _sizes(settings: SimpleNetSettings) -> dict[str, int]:
     return {"size": settings.size, "crop": settings.crop, "dimension": settings.dimension}
+
+
+def _cover(masks: Masks, prepare: Preprocess, *, patches: int) -> Float[Tensor, "m p"]:
+    """What share of each patch, in a square grid of them, is anomalous."""
+    side = round(patches**0.5)
+    parts = torch.from_numpy(masks).split(64)
+    return torch.cat([covered(part, prepare, (side, side)).flatten(1) for part in parts])
 
 
 class _Graph(nn.Module):

@@ -9,7 +9,7 @@ from kka.common.device import seeded
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.features import Features
-from kka.detectors.simplenet.loss import anomaly_hinge, normal_hinge, top_hinge
+from kka.detectors.simplenet.loss import anomaly_hinge, masked_hinge, normal_hinge, top_hinge
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.seeding import derive_seed
@@ -17,11 +17,12 @@ from kka.seeding import derive_seed
 
 def train_heads(
     normals: Features, anomalies: Features | None, *, settings: SimpleNetSettings, seed: int, device: torch.device,
-    progress: Progress | None = None,
+    cover: Float[Tensor, "m p"] | None = None, progress: Progress | None = None,
 ) -> tuple[Heads, list[float]]:  # fmt: skip
     """Train to the last epoch; an epoch is a pass over the normals, each batch beside as many anomalies.
 
-    Anomalies come round in a random order of their own. Returns the heads, in eval mode, and each epoch's mean loss.
+    Anomalies come round in a random order of their own. `cover`: what share of each of their patches is anomalous,
+    where that is known. Returns the heads, in eval mode, and each epoch's mean loss.
     Raises UserError where it diverges.
     """
     n, dimension = normals.shape[0], normals.shape[2]
@@ -44,8 +45,11 @@ def train_heads(
         summed = torch.zeros((), device=device)
         for i, index in enumerate(batches):
             x = normals[index].to(device)
-            y = anomalies[others[i]].to(device) if anomalies is not None and others is not None else None
-            loss = batch_loss(heads, x, y, settings, noise)
+            y, covered = None, None
+            if anomalies is not None and others is not None:
+                y = anomalies[others[i]].to(device)
+                covered = None if cover is None else cover[others[i]].to(device)
+            loss = batch_loss(heads, x, y, settings, noise, covered)
             for optimiser in optimisers:
                 optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -61,9 +65,10 @@ def train_heads(
 
 def batch_loss(
     heads: Heads, normals: Float[Tensor, "b p d"], anomalies: Float[Tensor, "a p d"] | None,
-    settings: SimpleNetSettings, generator: torch.Generator,
+    settings: SimpleNetSettings, generator: torch.Generator, cover: Float[Tensor, "a p"] | None = None,
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """Hinge on normal patches, on the same patches with noise, and, one of three ways, on the anomalies."""
+    """Hinge on normal patches, on the same patches with noise, and on the anomalies: by what is covered of their
+    patches, where that is known, else one of three ways."""
     margin, b = settings.margin, len(normals)
     adapted = heads.adapt(normals if anomalies is None else torch.cat([normals, anomalies]))
     own = adapted[:b]
@@ -74,6 +79,8 @@ def batch_loss(
     loss = normal_hinge(plain, margin) + settings.noise_weight * anomaly_hinge(noisy, margin)
     if anomalies is None:
         return loss
+    if cover is not None:
+        return loss + settings.mask_weight * masked_hinge(odd, cover, margin, settings.mask_from)
     if settings.anomaly_loss == "patches":
         return loss + anomaly_hinge(odd, margin)
     if settings.anomaly_loss == "top":

@@ -15,6 +15,7 @@ from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import BusyError, ensure_pool, open_pool, pool_config
 from kka.experiments.engine.tasks import dataset
+from kka.protocols import Alters
 from kka.run.models import build_images, resolve
 from kka.task import Task
 
@@ -48,6 +49,8 @@ def ensure_traces(cell: Cell, task: Task, place: Place) -> AnomalyPool:
                 raise BusyError(str(out))
             with open_pool(cell, out, place.data, place.work) as store:
                 model = build_images(resolve(config, task)[1], config, task)
+                if isinstance(model, Alters):
+                    raise UserError(f"arm traces: expected an image model that draws from words; got {config.images}")
                 draw_traces(task, model, made.images_made(0), store=store, cache=ImageCache(), seed=config.seed)
     traces = made.traces()
     check_images(task, {"the pictures of the normals' captions": traces.images})

@@ -52,8 +52,10 @@ class Paint:
         self.identity = f"paint/{VERSION}/{hashlib.sha256((subject + content).encode()).hexdigest()[:16]}"
         self.ignored_words = 0
         """Words outside the vocabulary in all captions so far."""
-        self.unread_captions = 0
-        """Captions so far that name no defect."""
+
+    def reads(self, caption: str) -> bool:
+        """Whether the caption names a defect; of one that names none the seed chooses it."""
+        return bool(read(caption, self._subject).defects)
 
     def alter(self, normals: Images, captions: Sequence[str], *, seeds: Sequence[int]) -> Altered:
         """The normals (n, h, w, 3) with the defects of the captions, and the masks (n, h, w)."""
@@ -74,7 +76,6 @@ class Paint:
         sun, which, other = rng.random(3)
         named = [(defect.family, defect.attributes) for defect in reading.defects[:MOST]]
         if not named:
-            self.unread_captions += 1
             named = [(tuple(FAMILIES)[int(which * len(FAMILIES))], dict(reading.said))]
         another = None if self._others is None else self._others[int(other * len(self._others))]
         scene = open_scene(normal, (-0.75 + 0.5 * (sun - 0.5)) * np.pi, another)  # from above, as lamps and the sun

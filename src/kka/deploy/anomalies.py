@@ -1,0 +1,119 @@
+"""The anomalies that a detector trains with: a run's pool, or a folder of images."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kka.algorithm.folder import POOL, RunFolder
+from kka.algorithm.pool import AnomalyPool
+from kka.common.disk import reading
+from kka.common.files import image_files
+from kka.common.images import clipped_reason, decode_all, first_few, fitted
+from kka.common.pixels import WHITE
+from kka.common.walk import printable
+from kka.detectors import fit_detector
+from kka.errors import UserError
+from kka.protocols import Detector, Images, Masks
+from kka.settings.fit import Fit
+from kka.task import SetAside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anomalies:
+    """What a detector trains with besides the normals."""
+
+    images: Images
+    hard: np.ndarray | None = None
+    """(m,) bool (Eq. 6); None: not known."""
+    masks: Masks | None = None
+    """(m, h, w): where each is anomalous; None: not known."""
+    set_aside: tuple[SetAside, ...] = ()
+
+    @classmethod
+    def of_pool(cls, pool: AnomalyPool, hard: np.ndarray | None) -> "Anomalies":
+        """The pictures and masks of a pool, with what is known of hardness."""
+        return cls(images=pool.images, hard=hard, masks=pool.masks)
+
+    def only(self, keep: np.ndarray) -> "Anomalies":
+        """Those where `keep` (m,) is true."""
+        hard, masks = (None if array is None else array[keep] for array in (self.hard, self.masks))
+        return replace(self, images=self.images[keep], hard=hard, masks=masks)
+
+
+def fit_anomalies(
+    detector: Detector, normals: Images, anomalies: Anomalies | None, *, captions: Sequence[str]
+) -> Detector:
+    """Train the detector with all that it takes of the anomalies."""
+    if anomalies is None:
+        return fit_detector(detector, normals, captions=captions)
+    return fit_detector(
+        detector, normals, anomalies.images, captions=captions, hard=anomalies.hard, masks=anomalies.masks
+    )
+
+
+def anomaly_size(source: Path) -> int | None:
+    """The side of a pool's pictures; None for a folder of images, which have any size.
+
+    Raises:
+        UserError: neither is there.
+    """
+    file = _pool_file(source)
+    if file is None:
+        if not source.is_dir():
+            raise UserError(
+                f"anomalies: expected the directory of a kka run, its pool.parquet, or a folder of images; got "
+                f"{source}, which {'is another file' if source.exists() else 'does not exist'}"
+            )
+        if RunFolder(source).begun:
+            raise UserError(f"anomalies: {source} is a run without a pool yet; end it: kka run --out {source} --resume")
+        return None
+    import pyarrow.parquet as pq
+
+    with reading(file):
+        size = (pq.read_schema(file).metadata or {}).get(b"size")
+    if size is None:
+        raise UserError(f"anomalies: expected the pool of a kka run; {file} is another kind of Parquet file")
+    return int(size.decode().partition("x")[0])
+
+
+def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop") -> Anomalies:
+    """The pool of a run directory or file, or the images of a folder, at `size` pixels a side.
+
+    `white`: of 16-bit grey, and `fit`: how photos become squares; both the normals'. A warning names
+    files with values beyond its white.
+
+    Raises:
+        UserError: nothing of the kind there, or no picture in it.
+    """
+    if anomaly_size(source) is not None:
+        pool = AnomalyPool.load(_pool_file(source) or source)
+        judged = all(entry.history for entry in pool.entries)
+        if len(pool) and pool.images.shape[1:3] != (size, size):
+            masks = None if pool.masks is None else _at(pool.masks, size)
+            pool = AnomalyPool(pool.entries, _at(pool.images, size), masks)
+        found = Anomalies.of_pool(pool, pool.hard if judged else None)
+    else:
+        files = image_files([source])
+        sources = [(printable(str(file)), file) for file in files]
+        decoded = decode_all(sources, len(files), size, where=str(source), white=white, fit=fit)
+        if decoded.clipped:
+            beyond = tuple(SetAside(path=name, reason=clipped_reason(white)) for name in decoded.clipped)
+            warnings.warn(f"anomalies: {first_few(beyond)}", stacklevel=2)
+        found = Anomalies(images=decoded.images, set_aside=decoded.set_aside)
+    if not len(found.images):
+        raise UserError(f"anomalies: expected at least one image in {source}; got none. Leave it out to train without.")
+    return found
+
+
+def _pool_file(source: Path) -> Path | None:
+    file = source / POOL if source.is_dir() else source
+    return file if file.suffix == ".parquet" and file.is_file() else None
+
+
+def _at(pictures: np.ndarray, size: int) -> np.ndarray:
+    """Pictures or masks as squares of `size` pixels a side."""
+    return np.stack([np.asarray(fitted(Image.fromarray(picture), size, size)) for picture in pictures])
