@@ -79,6 +79,22 @@ def test_all_are_here() -> None:
     assert sorted(DETECTORS) == NAMES and len(NAMES) == 6
 
 
+def test_masks(name: str) -> None:
+    """A mask that is empty, or covers everything, is no reason for a number that is none; one of another shape is."""
+    if "masks" not in getattr(build(name), "takes", ()):
+        pytest.skip("this method takes images alone")
+    odd, masks = pictures(4, seed=1), np.zeros((4, 32, 32), np.uint8)
+    masks[1], masks[2, :3, :5], masks[3, 31, 31] = 255, 128, 1
+    scores = []
+    for given in (masks, 0 * masks, np.full_like(masks, 255), None):
+        detector = fit_detector(build(name), pictures(12), odd, captions=captions(12), masks=given)
+        scores.append(detector.score(pictures(5, seed=2)))
+        assert np.isfinite(scores[-1]).all()
+    assert not np.allclose(scores[0], scores[2])
+    with pytest.raises(UserError, match=r"masks: expected uint8 of shape \(4, 32, 32\)"):
+        fit_detector(build(name), pictures(12), odd, captions=captions(12), masks=masks[:, :9])
+
+
 def test_scores(fitted: Detector) -> None:
     """One finite number an image, whatever its content: constant and all-black images too."""
     assert isinstance(fitted, Detector)

@@ -14,6 +14,7 @@ from kka.detectors.recontrast.loss import (
     hard_positions,
     image_distance,
     margin_loss,
+    masked_discrepancy,
     point_distance,
 )
 from reference import recontrast as literal
@@ -91,3 +92,16 @@ def test_bounds_and_scale(seed: int, scale: float, margin: float) -> None:
     torch.testing.assert_close(discrepancy(a, [scale * x for x in b]), found, atol=1e-4, rtol=1e-3)
     assert discrepancy(a, a).abs().max() < 1e-5
     assert 0 <= float(margin_loss(found, margin)) <= margin + 1e-5
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1, 0.6, 1.0])
+def test_the_masked_discrepancy_is_the_literal_one(least: float) -> None:
+    """The margin must stand on the defect, not on the normal photo around it; a mask that covers little counts where
+    it covers most."""
+    targets, decoded = maps(9), maps(10)
+    generator = torch.Generator().manual_seed(3)
+    covers = [torch.rand(3, m.shape[2], m.shape[3], generator=generator) * torch.tensor([1, 0.3, 0.05]).view(3, 1, 1)
+              for m in targets]  # fmt: skip
+    found = masked_discrepancy(targets, decoded, covers, least)
+    expected = literal.masked_discrepancy(arrays(targets), arrays(decoded), arrays(covers), least)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)

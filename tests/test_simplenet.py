@@ -13,7 +13,14 @@ from torch import Tensor
 from kka.common.device import seeded
 from kka.detectors.features import Features
 from kka.detectors.simplenet.detector import SimpleNet
-from kka.detectors.simplenet.loss import anomaly_hinge, image_scores, most_anomalous, normal_hinge, top_hinge
+from kka.detectors.simplenet.loss import (
+    anomaly_hinge,
+    image_scores,
+    masked_hinge,
+    most_anomalous,
+    normal_hinge,
+    top_hinge,
+)
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.detectors.simplenet.training import batch_loss, train_heads
@@ -258,3 +265,33 @@ def test_progress_reaches_the_end() -> None:
     detector = SimpleNet(settings=QUICK, backbone=BACKBONE, progress=lambda done, total: seen.append((done, total)))
     detector.fit(pictures(20))
     assert seen[-1][0] == seen[-1][1] and len(seen) == 2
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1, 0.5, 1.0])
+def test_only_what_a_mask_covers_is_a_negative(least: float) -> None:
+    """Patches of the photo around a defect would be taught to be anomalous."""
+    generator = torch.Generator().manual_seed(0)
+    answers = torch.randn(3, 7, generator=generator, dtype=torch.float64)
+    cover = torch.rand(3, 7, generator=generator, dtype=torch.float64).where(torch.arange(21).view(3, 7) % 3 > 0, 0)
+    cover[0, 1] = 1
+    expected = literal.masked_hinge(answers.tolist(), cover.tolist(), 0.5, least)
+    assert float(masked_hinge(answers, cover, 0.5, least)) == pytest.approx(expected) and expected > 0
+    assert float(masked_hinge(answers, torch.zeros(3, 7), 0.5, least)) == 0.0
+
+
+def test_masks_say_where(tmp_path: Path) -> None:
+    """Right and left of one square confused, and the map shows the defect on the wrong side."""
+    rng = np.random.default_rng(0)
+    normals = rng.integers(100, 140, (24, 64, 64, 3), dtype=np.uint8)
+    odd, masks = normals.copy(), np.zeros((24, 64, 64), np.uint8)
+    for i in range(24):
+        top, left = rng.integers(0, 40, 2)
+        odd[i, top : top + 24, left : left + 24] = 250
+        masks[i, top : top + 24, left : left + 24] = 255
+    settings = dataclasses.replace(QUICK, epochs=12, mask_weight=1.0, strides=(8, 16))
+    detector = SimpleNet(settings=settings, backbone=BACKBONE).fit(normals, odd, masks=masks)
+    shown = normals[:1].copy()
+    shown[0, 4:28, 36:60] = 250
+    found = detector.score_map(shown)[0]
+    corners = {(row, column): found[row : row + 32, column : column + 32].mean() for row in (0, 32) for column in (0, 32)}
+    assert max(corners, key=lambda corner: corners[corner]) == (0, 32)

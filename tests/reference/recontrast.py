@@ -66,3 +66,20 @@ def discrepancy(targets: list[np.ndarray], decoded: list[np.ndarray], top: float
 
 def margin(discrepancies: list[float], wanted: float) -> float:
     return sum(max(0.0, wanted - d) for d in discrepancies) / len(discrepancies)
+
+
+def masked_discrepancy(
+    targets: list[np.ndarray], decoded: list[np.ndarray], covers: list[np.ndarray], least: float
+) -> list[float]:
+    """The mean over the levels of the mean distance of the positions that are covered enough, or covered most."""
+    found = []
+    for i in range(len(targets[0])):
+        levels = []
+        for target, other, cover in zip(targets, decoded, covers, strict=True):
+            distances = point_distances(target[i : i + 1], other[i : i + 1])[0].reshape(-1)
+            shares = [float(share) for share in cover[i].reshape(-1)]
+            wanted = least if max(shares) >= least else max(shares)
+            counted = [float(d) for d, share in zip(distances, shares, strict=True) if share >= wanted]
+            levels.append(sum(counted) / len(counted))
+        found.append(sum(levels) / len(levels))
+    return found

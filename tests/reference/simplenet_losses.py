@@ -22,3 +22,13 @@ def top_hinge(images: list[list[float]], margin: float, share: float) -> float:
 def image_score(answers: list[float], share: float) -> float:
     top = most_anomalous(answers, share)
     return -sum(top) / len(top)
+
+
+def masked_hinge(images: list[list[float]], covers: list[list[float]], margin: float, least: float) -> float:
+    """Over the patches that are covered enough, and covered at all."""
+    odd = []
+    for answers, cover in zip(images, covers, strict=True):
+        for answer, share in zip(answers, cover, strict=True):
+            if share > 0 and share >= least:
+                odd.append(answer)
+    return anomaly_hinge(odd, margin) if odd else 0.0

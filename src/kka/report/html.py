@@ -26,6 +26,10 @@ from kka.report.writing import writing
 
 PER_SIDE = 24
 """Pictures shown of each round's hard ones, and of its easy ones."""
+FEW = 6
+"""Pictures of one reason to be set aside that are named each."""
+UNREAD = 3
+"""A note where more than one in so many captions name no defect that the image model knows."""
 ALL_PICTURES = 200
 """Bounds the page's size: with many rounds, fewer of each are shown."""
 STAGES = {
@@ -96,6 +100,17 @@ def round_notes(run: Run) -> list[str]:
     """What a reader would else wonder at in the rounds' figures."""
     notes = []
     for r in run.rounds:
+        if UNREAD * r.unread_captions > len(r.captions):
+            notes.append(
+                f"Round {r.number}: {r.unread_captions} of {len(r.captions)} captions name no defect that the image "
+                f"model knows; it chose one itself. Say in English what the photos show (--describe), or take another "
+                f"language model."
+            )
+        if r.facts.too_typical:
+            notes.append(
+                f"Round {r.number}: {r.facts.too_typical} pictures look like the most typical normals, and were kept "
+                f"out of the pool."
+            )
         if r.facts.entered == 0:  # a run of an older version does not say why
             why = f": {r.facts.closed}" if r.facts.closed else ""
             notes.append(f"Round {r.number} closed, as no new picture entered the pool{why}.")
@@ -211,10 +226,12 @@ def _galleries(run: Run) -> list[dict[str, Any]]:
         hard = _hard(r)
         easy = [p for p in r.pictures if p.relative is not None and p.relative >= 1]
         unjudged = [p for p in r.pictures if p.relative is None]
+        per_side = per_side // 2 if r.alters else per_side  # each is shown three times
         sides = [("Hard", "hard", hard), ("Easy", "easy", easy), ("Not judged", "unjudged", unjudged)]
         wanted = sides[:2] if hard or easy else []
         wanted += sides[2:] if unjudged else []
-        galleries.append({"number": r.number, "sides": [_side(r, *side, per_side) for side in wanted]})
+        sides_shown = [_side(r, *side, per_side) for side in wanted]
+        galleries.append({"number": r.number, "alters": r.alters, "sides": sides_shown})
     return galleries
 
 
@@ -226,7 +243,7 @@ def _hard(r: RoundRecord) -> list[Picture]:
 def _side(r: RoundRecord, title: str, kind: str, pictures: list[Picture], per_side: int) -> dict[str, Any]:
     ordered = sorted(pictures, key=lambda p: (p.relative or 0.0, p.row))
     shown = analysis.evenly(ordered, per_side)
-    uris = [data_uri(image) for image in r.images(shown)]
+    uris = [[data_uri(view) for view in views] for views in r.views(shown)]
     return {"title": title, "kind": kind, "all": len(pictures), "shown": list(zip(shown, uris, strict=True))}
 
 
@@ -245,8 +262,22 @@ def _examples(r: RoundRecord) -> list[Picture]:
 
 def _set_aside(run: Run) -> list[tuple[str, str, str]]:
     files = [("file", item["path"], item["reason"]) for item in run.summary["task"]["set_aside"]]
-    drawn = [(f"picture of round {r.number}", row.caption, row.reason) for r in run.rounds for row in r.set_aside]
-    return files + drawn
+    return files + [row for r in run.rounds for row in _reasons(r)]
+
+
+def _reasons(r: RoundRecord) -> list[tuple[str, str, str]]:
+    """Each picture that was set aside; of a reason that many have, how many, and a few of their captions."""
+    by_reason: dict[str, list[str]] = {}
+    for row in r.set_aside:
+        by_reason.setdefault(row.reason, []).append(row.caption)
+    rows = []
+    for reason, captions in by_reason.items():
+        if len(captions) <= FEW:
+            rows += [(f"picture of round {r.number}", caption, reason) for caption in captions]
+        else:
+            shown = "; ".join(analysis.evenly(captions, FEW))
+            rows.append((f"{len(captions)} pictures of round {r.number}", f"{shown}; …", reason))
+    return rows
 
 
 def _share(value: float | int | None) -> str:

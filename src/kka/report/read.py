@@ -1,6 +1,7 @@
 """A run directory as plain records. Whatever a run may lack (test set, rounds, latent space) is None or empty here."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from kka.common.metrics import Estimate, read_estimates
 from kka.deploy.gallery import GALLERY
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.report.altered import views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Picture:
     relative: float | None
     """Relative distance at its first judgement, by the evaluator of its round (round 0: of round 1). Below 1 = hard.
     None: never judged."""
+    normal: int | None = None
+    """The index of the normal that was altered; None: drawn from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +65,35 @@ class RoundRecord:
     pictures: tuple[Picture, ...]
     set_aside: tuple[UnusablePicture, ...]
     images_file: Path
+    normals: Mapping[int, np.ndarray]
+    """Index -> (h, w, 3), of those that were altered."""
+    unread_captions: int = 0
+    """Captions that named no defect that the image model knows."""
 
-    def images(self, pictures: list[Picture]) -> list[Image.Image]:
-        """The pixels of some of the round's pictures, in that order."""
+    @property
+    def alters(self) -> bool:
+        """Whether its pictures are altered normals."""
+        return bool(self.normals)
+
+    def views(self, pictures: list[Picture]) -> list[list[Image.Image]]:
+        """Some of the round's pictures, in that order, each as it is shown: see `kka.report.altered.views`."""
         import pyarrow.parquet as pq
 
         if not pictures:  # an empty list has no type that `take` knows
             return []
+        columns = ["image", "mask"] if self.alters else ["image"]
         with reading(self.images_file):
-            rows = pq.read_table(self.images_file, columns=["image"]).take([p.row for p in pictures]).to_pylist()
-            return [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
+            rows = pq.read_table(self.images_file, columns=columns).take([p.row for p in pictures]).to_pylist()
+            arrays = [
+                [np.asarray(Image.open(io.BytesIO(row[name]["bytes"]))) for name in columns] for row in rows
+            ]
+        return [
+            views(
+                None if picture.normal is None else self.normals[picture.normal],
+                image[0], image[1] if self.alters else None,
+            )
+            for picture, image in zip(pictures, arrays, strict=True)
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,17 +195,20 @@ def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
     relative = run.judgements(number) or {}
     images_file = run.file(number, "images", IMAGES)
     with reading(images_file):
-        table = pq.read_table(images_file, columns=["id", "caption"])
+        there = [name for name in ("id", "caption", "normal") if name in pq.read_schema(images_file).names]
+        table = pq.read_table(images_file, columns=there)
     return RoundRecord(
         number=number,
         facts=figures,
         captions=tuple(row.caption for row in run.captions(number)),
         pictures=tuple(
-            Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]))
+            Picture(row=i, caption=entry["caption"], relative=relative.get(entry["id"]), normal=entry.get("normal"))
             for i, entry in enumerate(table.to_pylist())
         ),
         set_aside=tuple(run.set_aside(number)),
         images_file=images_file,
+        normals=run.altered_normals(number),
+        unread_captions=run.unread_captions(number),
     )
 
 

@@ -80,7 +80,7 @@ class SimpleNet:
     def fit(self, normals: Images, anomalies: Images | None = None, *, masks: Masks | None = None) -> "SimpleNet":
         """Compute the features once, or find them in the cache, and train on them to the last epoch.
 
-        `masks`: where each anomaly is one; the rest of it is taken for normal.
+        `masks`: where each anomaly is one; the rest of it teaches nothing.
         """
         normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
         device = choose_device(self.settings.device)

@@ -4,9 +4,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-SMALLEST = 1e-3
-"""Share of a patch below which a mask does not touch it."""
-
 
 def normal_hinge(answers: Float[Tensor, "*n"], margin: float) -> Float[Tensor, ""]:
     """mean max(0, margin - D(q)): a normal patch costs nothing from `margin` upwards."""
@@ -26,12 +23,12 @@ def top_hinge(answers: Float[Tensor, "b p"], margin: float, share: float) -> Flo
 def masked_hinge(
     answers: Float[Tensor, "b p"], cover: Float[Tensor, "b p"], margin: float, least: float
 ) -> Float[Tensor, ""]:
-    """`anomaly_hinge` of the patches that a mask covers by `least` or more, and `normal_hinge` of those that it does
-    not touch, each the mean of its kind (0 where there is none). What lies between teaches nothing."""
-    odd, plain = cover >= max(least, SMALLEST), cover < SMALLEST
-    of_odd = (F.relu(margin + answers) * odd).sum() / odd.sum().clamp(min=1)
-    of_plain = (F.relu(margin - answers) * plain).sum() / plain.sum().clamp(min=1)
-    return of_odd + of_plain
+    """`anomaly_hinge` of the patches of which a mask covers `least` or more; 0 where there is none.
+
+    The others teach nothing: a patch sees far beyond itself, so what lies beside a defect is no normal patch.
+    """
+    odd = (cover >= least) & (cover > 0)
+    return (F.relu(margin + answers) * odd).sum() / odd.sum().clamp(min=1)
 
 
 def most_anomalous(answers: Float[Tensor, "b p"], share: float) -> Float[Tensor, "b k"]:

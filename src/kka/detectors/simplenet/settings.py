@@ -36,10 +36,10 @@ an image-level head learns it from pooled features, and its answer is added to t
     anomaly_top: Share = 0.1
     """Share of an anomaly's patches that "top" trains on; at least one."""
     mask_weight: NonNegative = 0.3
-    """Of the loss of anomalies whose masks are known. Their covered patches are negatives then, and the rest normal."""
+    """Of the loss of anomalies whose masks are known: the patches that they cover are negatives, and the others teach \
+nothing."""
     mask_from: Share = 0.1
-    """Share of a patch that a mask must cover for the patch to be a negative; of patches covered less nothing is \
-learned."""
+    """Share of a patch that a mask must cover for the patch to be a negative."""
     score_top: Share = 0.0
     """The score is the mean over this share of the patches, the most anomalous; 0: the maximum, as published."""
     epochs: Epochs = 160
