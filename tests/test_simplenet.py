@@ -293,5 +293,6 @@ def test_masks_say_where(tmp_path: Path) -> None:
     shown = normals[:1].copy()
     shown[0, 4:28, 36:60] = 250
     found = detector.score_map(shown)[0]
-    corners = {(row, column): found[row : row + 32, column : column + 32].mean() for row in (0, 32) for column in (0, 32)}
+    places = [(row, column) for row in (0, 32) for column in (0, 32)]
+    corners = {(row, column): found[row : row + 32, column : column + 32].mean() for row, column in places}
     assert max(corners, key=lambda corner: corners[corner]) == (0, 32)
