@@ -1,6 +1,7 @@
 """Normals that are altered: which one, its mask, what is fit to train with, and the way through a run."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from kka.algorithm.records import Representative
 from kka.common.cache import ImageCache
 from kka.errors import UserError
 from kka.protocols import Altered, Alters, Images
+from kka.report.altered import OUTLINE, outlined
 from kka.settings.filters import ALL
 from kka.task import Task
 
@@ -233,7 +235,7 @@ def test_the_datasets_library_reads_the_masks(tmp_path: Path) -> None:
 def test_a_run_that_alters(tmp_path: Path) -> None:
     """Each picture is its normal but for its mask; what the masks are reaches the end of the run."""
     assert isinstance(Squares(), Alters)
-    summary = run_fake(FAST, tmp_path / "run", images=Squares, task=untested)
+    summary = run_fake(FAST, tmp_path / "run", images=Squares, task=untested, report=True)
     made, task = RunFolder(tmp_path / "run"), small_task()
     assert [r["generated"] + r["set_aside"] for r in summary["rounds"]] == [24, 16, 16]
     for number in range(3):
@@ -253,6 +255,19 @@ def test_a_run_that_alters(tmp_path: Path) -> None:
     assert pool.masks is not None and len({entry.normal for entry in pool.entries}) > 4
     unread = json.loads((tmp_path / "run/rounds/0/images/stage.json").read_text())["unread_captions"]
     assert unread == sum("red" in written.caption for written in made.captions(0))
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<li tabindex="-1"[^>]*>(.*?)</li>', page.split('<ul class="pictures altered">', 1)[1], re.S)
+    assert len(shown) > 12 and all(item.count("<img") == 3 for item in shown)
+
+
+def test_the_outline_lies_around_the_defect() -> None:
+    """A line over a hairline crack would hide it."""
+    image, mask = photos(1)[0], np.zeros((12, 12), np.uint8)
+    mask[4:8, 5] = 30
+    shown = outlined(image, mask)
+    line = (shown == OUTLINE).all(axis=2)
+    assert np.array_equal(shown[~line], image[~line]) and not line[mask > 0].any()
+    assert line[3, 5] and line[8, 5] and line[4:8, 4].all() and line[4:8, 6].all() and line.sum() == 10
 
 
 def test_resumed_as_uninterrupted(tmp_path: Path) -> None:

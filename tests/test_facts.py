@@ -59,4 +59,14 @@ def test_a_closed_round_says_why(
 ) -> None:
     """A wrong reason sends people to a setting that changes nothing."""
     before = np.array([entry.relative for entry in pool])
-    assert why_closed(pool, before, np.array(fresh), not_drawn=not_drawn, config=config).startswith(why)
+    assert why_closed(pool, before, np.array(fresh), not_drawn=not_drawn, typical=0, config=config).startswith(why)
+
+
+def test_a_round_whose_hard_ones_look_normal_says_so() -> None:
+    """ "None was hard" would be a lie: the hardest are those that look like the most typical normals."""
+    pool, before = _pool(1.5, 2.0), np.array([1.5, 2.0])
+    fresh = np.array([0.9, 0.1, 1.4, 0.2])
+    told = why_closed(pool, before, fresh, not_drawn=0, typical=3, config=RunConfig())
+    assert told == "none of its 4 pictures was hard but for 3 that lie among the most typical normals"
+    easy = why_closed(pool, before, fresh, not_drawn=0, typical=2, config=RunConfig(max_hard_share=0.1))
+    assert easy.startswith("0 of the pool's 2 pictures were hard already")

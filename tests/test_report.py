@@ -274,7 +274,7 @@ def test_hard_and_easy_pictures(full: Path, page: Page) -> None:
     first = read_run(full).rounds[0]
     assert [p.relative for p in first.pictures][:1] == [0.66638]
     stored = AnomalyPool.load(full / "rounds/0/images/images.parquet").images
-    assert np.array_equal(np.asarray(first.images([first.pictures[7]])[0]), stored[7])
+    assert np.array_equal(np.asarray(first.views([first.pictures[7]])[0][0]), stored[7])
 
 
 def test_cost_and_files_set_aside(full: Path, page: Page) -> None:

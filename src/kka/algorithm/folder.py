@@ -145,10 +145,6 @@ class RunFolder:
         """How many usable pictures round `number` made, whether they entered the pool or not."""
         return self._count(number, "images", "images")
 
-    def unread_captions(self, number: int) -> int:
-        """Captions of round `number` that named no defect that the image model knows."""
-        return int(read_entry(self.root, stage_name(number, "images")).counts.get("unread_captions") or 0)
-
     def generated(self, last: int) -> int:
         """Images made up to and in round `last`, whether they entered the pool or not."""
         return sum(self.images_made(number) for number in range(last + 1))

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from kka.algorithm.folder import stage_name
 from kka.algorithm.hardness import is_hard
 from kka.common.begun import flat
 from kka.common.labels import STAGES, arm_label, percent, stage_kind
@@ -100,9 +101,11 @@ def round_notes(run: Run) -> list[str]:
     """What a reader would else wonder at in the rounds' figures."""
     notes = []
     for r in run.rounds:
-        if UNREAD * r.unread_captions > len(r.captions):
+        entry = run.ledger.stages.get(stage_name(r.number, "images"))
+        unread = int((entry.counts.get("unread_captions") if entry else 0) or 0)
+        if UNREAD * unread > len(r.captions):
             notes.append(
-                f"Round {r.number}: {r.unread_captions} of {len(r.captions)} captions name no defect that the image "
+                f"Round {r.number}: {unread} of {len(r.captions)} captions name no defect that the image "
                 f"model knows; it chose one itself. Say in English what the photos show (--describe), or take another "
                 f"language model."
             )

@@ -67,8 +67,6 @@ class RoundRecord:
     images_file: Path
     normals: Mapping[int, np.ndarray]
     """Index -> (h, w, 3), of those that were altered."""
-    unread_captions: int = 0
-    """Captions that named no defect that the image model knows."""
 
     @property
     def alters(self) -> bool:
@@ -208,7 +206,6 @@ def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
         set_aside=tuple(run.set_aside(number)),
         images_file=images_file,
         normals=run.altered_normals(number),
-        unread_captions=run.unread_captions(number),
     )
 
 
