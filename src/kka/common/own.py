@@ -40,7 +40,7 @@ class Family:
     members: Collection[str]
     """The names of ours."""
     needs: tuple[str, ...]
-    """The methods that it must have."""
+    """The methods that it must have; "one or other" where either will do."""
     example: str
     """The file that shows them."""
 
@@ -92,7 +92,7 @@ def own_class(path: str, family: Family, *, named: bool = True) -> Any:
             )
     if not isinstance(found, type):
         raise UserError(f"{what}: expected {path} to be a class; got {type(found).__name__} ({file})")
-    if missing := [method for method in needs if not callable(getattr(found, method, None))]:
+    if missing := [of for of in needs if not any(callable(getattr(found, one, None)) for one in of.split(" or "))]:
         raise UserError(f"{what}: expected {path} to have the methods {', '.join(needs)}; it lacks "
                         f"{', '.join(missing)}. {family.example} shows them all.")  # fmt: skip
     return found

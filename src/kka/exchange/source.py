@@ -77,14 +77,14 @@ def read_run(run: Path, *, number: int | None = None) -> Exported:
     chosen, config = last if number is None else number, made.config()
     pool = made.pool(chosen)
     if chosen == 0 and (judged := made.judgements(0)):
-        pool = AnomalyPool(tuple(_judged(entry, judged) for entry in pool.entries), pool.images)
+        pool = AnomalyPool(tuple(_judged(entry, judged) for entry in pool.entries), pool.images, pool.masks)
     summary = read_json(made.root / SUMMARY) if made.finished else {}
     asked = {"language": config.lm, "images": config.images}
     models = {name: str(summary.get("models", asked)[name]) for name in asked}
     domain = str(summary.get("task", {}).get("domain") or config.domain or "of one kind")
     return Exported(
         run=run.resolve().name, round=chosen, finished=made.finished, config=config, models=models, domain=domain,
-        pool=pool, masks={},
+        pool=pool, masks={} if pool.masks is None else dict(zip([e.id for e in pool.entries], pool.masks, strict=True)),
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ IMAGE_MODELS: dict[str, Callable[..., ImageModel | Alters]] = {
 }
 """Name -> builder, called with what follows the colon of the spec, settings, and the member's own options."""
 OWN = Family(
-    what="image model", members=IMAGE_MODELS.keys(), needs=("draw",), example="examples/own_image_model.py"
+    what="image model", members=IMAGE_MODELS.keys(), needs=("draw or alter",), example="examples/own_image_model.py"
 )  # fmt: skip
 """What a class named by its path must have, beside its `identity`."""
 
@@ -156,8 +156,8 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
             library_folder(argument)
 
 
-def _own(spec: str, settings: DrawingSettings) -> ImageModel:
-    model: ImageModel = build_own(spec, OWN, settings=settings, group="drawing")
+def _own(spec: str, settings: DrawingSettings) -> ImageModel | Alters:
+    model: ImageModel | Alters = build_own(spec, OWN, settings=settings, group="drawing")
     if not isinstance(getattr(model, "identity", None), str):
         raise UserError(
             f"image model {spec}: expected an identity, a text that names the model and all that shapes its pictures, "
