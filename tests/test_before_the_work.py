@@ -98,7 +98,8 @@ def test_both_models_are_looked_for_at_once_and_in_a_line_each(
     no_hub: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Twelve lines of retries for a minute, and the second model after the first had come."""
-    told = refused(["run", "--data", str(photos), "--out", str(tmp_path / "out")], capsys)
+    models = ["--lm", "hf:Qwen/Qwen3-4B-Instruct-2507", "--images", "diffusers:stabilityai/sd-turbo"]
+    told = refused(["run", "--data", str(photos), "--out", str(tmp_path / "out"), *models], capsys)
     assert no_hub == ["Qwen/Qwen3-4B-Instruct-2507", "stabilityai/sd-turbo"]
     assert len(told.splitlines()) == 2 and all(name in told for name in no_hub)
     assert told.count("the hub cannot be reached") == 2

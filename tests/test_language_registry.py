@@ -33,12 +33,8 @@ def test_known_specs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-<<<<<<< HEAD
-        ("gpt", "unknown language model: expected one of garden, gguf:…, hf:…, openai:…, smollm2, or "
+        ("gpt", "unknown language model: expected one of defects, garden, gguf:…, hf:…, openai:…, smollm2, or "
          "your own class as package.module:Class; got 'gpt'"),
-=======
-        ("gpt", "unknown language model: expected one of defects, garden, gguf:…, hf:…, openai:…, smollm2; got 'gpt'"),
->>>>>>> 27fe82d (A small language model of defects ships with the package: --lm defects, for any object)
         ("hf", "expected hf:<hub id or folder>"),
         ("openai:", "expected openai:<model name>"),
         ("garden:x", "'garden' takes no argument"),

@@ -1,7 +1,7 @@
 """Image models (Eq. 4). A member is named by a short spec, and its library is imported when it is built.
 
-To add one of kka's: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), or `alter` (`Alters`), and
-a line in `IMAGE_MODELS`. A person's own has no line there: its spec is its path, package.module:Class
+To add one of kka's: write a class with `identity` and `draw` (see `kka.protocols.ImageModel`), or `alter` (`Alters`),
+and a line in `IMAGE_MODELS`. A person's own has no line there: its spec is its path, package.module:Class
 (`kka.common.own`).
 """
 
