@@ -19,6 +19,8 @@ from kka.task import Knowledge
 
 Builder = Callable[[], ImageModel]
 NAMES = ("bank", "diffusers", "garden", "openai")
+ALTERING = ("paint",)
+"""Those that alter normals: see `test_paint` and `test_altering`."""
 CAPTIONS = [
     "a red flower with five round petals",
     "una flor azul, 青い花 🌷",
@@ -31,7 +33,7 @@ SEEDS = [3, 1, 4, 1, 5]
 
 def test_every_member_is_tested() -> None:
     """A new member would not be held to the contract."""
-    assert {*NAMES} == {*IMAGE_MODELS}
+    assert {*NAMES, *ALTERING} == {*IMAGE_MODELS}
     assert len(NAMES) == 4
 
 
@@ -142,7 +144,7 @@ def test_what_it_draws_goes_through_eq_4(model: ImageModel) -> None:
 
 def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
     """A slip of the pen would end in a traceback, or be ignored."""
-    listed = r"one of bank, diffusers, garden, openai, or your own class as package\.module:Class; got 'bnk:x', and"
+    listed = r"one of bank, diffusers, garden, openai, paint, or your own class as package\.module:Class; got 'bnk:x', and"
     with pytest.raises(UserError, match=listed):
         build_image_model("bnk:x")
     with pytest.raises(UserError, match=r"option of image model diffusers: expected one of .*dtype.*got 'step'"):
@@ -161,6 +163,7 @@ OPTIONS = {
 }  # fmt: skip
 KNOWN = {
     "garden": set(),
+    "paint": set(),
     "bank": {"embedding"},
     "bank:folder": {"embedding", "size"},
     "openai:any": {"size"},
