@@ -144,7 +144,10 @@ def test_what_it_draws_goes_through_eq_4(model: ImageModel) -> None:
 
 def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
     """A slip of the pen would end in a traceback, or be ignored."""
-    listed = r"one of bank, diffusers, garden, openai, paint, or your own class as package\.module:Class; got 'bnk:x', and"
+    listed = (
+        r"one of bank, diffusers, garden, openai, paint, or your own class as package\.module:Class; "
+        r"got 'bnk:x', and"
+    )
     with pytest.raises(UserError, match=listed):
         build_image_model("bnk:x")
     with pytest.raises(UserError, match=r"option of image model diffusers: expected one of .*dtype.*got 'step'"):
