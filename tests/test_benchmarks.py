@@ -1,5 +1,7 @@
 """The pure parts of the benchmark of detectors; nothing is timed."""
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,39 @@ def test_the_page_is_written_from_stored_rows(monkeypatch: pytest.MonkeyPatch) -
     assert "| Deep SAD trained with | Oxford-102 |" in readme and "| no anomalies | 60.0 ± 0.0 |" in readme
     # eight tasks, three seeds, eleven arms; six are stored. 258 x 10 s, and 24 x (130 s + 85 s) of pools
     assert "| `kka experiment table3 --dataset oxford102 --seeds 3` | 6 | 258 | 2.1 h |" in page
+
+
+@pytest.fixture
+def photos(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import photos
+
+    return photos
+
+
+def test_what_is_reported_was_not_chosen_on(photos: Any) -> None:
+    """Kinds of defects that a choice has seen are no test of it: they are apart, and no case of tuning has others."""
+    assert not set(photos.TUNING_KINDS) & set(photos.REPORTED_KINDS)
+    assert {case.task for case in photos.TUNING} == {"tuning"} and len(photos.TUNING) > 10
+    kinds = np.array(["good", "break", "fray", "crack", "uneven"])
+    assert photos.groups(kinds)["reported"].tolist() == [False, True, False, True, True]
+    assert photos.groups(kinds)["all"].sum() == 4
+    assert "reported" not in photos.groups(np.array(["good", "fray"]))
+
+
+def test_scores_of_maps(photos: Any) -> None:
+    """The mean of the highest places: 0 is the maximum, 1 the mean."""
+    grids = np.arange(8.0).reshape(2, 2, 2)
+    assert photos.top_mean(grids, 0).tolist() == [3, 7] and photos.top_mean(grids, 1).tolist() == [1.5, 5.5]
+    assert photos.of_grids(grids, {"score_top": 0.5}).tolist() == [2.5, 6.5]
+    assert photos.of_grids(grids, {"pooling": "mean", "size": 2}).tolist() == [1.5, 5.5]
+
+
+def test_a_row_of_other_settings_is_measured_again(photos: Any) -> None:
+    """A preset that changes must not leave the old figures standing as its own."""
+    case = photos.Case("tiles", "patchcore", 128, ("most=5",))
+    known = photos.build_detector("patchcore", preset="cpu", overrides=case.overrides).settings
+    row = json.loads(json.dumps(dataclasses.asdict(case) | {"settings": dataclasses.asdict(known)}))
+    assert photos.same(row, case)
+    assert not photos.same(row, dataclasses.replace(case, size=192))
+    assert not photos.same(row | {"settings": row["settings"] | {"score_top": 0.7}}, case)

@@ -33,7 +33,8 @@ class Train:
     normals."""
 
     detector: Text = "sad"
-    """sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: package.module:Class."""
+    """sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: package.module:Class. auto: for photos \
+patchcore, or simplenet where there are anomalies, with a preset by the number of photos; for other data sad."""
     data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
     normal: tuple[Text, ...] = ()
@@ -101,19 +102,25 @@ def run_train(command: Train) -> int:
     from kka.deploy.anomalies import anomaly_size, read_anomalies
     from kka.deploy.train import require_free, train_detector
     from kka.protocols import TakesMore
+    from kka.run.automatic import choose_detector
     from kka.run.models import check_weights, detector_of, working_size
 
+    name, options = choose_detector(
+        command.detector, command.data, command.options, normal=command.normal, anomalies=command.anomalies is not None
+    )
+    if name != command.detector:
+        _say(f"Detector: {name}" + (f", preset {options.preset}" if options.preset else ""))
     data = Path(command.data).name or "data"
-    name = command.detector.replace(":", "-")  # a class's path; no folder's name on every system
-    out = command.out or Path("detectors") / f"{name}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
+    named = name.replace(":", "-")  # a class's path; no folder's name on every system
+    out = command.out or Path("detectors") / f"{named}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
     require_free(out)
     require_writable(out, "--out", folder=True)
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
     with held(out), Console() as console:
         require_free(out)  # another process may have ended meanwhile
-        stage = f"Training {command.detector}"
+        stage = f"Training {name}"
         detector = detector_of(
-            command.detector, command.options, seed=command.seed,
+            name, options, seed=command.seed,
             progress=lambda done, total: console.progress(stage, done, total),
         )  # fmt: skip
         check_weights(detector)
@@ -139,7 +146,7 @@ def run_train(command: Train) -> int:
     if pool_size and pool_size != side:
         _say(f"The anomalies have {pool_size} pixels a side, the normals {side}: the detector may have learnt their "
              f"sharpness. Better: the run and --size alike.", "yellow")  # fmt: skip
-    _print_training(command.detector, side, facts)
+    _print_training(name, side, facts)
     print_inspection(facts.inspection)
     _say(f"Detector: {out}")
     return 0

@@ -55,7 +55,7 @@ class PatchCore:
         ),
         "cpu": PatchCoreSettings(
             size=256, crop=256, strides=(16, 32), dimension=384, standardise=True, share=1, most=2000,
-            candidates=60_000, projection=64, neighbours=0, score_top=0.1,
+            candidates=60_000, projection=64, neighbours=0, score_top=0.03,
         ),
     }  # fmt: skip
     takes = frozenset[str]()
