@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from kka.common.cache import pixel_hash
+from kka.config import RunConfig
 from kka.data import open_task
 from kka.errors import UserError
+from kka.run.models import undescribed
 
 BRACKET = "a photo of a machined bracket"
 
@@ -70,6 +72,18 @@ def test_flat_folder_is_all_normal(tmp_path: Path) -> None:
     assert task.test is None and task.knowledge is None and task.set_aside == ()
     assert (task.name, task.domain) == ("photos", "machined brackets")
     assert open_task(str(tmp_path / "photos"), describe=BRACKET, size=16, domain="brackets").domain == "brackets"
+
+
+def test_photos_of_which_nothing_is_said(tmp_path: Path) -> None:
+    """A language model that writes of any object needs no description; one that must know what it writes of does."""
+    folder = str(photos(tmp_path / "photos", 9))
+    with pytest.raises(UserError, match=r"9 of the 9 training images in .* have no caption"):
+        open_task(folder)
+    task = open_task(folder, undescribed="an object")
+    assert task.captions == ("an object",) * 9
+    assert "9 of the 9 training images have no caption: 'an object' stands in" in task.details["notes"][0]  # type: ignore[index]
+    assert open_task(folder, undescribed="an object", describe=BRACKET).captions == (BRACKET,) * 9
+    assert [undescribed(RunConfig(lm=lm)) for lm in ("defects", "auto", "smollm2")] == ["an object", "an object", None]
 
 
 def test_path_with_spaces_and_letters_of_all_kinds(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ sub-folders that are normal, or a pattern such as "*"."""
     unseen: PartialShare = 0.0
     """Share of the anomaly classes withheld from language model and image bank; figures are then given apart."""
     describe: Text | None = None
-    """Caption of photos without captions: "a photo of a machined bracket"."""
+    """Caption of photos without captions: "a photo of a machined bracket". None: an object, where \
+the language model is defects."""
     domain: Text | None = None
     """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data, or by --describe."""
     size: Side | None = None

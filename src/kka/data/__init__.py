@@ -18,6 +18,7 @@ def open_task(
     normal: Sequence[str] = (),
     unseen: float = 0.0,
     describe: str | None = None,
+    undescribed: str | None = None,
     domain: str | None = None,
     size: int | None = None,
     fit: Fit | None = None,
@@ -28,7 +29,8 @@ def open_task(
     `normal`: the normal classes, by number, by name, or (CIFAR-100) by superclass: "coarse:trees"; of images, the
     sub-folders that are normal, or a pattern such as "*".
     `unseen`: share of the anomaly classes, chosen by `seed`, that neither language model nor image library may know.
-    `describe`: the caption of normal images that have none. `domain`: what the pictures show, in the plural.
+    `describe`: the caption of normal images that have none. `undescribed`: that of photos where nothing at all is said
+    of them; None: they are refused. `domain`: what the pictures show, in the plural.
     `size`: side of the square working pictures in pixels. Default: 64; of Parquet data, the pictures' own size when
     they all have one. `fit`: how pictures become squares. Default: photos lose nothing (squash or pad, by their
     shapes); Parquet pictures are cropped. `seed` also chooses among several captions of a normal image.
@@ -47,7 +49,8 @@ def open_task(
     from kka.data.request import Request
 
     request = Request(
-        source=data, normal=names, unseen=unseen, describe=describe, domain=domain, size=size, fit=fit, seed=seed
+        source=data, normal=names, unseen=unseen, describe=describe, undescribed=undescribed, domain=domain, size=size,
+        fit=fit, seed=seed,
     )  # fmt: skip
     if not is_photos(folder):
         from kka.data.parquet import load_parquet

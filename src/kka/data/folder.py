@@ -77,16 +77,20 @@ def _complete(
 ) -> dict[str, tuple[str, ...]]:
     """A caption for every training image: its own, else the description (normals), else the class name.
 
-    A flat or MVTec folder has no class name to fall back on. Raises UserError, with examples, where none is left.
+    A flat or MVTec folder has no class name to fall back on, but for what is said of undescribed photos. Raises
+    UserError, with examples, where none is left.
     """
     missing: list[str] = []
-    stood_in = 0
+    stood_in = undescribed = 0
     complete: dict[str, tuple[str, ...]] = {}
     for path, kind in kinds.items():
         if path in captions:
             complete[path] = captions[path]
         elif kind in normal and request.describe:
             complete[path] = (request.describe.strip(),)
+        elif kind in normal and kind == GOOD and request.undescribed:
+            undescribed += 1
+            complete[path] = (request.undescribed,)
         elif kind in normal and kind == GOOD:
             missing.append(path)
         else:
@@ -99,6 +103,11 @@ def _complete(
             f"{len(missing)} of the {len(kinds)} training images in {request.source} have no caption: "
             f"{', '.join(missing[:3])}{more}.{faults} Give one for all, --describe 'a photo of …', or write "
             f'{METADATA} beside them, with lines such as {{"file_name": "a.jpg", "text": "a photo of …"}}'
+        )
+    if undescribed:
+        notes.append(
+            f"{undescribed} of the {len(kinds)} training images have no caption: {request.undescribed!r} stands in. "
+            "Say what they show, with --describe 'a photo of …', to have captions speak of that"
         )
     if stood_in:
         notes.append(

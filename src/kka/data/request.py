@@ -18,6 +18,7 @@ class Request:
     normal: tuple[str, ...] = ()
     unseen: float = 0.0
     describe: str | None = None
+    undescribed: str | None = None
     domain: str | None = None
     size: int | None = None
     fit: Fit | None = None

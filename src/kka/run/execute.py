@@ -38,6 +38,7 @@ from kka.run.models import (
     check_models,
     resolve,
     run_detector,
+    undescribed,
     working_size,
 )
 from kka.task import Task
@@ -112,6 +113,7 @@ def _prepare(
         normal=config.normal,
         unseen=config.unseen,
         describe=config.describe,
+        undescribed=undescribed(config),
         domain=config.domain,
         size=working_size(config.data, config.size, detector),
         fit=config.fit,

@@ -13,6 +13,7 @@ from kka.common.progress import StageProgress
 from kka.config import DetectorOptions, RunConfig
 from kka.data import is_photos
 from kka.data.other import check_other
+from kka.defects.grammar import SUBJECT
 from kka.detectors import build_detector
 from kka.errors import UserError
 from kka.imaging import build_image_model, check_image_model
@@ -134,6 +135,11 @@ def check_counts(config: RunConfig, task: Task) -> None:
         corpus(task)  # which says what to do
     if task.knowledge is None and config.images == TRAINED:
         raise without_knowledge()
+
+
+def undescribed(config: RunConfig) -> str | None:
+    """What photos show of which nothing is said: "an object", where the language model writes of any."""
+    return SUBJECT if config.lm in ("defects", AUTO) else None
 
 
 def build_language(spec: str, config: RunConfig, task: Task, progress: StageProgress | None = None) -> LanguageModel:
