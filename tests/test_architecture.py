@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 FILES = sorted((SOURCE / "kka").rglob("*.py"))
 ROOMS = (
     "errors", "seeding", "settings", "protocols", "task", "config", "common", "algorithm", "garden", "defects",
-    "language", "data", "imaging", "detectors", "deploy", "exchange", "report", "run", "experiments", "cli",
+    "language", "data", "imaging", "detectors", "deploy", "exchange", "report", "review", "run", "experiments", "cli",
 )  # fmt: skip
 """From the ground up: a room imports those before it. (`kka/__init__.py` names its public parts lazily.)"""
 AT_HOME = {

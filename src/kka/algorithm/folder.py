@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from kka.algorithm.facts import RoundFacts, Tuning, why_closed
 from kka.algorithm.hardness import is_hard
-from kka.algorithm.pool import AnomalyPool, read_lineage
+from kka.algorithm.pool import AnomalyPool, Lineage, read_lineage
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.common.begun import completed, is_begun, read_config
 from kka.common.disk import CONFIG_FILE, STAGE_FILE, reading
@@ -186,14 +186,23 @@ class RunFolder:
         """Which of `pool(number)` are hard by the last judgement; None where nothing judged them."""
         return self.fresh_hard(0) if number == 0 else self.pool(number).hard
 
-    def everything(self) -> AnomalyPool:
-        """What all rounds generated, whether it entered the pool or not, with the last judgement of each picture."""
-        rounds = range(self.last_round + 1)
+    def last_judgements(self, until: int) -> dict[str, tuple[int, float]]:
+        """Id -> (round, relative distance) of the last judgement of each picture in the rounds to `until`."""
         last: dict[str, tuple[int, float]] = {}
-        for number in rounds:  # the pool is judged before the round, and what the round made after it
+        for number in range(until + 1):  # the pool is judged before the round, and what the round made after it
             pool = read_records(self.file(number, "evaluator", SCORES), Judgement) if number else ()
             last |= {row.id: (number, row.relative_distance) for row in pool}
             last |= {name: (max(number, 1), relative) for name, relative in (self.judgements(number) or {}).items()}
+        return last
+
+    def lineage(self, number: int) -> tuple[Lineage, ...]:
+        """Of `pool(number)`, without its pictures."""
+        return read_lineage(self.file(number, "images", IMAGES) if number == 0 else self.file(number, "pool", POOL))
+
+    def everything(self) -> AnomalyPool:
+        """What all rounds generated, whether it entered the pool or not, with the last judgement of each picture."""
+        rounds = range(self.last_round + 1)
+        last = self.last_judgements(self.last_round)
         parts = [self.fresh(number) for number in rounds]
         entries = [entry for part in parts for entry in part.entries]
         judged = tuple(replace(entry, history=(last[entry.id],) if entry.id in last else ()) for entry in entries)
@@ -211,7 +220,7 @@ class RunFolder:
 
     def facts(self, number: int) -> RoundFacts:
         """The figures of round `number`, from what is stored by now: round 0 is judged in round 1."""
-        lineage = read_lineage(self.file(number, "images", IMAGES) if number == 0 else self.file(number, "pool", POOL))
+        lineage = self.lineage(number)
         fresh = _share_hard((self.judgements(number) or {}).values())
         counts: dict[str, Any] = {
             "captions": self._count(number, "captions", "captions"), "pool_size": len(lineage),

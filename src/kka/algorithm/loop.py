@@ -66,6 +66,8 @@ def rounds(
     yield Round(number=0, pool=pool, fresh=fresh, facts=run.folder.facts(0))
     # 5: For each round:
     for number in range(1, config.rounds + 1):
+        # (What a person reviewed counts from here on.)
+        pool = run.reviewed(number, pool)
         # 6: Train the confusion evaluator by Eq. 5.  7: Select the hard anomalies by Eq. 6.
         evaluator, pool = run.evaluate(number, pool)
         # 8: Tune the language model by Eq. 7.

@@ -6,6 +6,7 @@ was not.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ from kka.algorithm.prompts import (
 )
 from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import clustered
+from kka.algorithm.reviews import REVIEWS, Reviews, read_reviews
 from kka.algorithm.selection import banded, kinds_of, nearest
+from kka.algorithm.told import pairs_told, put_first
 from kka.common.cache import ImageCache
 from kka.common.disk import reading
 from kka.common.files import read_records, write_jsonl, write_records
@@ -55,6 +58,7 @@ from kka.common.ledger import Counts
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
+from kka.errors import UserError
 from kka.protocols import (
     Alters,
     ImageModel,
@@ -205,6 +209,36 @@ class Stages:
         folder = self.store.stage(stage_name(number, "images"), compute, after=[stage_name(number, "captions")])
         return AnomalyPool.load(folder / IMAGES)
 
+    def reviewed(self, number: int, pool: AnomalyPool) -> AnomalyPool:
+        """The pool without the pictures that a person vetoed, by the reviews that there are as the round begins.
+
+        They are kept with the round, so that it ends as it began, whatever is said meanwhile. A round that began
+        without any has none.
+
+        Raises:
+            UserError: too few would stay.
+        """
+        name = stage_name(number, "reviews")
+        begun = self.store.done(stage_name(number, "evaluator"))
+        if not self.store.done(name) and (begun or not (self.folder.root / REVIEWS).is_file()):
+            return pool
+
+        def compute(folder: Path) -> Counts:
+            shutil.copyfile(self.folder.root / REVIEWS, folder / REVIEWS)
+            reviews, least = read_reviews(folder / REVIEWS), max(2, self.config.folds)
+            kept = len(reviews.without_vetoed(pool))
+            if kept < least:
+                raise UserError(f"reviews: expected at least {least} of the pool's {len(pool)} pictures to stay; got "
+                                f"{kept}, the others are vetoed. Take some vetoes back: kka review.")  # fmt: skip
+            return {**reviews.counts(), "left": len(pool) - kept}
+
+        folder = self.store.stage(name, compute, after=[pool_stage(number - 1)])
+        return read_reviews(folder / REVIEWS).without_vetoed(pool)
+
+    def _reviews(self, number: int) -> Reviews:
+        """Those that round `number` began with."""
+        return read_reviews(self.folder.file(number, "reviews", REVIEWS))
+
     def evaluate(self, number: int, pool: AnomalyPool) -> tuple[ConfusionEvaluator, AnomalyPool]:
         """Eq. 5-6: train the evaluator on normals and pool, and judge the pool by it."""
 
@@ -223,8 +257,8 @@ class Stages:
             write_records(folder / SCORES, _judgements(pool.entries, relative))
             return {"hard": int(is_hard(relative).sum()), "judged": len(pool)}
 
-        before = pool_stage(number - 1)
-        folder = self.store.stage(stage_name(number, "evaluator"), compute, after=[before])
+        before = [pool_stage(number - 1), stage_name(number, "reviews")]
+        folder = self.store.stage(stage_name(number, "evaluator"), compute, after=before)
         relative = _relative(folder, pool)
         evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
         return evaluator, pool.judged(number, relative)
@@ -234,13 +268,16 @@ class Stages:
 
         def compute(folder: Path) -> Counts:
             why = self._why_not_tuned()
-            train, validation = ([], []) if why else self._pairs(number, pool, evaluator, folder)
+            told, (train, validation) = ([], ([], [])) if why else self._pairs(number, pool, evaluator, folder)
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
+            for row in rows[: len(told)]:
+                row["told"] = True  # by a person
             rows += [{"split": "validation", **dataclasses.asdict(pair)} for pair in validation]
             write_jsonl(folder / PAIRS, rows)
             tuning = Tuning(why=why) if why else self._tuned(number, train, validation, folder)
             (folder / TUNING).write_text(json.dumps(tuning.as_dict(), indent=1))
-            return {"pairs": len(train), "dpo_steps": tuning.report.steps if tuning.report else 0}
+            by_people = {"told": len(told)} if told else {}
+            return {"pairs": len(train), **by_people, "dpo_steps": tuning.report.steps if tuning.report else 0}
 
         tuned_now = not self.store.done(stage_name(number, "dpo"))
         made = [stage_name(r, "images") for r in range(number)] if self.config.pairs == "judged" else []
@@ -259,14 +296,20 @@ class Stages:
             return "this language model cannot be tuned; it samples on as it is"
         return None
 
-    def _pairs(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path) -> Pairs:
-        """What is compared; of pictures judged anew for it, the judgements go into `folder`."""
-        seed = self.seed("pairs", number)
+    def _pairs(
+        self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path
+    ) -> tuple[list[PreferencePair], Pairs]:
+        """What people told, and all that is compared, which begins with it; of pictures judged anew for it, the
+        judgements go into `folder`."""
+        seed, reviews = self.seed("pairs", number), self._reviews(number)
         if self.config.pairs == "pool":
-            return pairs_of_pool(pool.entries, least=self.config.min_preferred, seed=seed)
+            told = pairs_told(self._judged_so_far(number, pool, evaluator), reviews) if reviews else []
+            return told, put_first(told, pairs_of_pool(pool.entries, least=self.config.min_preferred, seed=seed))
         judged = self._judged_so_far(number, pool, evaluator)
         write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
-        return pairs_of_thirds(judged, seed=seed)
+        told = pairs_told(judged, reviews) if reviews else []
+        compared = [entry for entry in judged if entry.id not in reviews.vetoed]
+        return told, put_first(told, pairs_of_thirds(compared, seed=seed))
 
     def _judged_so_far(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator) -> list[Lineage]:
         """All pictures so far, in the pool or not, judged by this round's evaluator; round by round, as the memory

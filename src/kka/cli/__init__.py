@@ -1,5 +1,5 @@
 """The command line: `kka run`, `report`, `train`, `score`, `export`, `lm train`, `images`, `data`, `pool`,
-`experiment`.
+`review`, `experiment`.
 
 Nothing heavy is imported until a command needs it.
 """
@@ -23,6 +23,7 @@ from kka.cli.ending import ended, stopped
 from kka.cli.experiment import Experiments, run_experiment
 from kka.cli.images import Images, run_images
 from kka.cli.pool import Pool, run_pool
+from kka.cli.review import Review, run_review
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Text, errors_of_settings, settings
@@ -98,7 +99,7 @@ def parse(arguments: list[str]) -> Any:
     ]
     kinds: dict[str, type] = {
         "report": Report, "train": Train, "score": Score, "export": Export, "lm": LM, "images": Images,
-        "data": Data, "pool": Pool, "experiment": Experiments,
+        "data": Data, "pool": Pool, "review": Review, "experiment": Experiments,
     }  # fmt: skip
     commands: Any = Annotated[Run, tyro.conf.subcommand("run", default=_stored(arguments))]
     for name, kind in kinds.items():
@@ -293,5 +294,6 @@ _COMMANDS: dict[type, Callable[[Any], int]] = {
     Images: _quietly(run_images),
     Data: run_data,
     Pool: _quietly(run_pool),
+    Review: run_review,
     Experiments: _quietly(lambda command: run_experiment(command.action)),
 }

@@ -10,6 +10,7 @@ from PIL import Image
 
 from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
+from kka.algorithm.reviews import REVIEWS, read_reviews
 from kka.common.disk import reading
 from kka.common.files import image_files
 from kka.common.images import clipped_reason, decode_all, first_few, fitted
@@ -81,7 +82,8 @@ def anomaly_size(source: Path) -> int | None:
 
 
 def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop") -> Anomalies:
-    """The pool of a run directory or file, or the images of a folder, at `size` pixels a side.
+    """The pool of a run directory (without what a person vetoed) or file, or the images of a folder, at `size` pixels
+    a side.
 
     `white`: of 16-bit grey, and `fit`: how photos become squares; both the normals'. A warning names
     files with values beyond its white.
@@ -91,6 +93,8 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
     """
     if anomaly_size(source) is not None:
         pool = AnomalyPool.load(_pool_file(source) or source)
+        if source.is_dir():
+            pool = read_reviews(source / REVIEWS).without_vetoed(pool)
         judged = all(entry.history for entry in pool.entries)
         if len(pool) and pool.images.shape[1:3] != (size, size):
             masks = None if pool.masks is None else _at(pool.masks, size)

@@ -15,6 +15,7 @@ from kka.algorithm.folder import SUMMARY, RunFolder
 from kka.algorithm.hardness import is_hard
 from kka.algorithm.identity import task_digests
 from kka.algorithm.pool import AnomalyPool, Lineage
+from kka.algorithm.reviews import REVIEWS, read_reviews
 from kka.common.begun import read_record
 from kka.common.files import read_json
 from kka.config import RunConfig
@@ -61,7 +62,7 @@ class Exported:
 
 
 def read_run(run: Path, *, number: int | None = None) -> Exported:
-    """The pool of a run after round `number`, by default its last.
+    """The pool of a run after round `number`, by default its last, without what a person vetoed.
 
     Raises:
         UserError: no run there, or one without a pool yet, or without such a round.
@@ -82,6 +83,7 @@ def read_run(run: Path, *, number: int | None = None) -> Exported:
     asked = {"language": config.lm, "images": config.images}
     models = {name: str(summary.get("models", asked)[name]) for name in asked}
     domain = str(summary.get("task", {}).get("domain") or config.domain or "of one kind")
+    pool = read_reviews(run / REVIEWS).without_vetoed(pool)
     return Exported(
         run=run.resolve().name, round=chosen, finished=made.finished, config=config, models=models, domain=domain,
         pool=pool, masks={} if pool.masks is None else dict(zip([e.id for e in pool.entries], pool.masks, strict=True)),

@@ -20,6 +20,7 @@ from kka.common.options import as_words
 from kka.config import RunConfig
 from kka.report import analysis, figures
 from kka.report.embedded import TINY, data_uri, whole
+from kka.report.people import review_notes
 from kka.report.read import Picture, RoundRecord, Run
 from kka.report.tested import inspection, latent_maps, shown_tests, test_charts
 from kka.report.words import words_by_round
@@ -38,6 +39,7 @@ STAGES = {
     "scores": "Judging new pictures (Eq. 6)",
     "pool": "Renewing the pool (Eq. 8)",
     "task": "Keeping pictures for this report",
+    "reviews": "Taking in reviews",
 }
 
 
@@ -68,6 +70,7 @@ def render(run: Run) -> str:
         shown_tests=shown_tests(run),
         charts=_round_charts(run),
         notes=round_notes(run),
+        reviews=review_notes(run.ledger, len(run.rounds)),
         tuning_notes=tuning_notes(run),
         normals=[data_uri(Image.fromarray(image)) for image in run.normals],
         representatives=_representatives(run),
