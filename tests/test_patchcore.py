@@ -203,3 +203,16 @@ def test_settings_that_cannot_be(changes: dict[str, object], told: str) -> None:
     """In words, before any feature is computed."""
     with pytest.raises(UserError, match=told):
         small(**({"crop": 224, "size": 256} | changes))
+
+
+def test_only_what_a_mask_covers_is_remembered() -> None:
+    """Patches of the normal photo around a defect would raise the scores of normals."""
+    normals, odd = drawn(6, 4, 6), drawn(3, 4, 6, seed=1) + 20
+    cover = torch.tensor([[1.0, 0, 0, 0], [0, 0.05, 0.5, 0], [0, 0, 0, 0]])
+    chosen = small(mask_from=0.1)
+    masked = fill_bank(InMemory(normals), InMemory(odd), settings=chosen, seed=0, device=CPU, cover=cover)
+    expected = torch.stack([odd[0, 0], odd[1, 2]])
+    assert sorted(masked.anomalies.tolist()) == sorted(expected.tolist())
+    assert len(fill_bank(InMemory(normals), InMemory(odd), settings=chosen, seed=0, device=CPU).anomalies) == 12
+    none = fill_bank(InMemory(normals), InMemory(odd), settings=chosen, seed=0, device=CPU, cover=0 * cover)
+    assert not len(none.anomalies)

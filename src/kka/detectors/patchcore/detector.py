@@ -20,13 +20,13 @@ from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import in_batches
 from kka.detectors.heatmaps import photo_maps
-from kka.detectors.inputs import checked
+from kka.detectors.inputs import checked_with_masks
 from kka.detectors.patchcore.network import Bank
 from kka.detectors.patchcore.settings import PatchCoreSettings
 from kka.detectors.patchcore.training import fill_bank
-from kka.detectors.patches import Extractor, build_extractor
+from kka.detectors.patches import Extractor, build_extractor, patch_cover
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
-from kka.protocols import Images, Scores
+from kka.protocols import Images, Masks, Scores
 from kka.settings.backbone import BackboneSettings
 
 _PIXELS = 64 * 128**2
@@ -58,7 +58,7 @@ class PatchCore:
             candidates=60_000, projection=64, neighbours=0, score_top=0.03,
         ),
     }  # fmt: skip
-    takes = frozenset[str]()
+    takes = frozenset({"masks"})
 
     def __init__(
         self, *, settings: PatchCoreSettings | None = None, backbone: BackboneSettings | None = None, seed: int = 0,
@@ -78,9 +78,12 @@ class PatchCore:
         """Load the backbone and let it go: what is wrong with the weights shows before hours of work."""
         load_backbone(self.backbone, strides=self.settings.strides)
 
-    def fit(self, normals: Images, anomalies: Images | None = None) -> "PatchCore":
-        """Compute the features once, or find them in the cache, and choose what the bank keeps."""
-        normals, anomalies, _ = checked(normals, anomalies)
+    def fit(self, normals: Images, anomalies: Images | None = None, *, masks: Masks | None = None) -> "PatchCore":
+        """Compute the features once, or find them in the cache, and choose what the bank keeps.
+
+        `masks`: where each anomaly is one; the rest of it is not remembered.
+        """
+        normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
         device = choose_device(self.settings.device)
         backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
         extract = build_extractor(backbone, **_sizes(self.settings))
@@ -94,9 +97,11 @@ class PatchCore:
             def stored(images: Images) -> Features:
                 return files.enter_context(cached_features(images, extract, device, identity=identity, batch=batch))
 
+            of_normals = stored(normals)
+            cover = None if masks is None else patch_cover(masks, extract.prepare, patches=of_normals.shape[1])
             bank = fill_bank(
-                stored(normals), stored(anomalies) if anomalies is not None else None, settings=self.settings,
-                seed=self.seed, device=device, progress=self.progress,
+                of_normals, stored(anomalies) if anomalies is not None else None, settings=self.settings,
+                seed=self.seed, device=device, cover=cover, progress=self.progress,
             )  # fmt: skip
         self.graph_ = _Graph(extract, bank).eval()
         return self

@@ -39,6 +39,8 @@ nearest there are alike far from it. 0: distances as they are."""
     """The score is the mean over this share of the patches, the most anomalous; 0: the maximum, as published."""
     anomaly_weight: NonNegative = 1.0
     """How much nearness to patches of anomalies adds: see `kka.detectors.patchcore.network`."""
+    mask_from: Share = 0.1
+    """Share of a patch that the mask of an anomaly must cover for the patch to be remembered, where masks are known."""
     device: Text = "auto"
 
     def __post_init__(self) -> None:

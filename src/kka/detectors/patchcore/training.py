@@ -22,11 +22,13 @@ NORMAL = 0.99
 
 def fill_bank(
     normals: Features, anomalies: Features | None, *, settings: PatchCoreSettings, seed: int, device: torch.device,
-    progress: Progress | None = None,
+    cover: Float[Tensor, "m p"] | None = None, progress: Progress | None = None,
 ) -> Bank:  # fmt: skip
     """The bank of `normals`, and of what in `anomalies` is not normal.
 
-    Features are (n, p, d). Candidates are drawn alike from each image; the bank is a greedy cover of them.
+    Features are (n, p, d). `cover`: what share of each patch of the anomalies is anomalous, where that is known; those
+    of which it is less than `mask_from` are not remembered. Candidates are drawn alike from each image; the bank is a
+    greedy cover of them.
     """
     n, p, d = normals.shape
     mean, scale = standardisation(normals, len(settings.strides)) if settings.standardise else (None, None)
@@ -51,7 +53,7 @@ def fill_bank(
         parts = [squared_distances(rows[None], kept)[0] for rows in kept.split(_ROWS)]
         bank.near.copy_(torch.cat([part.topk(bank.near.shape[1], largest=False).indices for part in parts]))
     if anomalies is not None and settings.anomaly_weight:
-        bank.anomalies = unlike_normals(bank, normals, anomalies, settings, seed, device)
+        bank.anomalies = unlike_normals(bank, normals, anomalies, settings, seed, device, cover)
     if progress is not None:
         progress(3, 3)
     return bank
@@ -67,6 +69,18 @@ def _draw(features: Features, most: int, rng: np.random.Generator) -> Float[Tens
         patches = features[index]
         parts += [patches[i, torch.from_numpy(rng.permutation(p)[:each])] for i in range(len(index))]
     return torch.cat(parts)
+
+
+def _covered(
+    features: Features, cover: Float[Tensor, "m p"], settings: PatchCoreSettings, rng: np.random.Generator
+) -> Float[Tensor, "c d"]:
+    """Patches that the masks cover by `mask_from` or more; of too many, a random choice."""
+    parts = [
+        features[index][(cover[index] >= settings.mask_from) & (cover[index] > 0)]
+        for index in torch.arange(len(cover)).split(_BATCH)
+    ]
+    found = torch.cat(parts)
+    return found[torch.from_numpy(rng.permutation(len(found))[: settings.candidates])]
 
 
 @torch.no_grad()
@@ -88,16 +102,22 @@ def standardisation(features: Features, parts: int) -> tuple[Float[Tensor, "d"],
 
 @torch.no_grad()
 def unlike_normals(
-    bank: Bank, normals: Features, anomalies: Features, settings: PatchCoreSettings, seed: int, device: torch.device
-) -> Float[Tensor, "a d"]:
-    """A greedy cover of the anomalies' patches that lie farther from the bank than nearly all of the normals' do.
+    bank: Bank, normals: Features, anomalies: Features, settings: PatchCoreSettings, seed: int, device: torch.device,
+    cover: Float[Tensor, "m p"] | None = None,
+) -> Float[Tensor, "a d"]:  # fmt: skip
+    """A greedy cover of the anomalies' patches that lie farther from the bank than nearly all of the normals' do, and
+    that their masks cover, where these are known.
 
     An anomaly has normal parts too: its label is of the whole, and nearness to those says nothing.
     """
     rng = np.random.default_rng(derive_seed(seed, "anomalies"))
-    known, drawn = (
-        bank.standard(_draw(features, settings.candidates, rng).to(device)) for features in (normals, anomalies)
-    )
+    known = bank.standard(_draw(normals, settings.candidates, rng).to(device))
+    if cover is None:
+        drawn = bank.standard(_draw(anomalies, settings.candidates, rng).to(device))
+    else:
+        drawn = bank.standard(_covered(anomalies, cover, settings, rng).to(device))
+        if not len(drawn):
+            return drawn
 
     def distances(patches: Tensor) -> Tensor:
         return torch.cat([bank.distances(rows[None])[0][0] for rows in patches.split(_ROWS)])

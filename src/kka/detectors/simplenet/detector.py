@@ -18,10 +18,10 @@ from kka.common.device import choose_device
 from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
-from kka.detectors.graph import Preprocess, covered, in_batches
+from kka.detectors.graph import in_batches
 from kka.detectors.heatmaps import photo_maps
 from kka.detectors.inputs import checked_with_masks
-from kka.detectors.patches import Extractor, build_extractor
+from kka.detectors.patches import Extractor, build_extractor, patch_cover
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
@@ -101,7 +101,7 @@ class SimpleNet:
             heads, self.losses_ = train_heads(
                 of_normals, stored(anomalies) if anomalies is not None else None, settings=self.settings,
                 seed=self.seed, device=device, progress=self.progress,
-                cover=None if masks is None else _cover(masks, extract.prepare, patches=of_normals.shape[1]),
+                cover=None if masks is None else patch_cover(masks, extract.prepare, patches=of_normals.shape[1]),
             )  # fmt: skip
         self.graph_ = _Graph(extract, heads, self.settings).eval()
         self.noise_draws_ = self.settings.epochs * len(normals)
@@ -156,13 +156,6 @@ class SimpleNet:
 
 def _sizes(settings: SimpleNetSettings) -> dict[str, int]:
     return {"size": settings.size, "crop": settings.crop, "dimension": settings.dimension}
-
-
-def _cover(masks: Masks, prepare: Preprocess, *, patches: int) -> Float[Tensor, "m p"]:
-    """What share of each patch, in a square grid of them, is anomalous."""
-    side = round(patches**0.5)
-    parts = torch.from_numpy(masks).split(64)
-    return torch.cat([covered(part, prepare, (side, side)).flatten(1) for part in parts])
 
 
 class _Graph(nn.Module):
