@@ -40,6 +40,8 @@ from kka.settings.backbone import BackboneSettings
 OUT = Path(__file__).parent / "results" / "painted.json"
 SUBJECT = "a grey photo of a magnetic tile"
 COUNT = 200
+SIZE = 256
+"""Pixels a side at which photos are kept and altered: what is smaller, a detector makes of normals and anomalies alike."""
 DETECTORS = {"simplenet": 128, "recontrast": 128, "patchcore": 256}
 """Detector -> pixels a side."""
 CONTROLS = ("none", "painted", "cutpaste", "other", "noise")
@@ -155,7 +157,7 @@ def cut_paste(normals: np.ndarray, rng: np.random.Generator) -> Anomalies:
 def measured(row: Row, data: Path, weights: Path, runs: Path | None) -> dict[str, Any]:
     """The figures of a row."""
     case = Case(row.task, row.detector, DETECTORS[row.detector], row.sets)
-    found: Pictures = pictures(case, data)
+    found: Pictures = pictures(dataclasses.replace(case, size=SIZE), data)
     assert found.masks is not None
     normals = found.normals
     if row.normals < len(normals):
