@@ -41,7 +41,7 @@ OUT = Path(__file__).parent / "results" / "painted.json"
 SUBJECT = "a grey photo of a magnetic tile"
 COUNT = 200
 SIZE = 256
-"""Pixels a side at which photos are kept and altered: what is smaller, a detector makes of normals and anomalies alike."""
+"""Pixels a side at which photos are kept and altered; what is smaller, a detector makes of all of them alike."""
 DETECTORS = {"simplenet": 128, "recontrast": 128, "patchcore": 256}
 """Detector -> pixels a side."""
 CONTROLS = ("none", "painted", "cutpaste", "other", "noise")

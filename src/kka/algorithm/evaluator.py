@@ -26,7 +26,7 @@ class ConfusionEvaluator:
     """One network a fold, and the distances of the normals it may be asked about."""
 
     networks: tuple[DeepSAD, ...]
-    normal_distances: tuple[Float[np.ndarray, "_n"], ...]
+    normal_distances: tuple[Float[np.ndarray, " _n"], ...]
     """Of each fold: D of its held-out normals (with one fold: of the training normals)."""
     quantile: float
 
