@@ -1,7 +1,9 @@
 """The rules of the house, read from the imports: what may import what."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -102,3 +104,14 @@ def test_members_are_chosen_in_one_file() -> None:
         and {name.name for name in node.names} & {"build_language_model", "build_image_model"}
     }
     assert choosers == {"kka.run.models"}
+
+
+def test_what_the_code_reads_is_in_the_wheel() -> None:
+    """A page or a model that setuptools does not pack is there in a checkout, and missing where people install."""
+    packed = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["kka"]
+    found = [
+        file.relative_to(SOURCE / "kka").as_posix() for file in (SOURCE / "kka").rglob("*")
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+    ]  # fmt: skip
+    assert len(found) > 15
+    assert [name for name in found if not any(fnmatch(name, pattern) for pattern in packed)] == []
