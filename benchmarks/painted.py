@@ -87,9 +87,10 @@ class Row:
 
 def rows_of(runs: Path | None) -> list[Row]:
     """All of them, seed by seed; of the pools, those that are there."""
-    wanted = [Row("tuning", name, "none", seed) for seed in (0, 1) for name in DETECTORS]
-    wanted += [Row("tuning", name, arm, seed, sets) for seed in (0, 1) for name, arm, sets in VARIANTS]
+    wanted: list[Row] = []
     for seed in range(3):
+        wanted += [Row("tuning", name, "none", seed) for name in DETECTORS]
+        wanted += [Row("tuning", name, arm, seed, sets) for name, arm, sets in VARIANTS]
         there = [arm for arm, (mode, _) in POOLS.items() if runs and (runs / f"{mode}-{seed}/summary.json").is_file()]
         for normals in (600, 50):
             arms = [*CONTROLS, *there]
@@ -209,6 +210,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--only", nargs="+", choices=["tuning", "tiles"])
+    parser.add_argument("--detectors", nargs="+", default=[*DETECTORS])
+    parser.add_argument("--arms", nargs="+", help="default: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--normals", type=int, nargs="+", default=[600, 50])
     parser.add_argument("--show", action="store_true", help="measure nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -217,7 +222,11 @@ def main() -> None:
     keys = [{name: row[name] for name in (field.name for field in dataclasses.fields(Row))} for row in rows]
     for row in [] if options.show else rows_of(options.runs):
         spec = json.loads(json.dumps(dataclasses.asdict(row)))
-        if (options.only and row.task not in options.only) or spec in keys:
+        if (options.only and row.task not in options.only) or (options.arms and row.arm not in options.arms):
+            continue
+        if row.detector not in options.detectors or row.seed >= options.seeds or row.normals not in options.normals:
+            continue
+        if spec in keys:
             continue
         given = (row, options.data, options.weights, options.runs)
         rows.append({**spec, **json.loads(json.dumps(apart(lambda given=given: measured(*given))))})  # type: ignore[misc]

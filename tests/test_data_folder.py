@@ -316,8 +316,38 @@ def test_more_than_a_tenth_bad_is_an_error(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", 10)
     for name in ("x.png", "y.heic"):
         (folder / name).write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"2 of the 12 images .* x\.png: not an image.*y\.heic: HEIC .* convert it"):
+    told = r"2 of the 12 images .* x\.png: not an image.*y\.heic: (HEIC .* convert it|not an image)"
+    with pytest.raises(UserError, match=told):
         open_task(str(folder), describe=BRACKET)
+
+
+def test_photos_of_a_telephone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEIC is what telephones write. Without the package that reads it, the file is named, with what to do."""
+    heif = pytest.importorskip("pillow_heif", reason="the optional package pillow-heif is absent")
+    folder = photos(tmp_path / "photos", 9)
+    shown = np.full((40, 60, 3), (200, 60, 30), np.uint8)
+    heif.from_bytes(mode="RGB", size=(60, 40), data=shown.tobytes()).save(folder / "phone.HEIC", quality=-1)
+    task = open_task(str(folder), describe=BRACKET, size=32)
+    assert len(task.normals) == 10 and not task.set_aside
+    own = min(task.normals, key=lambda image: np.abs(image.astype(int) - (200, 60, 30)).mean())
+    assert np.abs(own.astype(int) - (200, 60, 30)).max() <= 4
+    monkeypatch.setattr("kka.common.images._reads_heic", lambda: False)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    without = open_task(str(folder), describe=BRACKET, size=32)
+    assert [s.path for s in without.set_aside] == ["phone.HEIC"]
+    assert "pip install 'kka[heic]'" in without.set_aside[0].reason
+
+
+def test_raw_files_are_named_unless_a_camera_developed_them(tmp_path: Path) -> None:
+    """A folder of raw files held "no images"; beside JPEGs of the same names they are no loss."""
+    folder = photos(tmp_path / "photos", 9)
+    first = sorted(folder.iterdir())[0]
+    (folder / f"{first.stem}.CR2").write_bytes(b"raw")
+    (folder / "alone.nef").write_bytes(b"raw")
+    task = open_task(str(folder), describe=BRACKET)
+    assert [(s.path, s.reason) for s in task.set_aside] == [
+        ("alone.nef", "a camera's raw file; develop it into a JPEG, PNG or TIFF")
+    ]
 
 
 def test_fewer_than_eight_normals(tmp_path: Path) -> None:

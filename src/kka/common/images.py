@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +35,10 @@ SUFFIXES = frozenset(
     for name in "jpg jpeg jpe jfif png bmp gif tif tiff webp avif ppm pgm pnm heic heif".split()  # noqa: SIM905
 )
 """A file with one of these is meant to be an image: it is named when it cannot be read. Others are ignored."""
+HEIC = (".heic", ".heif")
+"""Of a telephone's camera; Pillow alone does not read it."""
+RAW = frozenset(f".{name}" for name in "cr2 cr3 nef nrw arw srf sr2 dng raf orf rw2 pef srw".split())  # noqa: SIM905
+"""Of cameras' sensors: what they show depends on how they are developed."""
 DEFAULT_SIZE = 64
 """Side of the working pictures where the data does not suggest one, in pixels."""
 MAX_BAD_SHARE = 0.1
@@ -229,7 +234,7 @@ def sizes_of(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with Image.open(file) as image:
+                with _open(file) as opened, Image.open(opened) as image:
                     yield image.size
         except (OSError, ValueError, Image.DecompressionBombError):
             continue  # decoding names it
@@ -249,7 +254,20 @@ def read_picture(source: bytes | Path, size: int | None, white: int = WHITE, fit
         raise ImageError(_reason(error, source)) from error
 
 
+@cache
+def _reads_heic() -> bool:
+    """Whether Pillow can read HEIC: from the first call on, where pillow-heif is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener(thumbnails=False)
+    return True
+
+
 def _open(source: bytes | Path) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, Path) and source.suffix.lower() in HEIC:
+        _reads_heic()
     return source.open("rb") if isinstance(source, Path) else BytesIO(source)
 
 
@@ -278,8 +296,8 @@ def _reason(error: Exception, source: bytes | Path) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"too large to decode: {error}"
     if isinstance(error, UnidentifiedImageError):
-        if isinstance(source, Path) and source.suffix.lower() in (".heic", ".heif"):
-            return "HEIC images are not supported; convert it to JPEG"
+        if isinstance(source, Path) and source.suffix.lower() in HEIC and not _reads_heic():
+            return "HEIC is read where pillow-heif is installed (pip install 'kka[heic]'); or convert it to JPEG"
         if (isinstance(source, Path) and source.stat().st_size == 0) or source == b"":
             return "the file is empty"
         return "not an image, or its beginning is damaged"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kka.common.images import SUFFIXES
+from kka.common.images import RAW, SUFFIXES
 from kka.task import SetAside
 
 JUNK = frozenset(
@@ -17,6 +17,7 @@ JUNK = frozenset(
     }
 )  # fmt: skip
 """Files and folders that systems and network drives leave behind, in small letters. What begins with "." is hidden."""
+RAW_REASON = "a camera's raw file; develop it into a JPEG, PNG or TIFF"
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
@@ -27,7 +28,8 @@ class Walk:
     files: tuple[Path, ...]
     """Sorted. Links that lead nowhere are among them, so that they can be named."""
     unreadable: tuple[SetAside, ...]
-    """Folders that cannot be entered, and what is no file: a pipe, a device."""
+    """Folders that cannot be entered, what is no file (a pipe, a device), and cameras' raw files that have no image of
+    their name beside them."""
 
 
 def walk(folder: Path, visited: set[Path] | None = None) -> Walk:
@@ -52,15 +54,25 @@ def walk(folder: Path, visited: set[Path] | None = None) -> Walk:
             if real in visited:
                 folders.remove(name)
             visited.add(real)
+        raw = {name for name in names if Path(name).suffix.lower() in RAW}
+        stems = developed(names) if raw else set()
         for name in names:
             if is_junk(name):
                 continue
             file = Path(parent, name)
-            if _can_be_read(file):
+            if name in raw:
+                if file.stem not in stems:
+                    unreadable.append(SetAside(path=shown(file, folder), reason=RAW_REASON))
+            elif _can_be_read(file):
                 files.append(file)
             else:
                 unreadable.append(SetAside(path=shown(file, folder), reason="a pipe, socket or device, and no file"))
     return Walk(files=tuple(sorted(files)), unreadable=tuple(unreadable))
+
+
+def developed(names: Iterable[str]) -> set[str]:
+    """The stems of the images among the names of one folder: cameras write a JPEG beside a raw file."""
+    return {Path(name).stem for name in names if Path(name).suffix.lower() in SUFFIXES}
 
 
 def is_junk(name: str) -> bool:
