@@ -16,9 +16,12 @@ from kka.algorithm.fitness import REASONS, VISIBLE, difference, too_typical, unf
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool, Lineage, read_lineage
 from kka.algorithm.records import Representative
+from kka.algorithm.traces import leave_traces
 from kka.common.cache import ImageCache
+from kka.common.store import Store
+from kka.config import RunConfig
 from kka.errors import UserError
-from kka.protocols import Altered, Alters, Images
+from kka.protocols import Altered, Alters, Images, LeavesTraces
 from kka.report.altered import OUTLINE, outlined
 from kka.settings.filters import ALL
 from kka.task import Task
@@ -308,3 +311,37 @@ def test_the_language_model_of_examples_alters_any_normal(tmp_path: Path) -> Non
     run_fake(quick, tmp_path / "run", images=Squares, task=untested)
     later = RunFolder(tmp_path / "run").fresh(1)
     assert len({entry.normal for entry in later.entries}) > 4
+
+
+# --- the control `traces` ------------------------------------------------------------------------------------------
+
+
+class Dim(Squares):
+    """A network that gives photos back a little darker."""
+
+    identity = "dim/1"
+
+    def traces(self, normals: Images, masks: np.ndarray) -> Images:
+        return normals - (masks[..., None] > 0).astype(np.uint8)
+
+
+def test_traces_are_the_pools_normals_altered_by_nothing(tmp_path: Path) -> None:
+    """The control would differ from the anomalies in more than the defect: other normals, places, edges."""
+    quick = replace(FAST, rounds=0, initial=12)
+    run_fake(quick, tmp_path / "run", images=Squares, task=untested)
+    made, task = RunFolder(tmp_path / "run"), small_task()
+    pool = made.fresh(0)
+    with Store(tmp_path / "control", RunConfig().as_dict()) as store:
+        leave_traces(task, Dim(), pool, store=store)
+        drawn_whole = AnomalyPool(pool.entries, pool.images)
+        with pytest.raises(UserError, match="expected pictures that are altered normals, with masks"):
+            leave_traces(task, Dim(), drawn_whole, store=store)
+    traces = RunFolder(tmp_path / "control").traces()
+    assert len(traces) == len(pool) and traces.masks is not None
+    assert [entry.normal for entry in traces.entries] == [entry.normal for entry in pool.entries]
+    assert pool.masks is not None and np.array_equal(traces.masks, pool.masks)
+    for image, mask, entry in zip(traces.images, traces.masks, traces.entries, strict=True):
+        normal = task.normals[entry.normal or 0]
+        assert np.array_equal(image[mask == 0], normal[mask == 0]) and (image != normal)[mask > 0].all()
+        assert entry.caption == task.captions[entry.normal or 0] and not entry.prompt
+    assert isinstance(Dim(), LeavesTraces) and not isinstance(Squares(), LeavesTraces)

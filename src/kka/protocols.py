@@ -205,6 +205,16 @@ class ReadsDefects(Protocol):
 
 
 @runtime_checkable
+class LeavesTraces(Protocol):
+    """A model that alters by a network, whose ways of drawing a detector may learn in the place of the defect."""
+
+    def traces(self, normals: Images, masks: Masks) -> Images:
+        """Normal i altered by nothing: as the network gives it back where mask i is, and weighted by it; elsewhere as it
+        was, to the last bit."""
+        ...
+
+
+@runtime_checkable
 class RunsDry(Protocol):
     """An image library that knows how many pictures it has left to give."""
 

@@ -1,14 +1,18 @@
-"""Pictures that an image model draws of the normals' own captions: no anomalies, but with all its ways of drawing."""
+"""Pictures with all an image model's ways of drawing and no anomaly: of normals' captions, or altered by nothing."""
 
+import dataclasses
 from pathlib import Path
+
+import numpy as np
 
 from kka.algorithm.folder import IMAGES, TRACES
 from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
-from kka.common.cache import ImageCache
+from kka.common.cache import ImageCache, picture_key
 from kka.common.ledger import Counts
 from kka.common.store import Store
-from kka.protocols import ImageModel
+from kka.errors import UserError
+from kka.protocols import ImageModel, LeavesTraces
 from kka.seeding import derive_seed
 from kka.task import Task
 
@@ -34,5 +38,32 @@ def draw_traces(
         )  # fmt: skip
         AnomalyPool(entries, drawn.images).save(folder / IMAGES)
         return {"images": len(entries), "drawn": drawn.drawn, "from_cache": drawn.from_cache}
+
+    store.stage(TRACES, compute)
+
+
+def leave_traces(task: Task, model: LeavesTraces, pool: AnomalyPool, *, store: Store) -> None:
+    """The normals of a pool's pictures altered by nothing, each in its picture's mask, as a stage of a run.
+
+    A picture and its trace have the same normal, the same mask and the same edges: they differ in the defect alone.
+
+    Raises:
+        UserError: pictures that are no altered normals.
+    """
+    masks, which = pool.masks, [entry.normal for entry in pool.entries]
+    if masks is None or any(normal is None for normal in which):
+        raise UserError("traces: expected pictures that are altered normals, with masks; got some drawn whole")
+    normals = task.normals[np.array(which, int)]
+
+    def compute(folder: Path) -> Counts:
+        entries = tuple(
+            dataclasses.replace(
+                entry, id=f"t-{i:05d}", prompt="", caption=task.captions[entry.normal or 0], language_model="",
+                key=picture_key("traces", entry.key, 0), history=(),
+            )
+            for i, entry in enumerate(pool.entries)
+        )  # fmt: skip
+        AnomalyPool(entries, model.traces(normals, masks), masks).save(folder / IMAGES)
+        return {"images": len(entries), "drawn": len(entries), "from_cache": 0}
 
     store.stage(TRACES, compute)

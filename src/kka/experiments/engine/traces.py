@@ -1,4 +1,5 @@
-"""The control `traces`: what a pool's image model draws of the normals' own captions, kept with the pool.
+"""The control `traces`: what a pool's image model draws of the normals' own captions, or leaves of normals that it
+alters by nothing, kept with the pool.
 
 A detector that calls such pictures anomalous goes by how the image model draws, not by what it shows.
 """
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
-from kka.algorithm.traces import draw_traces
+from kka.algorithm.traces import draw_traces, leave_traces
 from kka.common.cache import ImageCache
 from kka.errors import UserError
 from kka.experiments.engine.cells import Cell, claim
@@ -15,7 +16,7 @@ from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import BusyError, ensure_pool, open_pool, pool_config
 from kka.experiments.engine.tasks import dataset
-from kka.protocols import Alters
+from kka.protocols import ImageModel, LeavesTraces
 from kka.run.models import build_images, resolve
 from kka.task import Task
 
@@ -49,9 +50,14 @@ def ensure_traces(cell: Cell, task: Task, place: Place) -> AnomalyPool:
                 raise BusyError(str(out))
             with open_pool(cell, out, place.data, place.work) as store:
                 model = build_images(resolve(config, task)[1], config, task)
-                if isinstance(model, Alters):
-                    raise UserError(f"arm traces: expected an image model that draws from words; got {config.images}")
-                draw_traces(task, model, made.images_made(0), store=store, cache=ImageCache(), seed=config.seed)
+                if isinstance(model, LeavesTraces):
+                    leave_traces(task, model, made.fresh(0), store=store)
+                elif isinstance(model, ImageModel):
+                    draw_traces(task, model, made.images_made(0), store=store, cache=ImageCache(), seed=config.seed)
+                else:
+                    raise UserError(
+                        f"arm traces: expected an image model that draws, which leaves traces; got {config.images}"
+                    )
     traces = made.traces()
     check_images(task, {"the pictures of the normals' captions": traces.images})
     return traces
