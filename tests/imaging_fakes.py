@@ -16,9 +16,10 @@ from PIL import Image
 from kka.seeding import derive_seed
 
 SIZE = 64  # of the tiny model: 32 latent cells of 2 pixels
+WIDTH = 16  # of its text encoder
 
 
-def _tokenizer(folder: Path) -> Any:
+def clip_tokenizer(folder: Path) -> Any:
     """CLIP's tokenizer over single bytes, without any merge."""
     from transformers import CLIPTokenizer
 
@@ -30,31 +31,38 @@ def _tokenizer(folder: Path) -> Any:
     return CLIPTokenizer.from_pretrained(str(folder), model_max_length=77)
 
 
-def tiny_pipeline(folder: Path) -> Any:
-    """A Stable Diffusion pipeline with random weights; its tokenizer's files go into `folder`."""
-    import diffusers
-    import torch
+def clip_text(tokenizer: Any) -> Any:
+    """CLIP's text encoder of one layer, with random weights."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    torch.manual_seed(0)
-    tokenizer = _tokenizer(folder / "tokens")
-    width = 16
-    text = CLIPTextConfig(
+    config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=width,
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        projection_dim=WIDTH,
         num_hidden_layers=1,
         num_attention_heads=2,
         bos_token_id=0,
         eos_token_id=1,
     )
+    return CLIPTextModel(config)
+
+
+def tiny_pipeline(folder: Path) -> Any:
+    """A Stable Diffusion pipeline with random weights; its tokenizer's files go into `folder`."""
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer(folder / "tokens")
+    text = clip_text(tokenizer)
     unet = diffusers.UNet2DConditionModel(
         sample_size=32,
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=width,
+        cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=4,
     )
@@ -67,7 +75,7 @@ def tiny_pipeline(folder: Path) -> Any:
     )
     return diffusers.StableDiffusionPipeline(
         vae=vae,
-        text_encoder=CLIPTextModel(text),
+        text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
         scheduler=diffusers.EulerAncestralDiscreteScheduler(),  # draws noise in each step, from each generator

@@ -18,7 +18,8 @@ from kka.config import RunConfig
 from kka.data import open_task
 from kka.data.parquet import class_sides
 from kka.errors import UserError
-from kka.imaging.diffusers import RECOMMENDED, SAMPLES, DiffusersModel
+from kka.imaging.diffusers import SAMPLES, DiffusersModel
+from kka.imaging.published import RECOMMENDED
 from kka.run.drawing import Allowed, TaskClasses, require_ignorant, trained_model
 from kka.run.execute import _save_samples, _with_note
 from kka.run.models import build_images, check_classes, check_config, check_counts, resolve

@@ -20,7 +20,7 @@ from kka.cli import main
 from kka.common.cache import pixel_hash
 from kka.errors import UserError
 from kka.imaging import build_image_model
-from kka.imaging.diffusers import RECOMMENDED
+from kka.imaging.published import RECOMMENDED
 from kka.run.drawing import Allowed, allowed_pictures
 from kka.settings.image_training import ImageTrainingSettings
 from kka.task import Knowledge

@@ -19,8 +19,8 @@ from kka.task import Knowledge
 
 Builder = Callable[[], ImageModel]
 NAMES = ("bank", "diffusers", "garden", "openai")
-ALTERING = ("paint",)
-"""Those that alter normals: see `test_paint` and `test_altering`."""
+ALTERING = ("paint", "inpaint", "img2img", "edit")
+"""Those that alter normals: see `test_imaging_altering`."""
 CAPTIONS = [
     "a red flower with five round petals",
     "una flor azul, 青い花 🌷",

@@ -22,6 +22,8 @@ BATCH = 64
 """Pictures asked for at a time from a model that has no `batch_size` of its own."""
 FLAT = 2
 """A picture whose channels each span at most this many grey levels shows nothing."""
+REFUSED = (255, 0, 255)
+"""The colour, all over, of a picture that its model's safety checker refused: a stored picture says so itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,8 @@ def unusable(picture: Picture) -> str | None:
     high, low = picture.max(axis=(0, 1)).astype(int), picture.min(axis=(0, 1)).astype(int)
     if (high - low).max() > FLAT:
         return None
+    if (picture == REFUSED).all():
+        return "refused by the model's safety checker"
     if high.max() <= FLAT:
         return "black: refused by a safety filter, or not finite"
     return "constant: one colour all over"

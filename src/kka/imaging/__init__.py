@@ -7,7 +7,7 @@ and a line in `IMAGE_MODELS`. A person's own has no line there: its spec is its 
 
 import dataclasses
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kka.common.members import build_member
 from kka.common.own import HOW, Family, is_class_path
@@ -19,17 +19,43 @@ from kka.settings.drawing import DrawingSettings
 from kka.settings.fit import Fit
 from kka.task import Knowledge
 
+if TYPE_CHECKING:
+    from kka.imaging.pipeline_class import Job
+
 
 def _diffusers(argument: str, **options: Any) -> ImageModel:
     from kka.imaging.diffusers import DiffusersModel
 
-    return _built(DiffusersModel, "diffusers", argument, "a hub id or a folder", options)
+    model: ImageModel = _built(DiffusersModel, "diffusers", argument, "a hub id or a folder", options)
+    return model
+
+
+def _inpaint(argument: str, *, subject: str, **options: Any) -> Alters:
+    from kka.imaging.inpaint import Inpaint
+
+    model: Alters = _built(Inpaint, "inpaint", argument, "a hub id or a folder", {"subject": subject, **options})
+    return model
+
+
+def _img2img(argument: str, **options: Any) -> Alters:
+    from kka.imaging.img2img import Img2Img
+
+    model: Alters = _built(Img2Img, "img2img", argument, "a hub id or a folder", options)
+    return model
+
+
+def _edit(argument: str, **options: Any) -> Alters:
+    from kka.imaging.edit import Edit
+
+    model: Alters = _built(Edit, "edit", argument, "a hub id or a folder", options)
+    return model
 
 
 def _openai(argument: str, **options: Any) -> ImageModel:
     from kka.imaging.openai import OpenAIImageModel
 
-    return _built(OpenAIImageModel, "openai", argument, "a model's name", options)
+    model: ImageModel = _built(OpenAIImageModel, "openai", argument, "a model's name", options)
+    return model
 
 
 def _garden(argument: str, *, settings: DrawingSettings, **options: Any) -> ImageModel:
@@ -82,7 +108,10 @@ def _paint(
 IMAGE_MODELS: dict[str, Callable[..., ImageModel | Alters]] = {
     "bank": _bank,
     "diffusers": _diffusers,
+    "edit": _edit,
     "garden": _garden,
+    "img2img": _img2img,
+    "inpaint": _inpaint,
     "openai": _openai,
     "paint": _paint,
 }
@@ -110,7 +139,8 @@ def build_image_model(
     settings that its constructor takes; `bank` or `bank:train` (the pictures of `knowledge`) or `bank:<folder>` (the
     training images of a captioned data set; `forbidden_hashes`, of `pixel_hash`, names pictures to leave out, as those
     of a test set; `fit`: how its pictures become squares, which must be as those did); `paint`, which alters normals
-    (`subject`: what they show, as a caption says it; `normals`: from which a changed texture may come).
+    (`subject`: what they show, as a caption says it; `normals`: from which a changed texture may come), and so do
+    `inpaint:<hub id or folder>`, `img2img:<…>` and `edit:<…>`, by diffusers.
     `options` go to the member's constructor.
     Raises UserError for an unknown name, a setting or option that the member does not have, and for a model that
     cannot be loaded.
@@ -121,8 +151,10 @@ def build_image_model(
     name, argument = _parts(spec)
     if name == "bank":
         options |= {"knowledge": knowledge, "forbidden_hashes": forbidden_hashes, "fit": fit}
+    if name in ("paint", "inpaint"):
+        options |= {"subject": subject}
     if name == "paint":
-        options |= {"subject": subject, "normals": normals}
+        options |= {"normals": normals}
     return IMAGE_MODELS[name](argument, settings=settings or DrawingSettings(), **options)
 
 
@@ -139,12 +171,11 @@ def check_image_model(spec: str, *, settings: DrawingSettings) -> None:
     name, argument = _parts(spec)
     if name in ("openai", "garden", "paint"):  # nothing is loaded or asked
         build_image_model(spec, settings=settings)
-    elif name == "diffusers":
-        from kka.imaging.diffusers import DiffusersModel, check
+    elif name in ("diffusers", "inpaint", "img2img", "edit"):
+        _require_argument(name, argument, "a hub id or a folder")
+        from kka.imaging.pipelines import check_pipeline
 
-        if not argument:
-            _built(DiffusersModel, name, argument, "a hub id or a folder", {})
-        check(argument, settings)
+        check_pipeline(_job(name), argument, settings)
     elif name == "bank":
         from kka.imaging.bank import SETTINGS
 
@@ -176,8 +207,21 @@ def _parts(spec: str) -> tuple[str, str]:
     return name, argument
 
 
-def _built(member: type, name: str, argument: str, expected: str, options: dict[str, Any]) -> ImageModel:
+def _job(name: str) -> "Job":
+    """What a pipeline is wanted for."""
+    from kka.imaging.diffusers import DRAW
+    from kka.imaging.edit import EDIT
+    from kka.imaging.img2img import REDRAW
+    from kka.imaging.inpaint import INPAINT
+
+    return {job.name: job for job in (DRAW, INPAINT, REDRAW, EDIT)}[name]
+
+
+def _require_argument(name: str, argument: str, expected: str) -> None:
     if not argument:
         raise UserError(f"image model: expected {expected} after '{name}:'; got nothing")
-    model: ImageModel = build_member(member, f"image model {name}", options, argument)
-    return model
+
+
+def _built(member: type, name: str, argument: str, expected: str, options: dict[str, Any]) -> Any:
+    _require_argument(name, argument, expected)
+    return build_member(member, f"image model {name}", options, argument)

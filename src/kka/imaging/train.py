@@ -25,9 +25,10 @@ from kka.common.device import autocast_dtype, choose_device, resident, seeded
 from kka.common.files import replacing
 from kka.common.progress import StageProgress
 from kka.errors import UserError
-from kka.imaging.diffusers import RECOMMENDED, SAMPLES
+from kka.imaging.diffusers import SAMPLES
 from kka.imaging.fitting import Fit, Fitted, batch_of, generator_of
 from kka.imaging.networks import LATENT_CHANNELS, PLACES, TIMES, autoencoder, pipeline, unet
+from kka.imaging.published import RECOMMENDED
 from kka.imaging.sheet import write_sheet
 from kka.imaging.training_folder import VERSION, require_free, training_folder
 from kka.language.clip import clip_text_encoder, encode, train_clip_tokenizer

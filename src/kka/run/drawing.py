@@ -14,7 +14,9 @@ from kka.common.hold import held
 from kka.common.progress import StageProgress
 from kka.data import is_photos, open_task
 from kka.errors import UserError
-from kka.imaging.diffusers import INDEX, check_settings, trained_facts
+from kka.imaging.diffusers import DRAW, KINDS, trained_facts
+from kka.imaging.pipeline_files import INDEX
+from kka.imaging.pipelines import check_settings
 from kka.imaging.training_folder import VERSION, begun, is_begun, require_free
 from kka.settings.drawing import DrawingSettings
 from kka.settings.image_training import ImageTrainingSettings
@@ -106,7 +108,7 @@ def require_ignorant(spec: str, classes: TaskClasses) -> str | None:
     Raises:
         UserError: it knows the normal class, or one that is withheld: its pictures would give the test away.
     """
-    if not spec.startswith("diffusers:"):
+    if spec.partition(":")[0] not in KINDS:
         return None
     facts = trained_facts(spec)
     learned = frozenset(map(str, facts.get("classes", ()))) if facts else frozenset()
@@ -170,7 +172,7 @@ def without_knowledge() -> UserError:
 
 def check_trained(settings: DrawingSettings) -> None:
     """Raises UserError for settings that a trained model does not draw with, or where diffusers is not installed."""
-    check_settings(TRAINED, settings)
+    check_settings(DRAW, TRAINED, settings)
     if find_spec("diffusers") is None:
         raise UserError("image model trained: it needs the package diffusers: pip install 'kka[diffusers]'")
 

@@ -16,7 +16,8 @@ from kka.common.progress import StageProgress
 from kka.data import open_task
 from kka.errors import UserError
 from kka.imaging import check_image_model
-from kka.imaging.diffusers import INDEX, trained_facts
+from kka.imaging.diffusers import trained_facts
+from kka.imaging.pipeline_files import INDEX
 from kka.imaging.quality.appearance import appearance
 from kka.imaging.quality.sheet import write_quality_sheet
 from kka.run.drawing import Allowed, allowed_pictures
