@@ -39,7 +39,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--set", "epoch=3"], "unknown setting of sad"),
         (["--backbone", "resnet18"], "sad has none of its own choice"),
         (["--lm", "hg:./x"], "unknown language model: expected one of fake"),
-        (["--images", "difusers:x"], "expected one of bank, diffusers, fake, garden, openai"),
+        (["--images", "difusers:x"], "expected one of bank, diffusers, edit, fake, garden, img2img, inpaint, openai"),
     ],
 )
 def test_unknown_names_list_the_known(

@@ -145,8 +145,8 @@ def test_what_it_draws_goes_through_eq_4(model: ImageModel) -> None:
 def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
     """A slip of the pen would end in a traceback, or be ignored."""
     listed = (
-        r"one of bank, diffusers, garden, openai, paint, or your own class as package\.module:Class; "
-        r"got 'bnk:x', and"
+        r"one of bank, diffusers, edit, garden, img2img, inpaint, openai, paint, or your own class as "
+        r"package\.module:Class; got 'bnk:x', and"
     )
     with pytest.raises(UserError, match=listed):
         build_image_model("bnk:x")
@@ -162,15 +162,19 @@ def test_wrong_specs_and_options_list_the_known_ones(tmp_path: Path) -> None:
 
 OPTIONS = {
     "steps": 3, "guidance": 2.0, "size": 16, "batch_size": 2, "negative_prompt": "blur", "embedding": "hf:x",
-    "set": ("x=1",),
+    "set": ("x=1",), "strength": 0.5, "true_cfg_scale": 2.0, "image_guidance_scale": 2.0, "economy": ("compile",),
 }  # fmt: skip
-KNOWN = {
+PIPELINE = {"steps", "guidance", "true_cfg_scale", "size", "negative_prompt", "economy"}
+KNOWN: dict[str, set[str]] = {
     "garden": set(),
     "paint": set(),
     "bank": {"embedding"},
     "bank:folder": {"embedding", "size"},
     "openai:any": {"size"},
-    "diffusers:folder": {"steps", "guidance", "size", "batch_size", "negative_prompt"},
+    "diffusers:folder": {*PIPELINE, "batch_size"},
+    "inpaint:folder": {*PIPELINE, "batch_size", "strength"},
+    "img2img:folder": {*PIPELINE, "batch_size", "strength"},
+    "edit:folder": {*PIPELINE, "image_guidance_scale"},
 }
 """Member -> the settings it has. An option of the command line is one of these settings."""
 

@@ -63,7 +63,8 @@ central square. Default: photos lose nothing, squash or pad by their shapes; oth
     """garden, defects, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: \
 package.module:Class. auto: garden's own; trained on the known classes' captions; or defects for photos."""
     images: Text = "auto"
-    """garden, paint (which alters normals), diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a \
+    """garden, paint, inpaint:<hub id or folder>, img2img:<…>, edit:<…> (all of which alter normals), \
+diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a \
 small model that the run first trains on the known classes' pictures (kka images train), and keeps; or your own class: \
 package.module:Class. auto: garden's own; the known classes' pictures; or paint for photos."""
     detector: Text = "sad"

@@ -209,8 +209,8 @@ class LeavesTraces(Protocol):
     """A model that alters by a network, whose ways of drawing a detector may learn in the place of the defect."""
 
     def traces(self, normals: Images, masks: Masks) -> Images:
-        """Normal i altered by nothing: as the network gives it back where mask i is, and weighted by it; elsewhere as it
-        was, to the last bit."""
+        """Normal i altered by nothing: where mask i is, and weighted by it, as the network gives it back; elsewhere as
+        it was, to the last bit."""
         ...
 
 
