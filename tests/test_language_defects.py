@@ -15,7 +15,7 @@ from kka.defects.reading import read
 from kka.defects.vocabulary import FAMILIES
 from kka.errors import UserError
 from kka.language import DEFECTS_LM, build_language_model
-from kka.language.defects import DefectsLanguageModel
+from kka.language.defects import RATE, DefectsLanguageModel
 from kka.language.hf import HFLanguageModel
 from kka.language.train_defects import blank_caption, train_defects_model
 from kka.protocols import PreferencePair
@@ -152,6 +152,6 @@ def test_it_is_trained_by_one_command(tmp_path: Path) -> None:
 
 def test_its_settings_are_those_of_a_model_that_runs_here(model: DefectsLanguageModel) -> None:
     """`--language.dpo-steps` and its like reach the model inside."""
-    settings = LanguageSettings(dpo_steps=7, temperature=0.5)
+    settings = LanguageSettings(dpo_steps=7, temperature=0.5, dpo_learning_rate=2e-3)
     assert DefectsLanguageModel(DEFECTS_LM, settings=settings, device="cpu").written.settings == settings
-    assert model.identity == model.written.identity
+    assert model.identity == model.written.identity and model.settings.dpo_learning_rate == RATE

@@ -48,7 +48,8 @@ four times a step."""
     """GB that the process may take in a tuning, on a GPU of its memory; None: half of a machine's free memory, or \
 nine tenths of a GPU's. Less means fewer pairs at once; the result is the same but for rounding and dropout's draws."""
     dpo_learning_rate: Positive | None = None
-    """None: the published 5e-5, or 1e-3 for a model of under 100 million parameters, which moves too little else."""
+    """None: the published 5e-5, or 1e-3 for a model of under 100 million parameters, which moves too little else, and \
+3e-3 for defects."""
     dpo_warmup: Share = 0.1
     """Share of the steps over which the learning rate rises, before its cosine falls."""
     lora_rank: Width = 8
