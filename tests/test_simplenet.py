@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kka.common.device import seeded
 from kka.detectors.features import Features
+from kka.detectors.inputs import small_ones
 from kka.detectors.simplenet.detector import SimpleNet
 from kka.detectors.simplenet.loss import (
     anomaly_hinge,
@@ -296,3 +297,13 @@ def test_masks_say_where(tmp_path: Path) -> None:
     places = [(row, column) for row in (0, 32) for column in (0, 32)]
     corners = {(row, column): found[row : row + 32, column : column + 32].mean() for row, column in places}
     assert max(corners, key=lambda corner: corners[corner]) == (0, 32)
+
+
+def test_what_changes_a_photo_as_a_whole_is_left_out() -> None:
+    """Uneven light over all of a photo would make every patch of it a negative."""
+    odd, masks = pictures(4, size=8), np.zeros((4, 8, 8), np.uint8)
+    masks[0, :4, :4], masks[1, :4, :5], masks[2] = 255, 1, 255
+    kept = small_ones(odd, masks, 0.25)
+    assert kept[0] is not None and kept[1] is not None
+    assert np.array_equal(kept[0], odd[[0, 3]]) and np.array_equal(kept[1], masks[[0, 3]])
+    assert small_ones(odd[1:3], masks[1:3], 0.25) == (None, None)

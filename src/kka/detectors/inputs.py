@@ -49,6 +49,12 @@ def checked_with_masks(
     return normals, anomalies[keep], None if masks is None else masks[keep]
 
 
+def small_ones(anomalies: Images, masks: Masks, most: float) -> tuple[Images | None, Masks | None]:
+    """The anomalies whose masks cover at most the share `most` of them; None where there are none."""
+    keep = (masks > 0).mean(axis=(1, 2)) <= most
+    return (anomalies[keep], masks[keep]) if keep.any() else (None, None)
+
+
 def _kept(normals: Images, anomalies: Images | None) -> np.ndarray | None:
     """(m,) bool: the anomalies that are no normals; None where none is left or given."""
     for name, images in (("normals", normals), ("anomalies", anomalies)):

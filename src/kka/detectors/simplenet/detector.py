@@ -20,7 +20,7 @@ from kka.detectors.backbones import load_backbone
 from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import in_batches
 from kka.detectors.heatmaps import photo_maps
-from kka.detectors.inputs import checked_with_masks
+from kka.detectors.inputs import checked_with_masks, small_ones
 from kka.detectors.patches import Extractor, build_extractor, patch_cover
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.detectors.simplenet.network import Heads
@@ -83,6 +83,8 @@ class SimpleNet:
         `masks`: where each anomaly is one; the rest of it teaches nothing.
         """
         normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
+        if anomalies is not None and masks is not None:
+            anomalies, masks = small_ones(anomalies, masks, self.settings.mask_most)
         device = choose_device(self.settings.device)
         backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
         extract = build_extractor(backbone, **_sizes(self.settings))

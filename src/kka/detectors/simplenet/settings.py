@@ -35,11 +35,14 @@ the same under any backbone."""
 an image-level head learns it from pooled features, and its answer is added to the score."""
     anomaly_top: Share = 0.1
     """Share of an anomaly's patches that "top" trains on; at least one."""
-    mask_weight: NonNegative = 0.3
+    mask_weight: NonNegative = 0.1
     """Of the loss of anomalies whose masks are known: the patches that they cover are negatives, and the others teach \
 nothing."""
     mask_from: Share = 0.1
     """Share of a patch that a mask must cover for the patch to be a negative."""
+    mask_most: Share = 0.25
+    """Anomalies whose masks cover more than this share of them are left out: what changes a photo as a whole looks \
+like how normal ones differ, patch by patch."""
     score_top: Share = 0.0
     """The score is the mean over this share of the patches, the most anomalous; 0: the maximum, as published."""
     epochs: Epochs = 160
