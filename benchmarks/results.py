@@ -98,9 +98,9 @@ def painted_photos() -> list[str]:
         "## Painted on a person's own photos", "",
         "`python benchmarks/painted.py`: magnetic tiles, 200 anomalies each, MobileNetV2, preset `cpu`, the last "
         "epoch. AUROC and AUPRO of break, crack and uneven against the test set's good photos, which no choice has "
-        "seen; over none: paired by seed, ± its 95 % interval over seeds where there are several. painted: random captions "
-        "of the grammar, no loop. kka-0: captions of the language model `defects`; rep-2, add-2: after two rounds, "
-        "with no limit on the share of hard ones (`--max-hard-share 1`).", "",
+        "seen; over none: paired by seed, ± its 95 % interval over seeds where there are several. painted: random "
+        "captions of the grammar, no loop. kka-0: captions of the language model `defects`; rep-2, add-2: after two "
+        "rounds, with no limit on the share of hard ones (`--max-hard-share 1`).", "",
     ]  # fmt: skip
     for normals in (600, 50):
         found = painted.table(rows, "tiles", normals, "reported")

@@ -38,7 +38,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--preset", "gpu"], "unknown preset of sad: expected one of cpu, published, small; got 'gpu'"),
         (["--set", "epoch=3"], "unknown setting of sad"),
         (["--backbone", "resnet18"], "sad has none of its own choice"),
-        (["--lm", "hg:./x"], "unknown language model: expected one of fake"),
+        (["--lm", "hg:./x"], "unknown language model: expected one of defects"),
         (["--images", "difusers:x"], "expected one of bank, diffusers, edit, fake, garden, img2img, inpaint, openai"),
     ],
 )
