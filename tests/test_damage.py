@@ -78,7 +78,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report that reads all that a report reads, without the seconds that charts take."""
 
     def render(made: Any) -> str:
-        return repr([len(one.images(list(one.pictures))) for one in made.rounds])
+        return repr([len(one.views(list(one.pictures))) for one in made.rounds])
 
     monkeypatch.setattr(kka.report.html, "render", render)
 

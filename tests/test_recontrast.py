@@ -8,16 +8,18 @@ import torch
 from torch import nn
 
 from kka.detectors.backbones import load_backbone
+from kka.detectors.graph import Preprocess
 from kka.detectors.recontrast.detector import ReContrast
 from kka.detectors.recontrast.network import ReContrastNet
 from kka.detectors.recontrast.settings import ReContrastSettings
-from kka.detectors.recontrast.training import _losses, _train_mode, settle_batchnorm
+from kka.detectors.recontrast.training import Beside, _losses, _train_mode, settle_batchnorm
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.settings.backbone import BackboneSettings
 
 BACKBONE = BackboneSettings(name="mobilenetv2_035", weights="random")
 QUICK = ReContrastSettings(size=32, iterations=6, batch_size=4, anomalies_per_batch=2, pooling="mean")
+PREPARE = Preprocess(32)
 
 
 def pictures(n: int, seed: int = 0) -> Images:
@@ -82,14 +84,14 @@ def test_the_margin_joins_the_loss_with_its_weight() -> None:
     """Literally: weight x mean over the anomalies alone of max(0, margin - d), d the mean of 1 - cos of six pairs."""
     net, x = network().eval(), torch.randn(5, 3, 32, 32)
     settings = dataclasses.replace(QUICK, margin=1.5, anomaly_weight=3.0)
-    loss, total = _losses(net, x, 3, 1.0, settings)
+    loss, total = _losses(net, x, Beside(3, None, PREPARE), 1.0, settings)
     hinges = []
     for image in range(3, 5):
         pairs = [(t[image].flatten().detach(), d[image].flatten().detach()) for t, d in zip(*net(x), strict=True)]
         apart = [1 - float(t @ d) / float(t.norm() * d.norm()) for t, d in pairs]
         hinges.append(max(0.0, 1.5 - sum(apart) / 6))
     assert float((total - loss).detach()) == pytest.approx(3.0 * sum(hinges) / 2, rel=1e-4) and sum(hinges) > 0
-    alone, same = _losses(net, x[:3], 3, 1.0, settings)
+    alone, same = _losses(net, x[:3], Beside(3, None, PREPARE), 1.0, settings)
     assert alone.item() == same.item() == pytest.approx(loss.item(), rel=1e-5)
 
 
@@ -124,7 +126,7 @@ def test_the_margin_can_stop_before_the_encoder() -> None:
         _train_mode(net, by_batch=False)
         net.zero_grad()
         settings = dataclasses.replace(QUICK, anomaly_encoder=through, margin=2.0)
-        loss, total = _losses(net, x, 2, 1.0, settings)
+        loss, total = _losses(net, x, Beside(2, None, PREPARE), 1.0, settings)
         (total - loss).backward()
         gradients[through] = sum(float(p.grad.abs().sum()) for p in net.encoder.parameters() if p.grad is not None)
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.decoder.parameters())

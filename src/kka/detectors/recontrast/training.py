@@ -79,8 +79,8 @@ def train_recontrast(
             chosen = next(negatives)
             batch = torch.cat([batch, others[chosen.to(device)]])
             of_batch = None if masks is None else torch.from_numpy(masks[chosen.numpy()]).to(device)
-        margin = _Margin(n, of_batch, prepare)
-        loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), margin, alpha_at(step, s.iterations), s)
+        beside = Beside(n, of_batch, prepare)
+        loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), beside, alpha_at(step, s.iterations), s)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
@@ -96,8 +96,8 @@ def train_recontrast(
 
 
 @dataclass(frozen=True)
-class _Margin:
-    """Of the anomalies of a batch, which are its images from `first` on."""
+class Beside:
+    """The anomalies beside the normals of a batch, which are its images from `first` on."""
 
     first: int
     masks: UInt8[Tensor, "m h w"] | None
@@ -112,10 +112,10 @@ class _Margin:
 
 
 def _losses(
-    network: ReContrastNet, x: Float[Tensor, "b 3 h w"], margin: _Margin, alpha: float, s: ReContrastSettings
+    network: ReContrastNet, x: Float[Tensor, "b 3 h w"], beside: Beside, alpha: float, s: ReContrastSettings
 ) -> tuple[Tensor, Tensor]:
     """The reconstruction loss of the normals, and with the margin of the anomalies added to it."""
-    n = margin.first
+    n = beside.first
     targets, decoded = network(x)
     loss = cross_reconstruction([t[:n] for t in targets], [d[:n] for d in decoded], alpha)
     if n == len(x):
@@ -123,7 +123,7 @@ def _losses(
     if not s.anomaly_encoder:  # a second pass, through an encoder that the term cannot reach
         with _held(network.encoder):
             targets, decoded = network(x)
-    return loss, loss + s.anomaly_weight * margin_loss(margin.discrepancy(targets, decoded, s), s.margin)
+    return loss, loss + s.anomaly_weight * margin_loss(beside.discrepancy(targets, decoded, s), s.margin)
 
 
 class _held:  # noqa: N801  # reads as a statement
