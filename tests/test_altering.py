@@ -20,6 +20,7 @@ from kka.algorithm.traces import leave_traces
 from kka.common.cache import ImageCache
 from kka.common.store import Store
 from kka.config import RunConfig
+from kka.deploy.anomalies import Anomalies, altered_copies
 from kka.errors import UserError
 from kka.protocols import Altered, Alters, Images, LeavesTraces
 from kka.report.altered import OUTLINE, outlined
@@ -232,6 +233,18 @@ def test_the_datasets_library_reads_the_masks(tmp_path: Path) -> None:
     assert stored == {"info": {"features": {"image": {"_type": "Image"}, "mask": {"_type": "Image"}}}}
 
 
+def test_held_out_normals_that_were_altered_are_known() -> None:
+    """One that training calls anomalous, but for a scratch, would set the threshold too high."""
+    normals = photos(6)
+    made = Squares().alter(normals, [f"{'x' * i} mark" for i in range(6)], seeds=range(6))
+    given = Anomalies(images=made.images, masks=made.masks)
+    assert altered_copies(given, normals[[1, 4]]).tolist() == [False, True, False, False, True, False]
+    everywhere = Anomalies(images=made.images, masks=np.full_like(made.masks, 255))
+    assert not altered_copies(everywhere, normals).any()
+    assert not altered_copies(Anomalies(images=made.images), normals).any()
+    assert not altered_copies(given, photos(2, size=9)).any()
+
+
 # --- a run ---------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +271,13 @@ def test_a_run_that_alters(tmp_path: Path) -> None:
     assert pool.masks is not None and len({entry.normal for entry in pool.entries}) > 4
     unread = json.loads((tmp_path / "run/rounds/0/images/stage.json").read_text())["unread_captions"]
     assert unread == sum("red" in written.caption for written in made.captions(0))
+    judged = tmp_path / "run/rounds/1/evaluator/scores.jsonl"
+    judged.write_text("".join(judged.read_text().splitlines(keepends=True)[1:]))  # as where a picture was vetoed
+    hard = made.hard(0)
+    assert hard is not None and len(hard) == len(made.fresh(0)) and not hard[0]
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    for gallery in page.split('<div class="sides">')[1:]:
+        assert gallery.split("</section>")[0].split('<div class="sides">')[0].count('<li tabindex="-1"') >= 8
     shown = re.findall(r'<li tabindex="-1"[^>]*>(.*?)</li>', page.split('<ul class="pictures altered">', 1)[1], re.S)
     assert len(shown) > 12 and all(item.count("<img") == 3 for item in shown)
 

@@ -79,6 +79,7 @@ def test_all_are_here() -> None:
     assert sorted(DETECTORS) == NAMES and len(NAMES) == 6
 
 
+@pytest.mark.filterwarnings("ignore:.*masked over more than")
 def test_masks(name: str) -> None:
     """A mask that is empty, or covers everything, is no reason for a number that is none; one of another shape is."""
     if "masks" not in getattr(build(name), "takes", ()):

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes import FAST, fakes_registered, fast_arguments, outcome, run_fake
+from fakes import FAST, Painter, fakes_registered, fast_arguments, outcome, run_fake, small_task
+from kka.algorithm.resume import may_change, require_same_image_model
 from kka.cli import main
 from kka.common.store import Store
+from kka.errors import UserError
 
 FAKES = Path(__file__).with_name("fakes.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -207,3 +210,12 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, finished: Path, capsys: pytest
     assert (out / "pool.parquet").is_file() and len(list(out.rglob("stage.json"))) == len(
         list(finished.rglob("stage.json"))
     )
+
+
+def test_auto_that_meant_another_model_then(tmp_path: Path) -> None:
+    """Photos were drawn by a model of the hub; a later version would go on with another, or die over a missing file."""
+    run_fake(replace(FAST, rounds=0), tmp_path / "run", task=lambda: small_task(test=False))
+    require_same_image_model(tmp_path / "run", Painter.identity)
+    with pytest.raises(UserError, match=r"by the image model fake-painter/1; got paint/2/x\. Name that with --images"):
+        require_same_image_model(tmp_path / "run", "paint/2/x")
+    assert may_change(tmp_path, "images", "auto", "fake") and not may_change(tmp_path, "images", "bank", "fake")

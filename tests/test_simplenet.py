@@ -303,7 +303,9 @@ def test_what_changes_a_photo_as_a_whole_is_left_out() -> None:
     """Uneven light over all of a photo would make every patch of it a negative."""
     odd, masks = pictures(4, size=8), np.zeros((4, 8, 8), np.uint8)
     masks[0, :4, :4], masks[1, :4, :5], masks[2] = 255, 1, 255
-    kept = small_ones(odd, masks, 0.25)
+    with pytest.warns(UserWarning, match="2 of 4 anomalies are masked over more than 25 %"):
+        kept = small_ones(odd, masks, 0.25)
     assert kept[0] is not None and kept[1] is not None
     assert np.array_equal(kept[0], odd[[0, 3]]) and np.array_equal(kept[1], masks[[0, 3]])
-    assert small_ones(odd[1:3], masks[1:3], 0.25) == (None, None)
+    with pytest.warns(UserWarning, match="2 of 2"):
+        assert small_ones(odd[1:3], masks[1:3], 0.25) == (None, None)

@@ -119,6 +119,8 @@ def why_closed(
         return "per_round is 0"
     if not len(fresh):
         return "the image library is drained" if not_drawn else "none of its pictures could be used"
+    if not len(may_enter):
+        return f"all its {len(fresh)} pictures lie among the most typical normals"
     if not near(may_enter).any():
         wanted = "was hard" if config.choose == "random" else f"lay in the band, {BAND[0]} to {BAND[1]}"
         but = f" but for {typical} that lie among the most typical normals" if typical else ""

@@ -174,9 +174,8 @@ class RunFolder:
         judged = self.judgements(number)
         if judged is None:
             return None
-        entries = self.fresh(number).entries
-        with reading(self.file(number, "scores", SCORES)):
-            return is_hard(np.array([judged[entry.id] for entry in entries], dtype=np.float64))
+        entries = self.fresh(number).entries  # of round 0, those that a person vetoed were never judged
+        return is_hard(np.array([judged.get(entry.id, np.inf) for entry in entries], dtype=np.float64))
 
     def pool(self, number: int) -> AnomalyPool:
         """The pool after round `number`; after round 0 it is what was generated."""

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from kka.algorithm.folder import IMAGES, stage_name
 from kka.algorithm.identity import changes, task_digests
+from kka.algorithm.pool import read_lineage
 from kka.common.disk import STAGE_FILE
 from kka.common.store import Store
 from kka.errors import UserError
@@ -17,6 +19,7 @@ SAME_RESULTS = (
 """Settings that say how the work is cut and where it is done. (With LoRA's dropout, as usual, another micro-batch draws
 other masks; another device rounds otherwise.)"""
 _DEVICE = "device="
+AUTO = "auto"
 
 
 def may_change(root: Path, name: str, old: Any, new: Any) -> bool:
@@ -30,6 +33,8 @@ def may_change(root: Path, name: str, old: Any, new: Any) -> bool:
         return [text for text in old or () if not text.startswith(_DEVICE)] == [
             text for text in new or () if not text.startswith(_DEVICE)
         ]
+    if name in ("lm", "images") and old == AUTO:
+        return True  # what it meant then, when versions differ: what it means is compared
     return name in SAME_RESULTS
 
 
@@ -58,11 +63,29 @@ def require_same_task(store: Store, task: Task, language_model: str) -> None:
     wrote = store.record.get("language_model", language_model)
     if _without_server(wrote) != _without_server(language_model):
         raise UserError(
-            f"--resume: {store.root} was begun with the language model {wrote}; got {language_model}. Put that back "
-            f"to go on, or choose another --out for a new run."
+            f"--resume: {store.root} was begun with the language model {wrote}; got {language_model}. Name that with "
+            f"--lm to go on, or choose another --out for a new run."
         )
     if begun is None or "language_model" not in store.record:
         store.remember(data=data, language_model=language_model)
+
+
+def require_same_image_model(root: Path, identity: str) -> None:
+    """Raises UserError where the pictures of the run in `root` are of another kind of image model."""
+    file = root / stage_name(0, "images") / IMAGES
+    if not file.is_file():
+        return
+    drawn = {entry.image_model for entry in read_lineage(file)}
+    if drawn and _kind(identity) not in {_kind(one) for one in drawn}:
+        raise UserError(
+            f"--resume: the pictures of {root} are by the image model {min(drawn)}; got {identity}. Name that with "
+            f"--images to go on, or choose another --out for a new run."
+        )
+
+
+def _kind(identity: str) -> str:
+    """The member that an identity is of: what stands before the first colon or slash."""
+    return identity.partition(":")[0].partition("/")[0]
 
 
 def _without_server(language_model: str) -> str:

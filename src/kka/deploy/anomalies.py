@@ -22,6 +22,9 @@ from kka.protocols import Detector, Images, Masks
 from kka.settings.fit import Fit
 from kka.task import SetAside
 
+SOME = 64
+"""Pixels by which a picture is first compared."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Anomalies:
@@ -116,6 +119,20 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
 def _pool_file(source: Path) -> Path | None:
     file = source / POOL if source.is_dir() else source
     return file if file.suffix == ".parquet" and file.is_file() else None
+
+
+def altered_copies(anomalies: Anomalies, normals: Images) -> np.ndarray:
+    """(m,) bool: which anomalies are one of these normals but for what their masks mark."""
+    found = np.zeros(len(anomalies.images), bool)
+    if anomalies.masks is None or normals.shape[1:] != anomalies.images.shape[1:]:
+        return found
+    for i, (image, mask) in enumerate(zip(anomalies.images, anomalies.masks, strict=True)):
+        rows, columns = np.nonzero(mask == 0)
+        some = np.linspace(0, len(rows) - 1, min(SOME, len(rows))).round().astype(int)  # before all pixels are compared
+        near = np.flatnonzero((normals[:, rows[some], columns[some]] == image[rows[some], columns[some]]).all((1, 2)))
+        kept = mask == 0
+        found[i] = bool(len(rows)) and any(np.array_equal(normals[j][kept], image[kept]) for j in near)
+    return found
 
 
 def _at(pictures: np.ndarray, size: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.own import class_path, is_own
 from kka.common.pixels import WHITE
-from kka.deploy.anomalies import Anomalies, fit_anomalies
+from kka.deploy.anomalies import Anomalies, altered_copies, fit_anomalies
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
@@ -197,7 +197,8 @@ def with_map_threshold(calibration: Calibration, detector: Localises, held: Imag
 
 
 def _apart(anomalies: Anomalies, task: Task, held: Images) -> Anomalies:
-    """Them without those that are test images or held-out normals, pixel for pixel; warnings count them.
+    """Them without those that are test images or held-out normals, pixel for pixel; warnings count them. Nor are
+    there held-out normals that were altered.
 
     A held-out normal that training calls anomalous would set the threshold too high.
     """
@@ -210,7 +211,7 @@ def _apart(anomalies: Anomalies, task: Task, held: Images) -> Anomalies:
         if copies.any():
             warnings.warn(f"{copies.sum()} of {len(keep)} anomalies are {what}; they were left out", stacklevel=3)
         keep &= ~copies
-    return anomalies.only(keep)
+    return anomalies.only(keep & ~altered_copies(anomalies, held))  # a run alters all of its normals: that is no slip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,7 +124,11 @@ def fit_detector(
         masks: (m, h, w), of the anomalies.
     """
     known = {"captions": captions, "hard": hard, "masks": masks}
-    wanted = {name: known[name] for name in detector.takes} if isinstance(detector, TakesMore) else {}
+    takes = detector.takes if isinstance(detector, TakesMore) else ()
+    for name in takes:
+        if name not in known:
+            raise unknown(f"name in takes of {type(detector).__name__}", name, known)
+    wanted = {name: known[name] for name in takes}
     fitted = detector.fit(normals, anomalies, **wanted)
     if is_own(type(detector)):
         _require_contract(fitted, normals[:2])

@@ -52,6 +52,12 @@ def checked_with_masks(
 def small_ones(anomalies: Images, masks: Masks, most: float) -> tuple[Images | None, Masks | None]:
     """The anomalies whose masks cover at most the share `most` of them; None where there are none."""
     keep = (masks > 0).mean(axis=(1, 2)) <= most
+    if not keep.all():
+        warnings.warn(
+            f"{int((~keep).sum())} of {len(keep)} anomalies are masked over more than {100 * most:g} % of the picture; "
+            f"this detector, which learns from patches, leaves them out",
+            stacklevel=3,
+        )
     return (anomalies[keep], masks[keep]) if keep.any() else (None, None)
 
 

@@ -12,11 +12,16 @@ from kka.exchange.source import Exported
 
 EXAMPLES = 8
 SHEET = "examples.png"
+DRAWN = "**None of them shows anything real.**"
+ALTERED = (
+    "**They are photos of normals with a defect that is not real**: outside of its mask, each is the photo that was "
+    "altered."
+)
 TEXT = """# {title}
 
 {pictures} pictures of imagined anomalies ({domain}), {side} pixels a side, made by Key Knowledge Augmentation
-(kka {version}). **None of them shows anything real.** A language model read captions of normal pictures and wrote
-captions of plausible anomalies; an image model drew them; a confusion evaluator (Deep SAD) told hard ones, which are
+(kka {version}). {real} A language model read captions of normal pictures and wrote
+captions of plausible anomalies; an image model {made} them; a confusion evaluator (Deep SAD) told hard ones, which are
 easily taken for normals, from easy ones.
 
 Meant for training anomaly detectors, beside real normals, which are not in it. Figures on these pictures are no figures
@@ -70,7 +75,8 @@ def text(exported: Exported) -> str:
     )
     return TEXT.format(
         title=title(exported), pictures=f"{len(pool):,}", domain=exported.domain, side=pool.images.shape[1],
-        version=__version__, sheet=SHEET, examples=examples, run=exported.run, round=exported.round,
+        real=ALTERED if exported.masks else DRAWN, made="painted" if exported.masks else "drew", version=__version__,
+        sheet=SHEET, examples=examples, run=exported.run, round=exported.round,
         rounds=config.rounds,
         unfinished="" if exported.finished else " (the run was not finished)", language=models["language"],
         images=models["images"], by_round=", ".join(f"{n}: {by_round[n]:,}" for n in sorted(by_round)),

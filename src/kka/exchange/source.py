@@ -84,6 +84,8 @@ def read_run(run: Path, *, number: int | None = None) -> Exported:
     models = {name: str(summary.get("models", asked)[name]) for name in asked}
     domain = str(summary.get("task", {}).get("domain") or config.domain or "of one kind")
     pool = read_reviews(run / REVIEWS).without_vetoed(pool)
+    if not len(pool):
+        raise UserError(f"pool: nothing of {run} is left to export: all its pictures were vetoed")
     return Exported(
         run=run.resolve().name, round=chosen, finished=made.finished, config=config, models=models, domain=domain,
         pool=pool, masks={} if pool.masks is None else dict(zip([e.id for e in pool.entries], pool.masks, strict=True)),
@@ -100,7 +102,7 @@ def open_normals(exported: Exported, run: Path) -> Exported:
     size = exported.pool.images.shape[1] if config.data != "garden" and is_photos(Path(config.data)) else config.size
     task = open_task(
         config.data, normal=config.normal, unseen=config.unseen, describe=config.describe, domain=config.domain,
-        size=size, fit=config.fit, seed=config.split_seed,
+        size=size, fit=config.fit, seed=config.split_seed, undescribed="an object",
     )  # fmt: skip
     begun, now = read_record(run).get("data"), task_digests(task)["normals"]
     if begun is not None and begun["normals"] != now:

@@ -232,11 +232,11 @@ def _galleries(run: Run) -> list[dict[str, Any]]:
         hard = _hard(r)
         easy = [p for p in r.pictures if p.relative is not None and p.relative >= 1]
         unjudged = [p for p in r.pictures if p.relative is None]
-        per_side = per_side // 2 if r.alters else per_side  # each is shown three times
+        number = per_side // 2 if r.alters else per_side  # each is shown three times
         sides = [("Hard", "hard", hard), ("Easy", "easy", easy), ("Not judged", "unjudged", unjudged)]
         wanted = sides[:2] if hard or easy else []
         wanted += sides[2:] if unjudged else []
-        sides_shown = [_side(r, *side, per_side) for side in wanted]
+        sides_shown = [_side(r, *side, number) for side in wanted]
         galleries.append({"number": r.number, "alters": r.alters, "sides": sides_shown})
     return galleries
 

@@ -88,7 +88,7 @@ class Album:
         if not file.is_file():
             return {}
         with reading(file), np.load(file) as arrays:
-            images = arrays["representatives"]
+            images = arrays["representatives"] if "representatives" in arrays.files else ()  # of an older run
         rows = self.folder.representatives()
         return {row.prompt: png(Image.fromarray(images[i])) for i, row in enumerate(rows) if i < len(images)}
 
@@ -104,7 +104,7 @@ class Album:
         return sorted(found, key=lambda one: (math.inf if one.relative is None else one.relative, one.entry.id))
 
     def set_aside(self, *, number: int | None, words: str) -> list[dict[str, Any]]:
-        """What was drawn and cannot be used: it has no picture."""
+        """What was drawn and cannot be used; of a picture that looks too normal, the picture is among the others."""
         wanted = words.lower().split()
         rows = [(r, row) for r in range(self.rounds) if number in (None, r) for row in self.folder.set_aside(r)]
         return [

@@ -91,8 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _below_token(self) -> tuple[str, dict[str, str]] | None:
         """What stands after the token, and the query; None for whoever does not know it, or came by another name than
         the loopback address, as a page elsewhere would through a name server of its own."""
-        host = (self.headers.get("Host") or "").rpartition(":")[0]
-        parts = urlsplit(self.path)
+        try:
+            host = urlsplit(f"//{self.headers.get('Host') or ''}").hostname
+            parts = urlsplit(self.path)
+        except ValueError:
+            return None
         token, slash, rest = parts.path.removeprefix("/").partition("/")
         known = slash and secrets.compare_digest(token.encode(), self.server.token.encode())
         if not known or host not in ("127.0.0.1", "localhost"):

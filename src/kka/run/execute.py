@@ -15,7 +15,7 @@ import numpy as np
 from kka import __version__
 from kka.algorithm.folder import LEDGER, POOL, SAMPLES, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name, up_to_date
 from kka.algorithm.loop import rounds
-from kka.algorithm.resume import may_change, require_same_task
+from kka.algorithm.resume import may_change, require_same_image_model, require_same_task
 from kka.common.cache import ImageCache
 from kka.common.files import read_json, replacing
 from kka.common.ledger import SPENT, Counts, Ledger
@@ -65,6 +65,7 @@ def run(
         try:
             task, specs, image_model, language_model = _prepare(config, progress, on_task, say)
             require_same_task(store, task, identity_of(language_model))
+            require_same_image_model(out, image_model.identity)
         except BaseException:  # stopped by hand as well
             store.withdraw()
             raise

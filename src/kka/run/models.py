@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from kka.language.train import LMTrainingReport
 
 AUTO = "auto"
+DIFFUSION = ("diffusers", "inpaint", "img2img", "edit")
+"""Image models that may have been trained by kka, and say what they know."""
 GARDEN, OF_CLASSES, OF_PHOTOS = ("garden", "garden"), ("corpus", "bank:train"), ("defects", "paint")
 """What auto means for the garden, for data with classes that may be known, and for photos."""
 LM_STEPS = 800
@@ -84,7 +86,7 @@ def check_classes(images: str, data: Path, normal: Sequence[str], unseen: float,
         UserError: it knows the normal class or withheld ones, or there is no such class.
     """
     folder = data.expanduser()
-    if not images.startswith("diffusers:") or not (folder / "train.parquet").is_file():
+    if images.partition(":")[0] not in DIFFUSION or not (folder / "train.parquet").is_file():
         return None
     from kka.data.parquet import class_sides
 
@@ -190,8 +192,14 @@ def build_images(
             drawing = dataclasses.replace(drawing, size=side)
     return build_image_model(
         spec, settings=drawing, knowledge=task.knowledge, forbidden_hashes=forbidden, fit=task.fit,
-        subject=config.describe or "", normals=task.normals,
+        subject=config.describe or _one_caption(task), normals=task.normals,
     )  # fmt: skip
+
+
+def _one_caption(task: Task) -> str:
+    """The caption of the normals, where all have one."""
+    captions = set(task.captions)
+    return captions.pop() if len(captions) == 1 else ""
 
 
 def build_drawing(spec: str, drawing: DrawingSettings, knowledge: Knowledge) -> ImageModel:
