@@ -258,7 +258,7 @@ def ablations() -> list[str]:
 def readme(rows: Sequence[Row]) -> list[str]:
     """The README's tables: the arms that a newcomer asks for first, and each detector alone and with KKA."""
     own = {name: _rows_of(rows, cells_of_table3, name) for name in DATASETS}
-    own = {name: found for name, found in own.items() if found}
+    own = {name: found for name, found in own.items() if found and not DATASETS[name].embedded}
     lines = [
         "AUROC in % with half of the anomaly classes withheld from language model and image bank; ± is the 95 %",
         "interval over tasks (`kka experiment table3`):",
