@@ -78,7 +78,7 @@ def measure(task: tuple[np.ndarray, np.ndarray], backbone: BackboneSettings, pre
     settings = SimpleNet.PRESETS[preset]
     device = choose_device(settings.device)
     network = load_backbone(backbone, strides=settings.strides)
-    extract = build_extractor(network, size=settings.size, crop=settings.crop, dimension=settings.dimension).to(device)
+    extract = build_extractor(network, settings).to(device)
     extract = extract.to(memory_format=torch.channels_last).eval()
     normals, anomalies = task
 

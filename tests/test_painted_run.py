@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from fakes import FAST, run_fake, small_task
+from imaging_fakes import tiny_pipeline
 from kka.algorithm.folder import RunFolder
 from kka.config import RunConfig
 from kka.errors import UserError
 from kka.run.execute import run
 from kka.settings.deep_sad import DeepSADSettings
+from kka.settings.drawing import DrawingSettings
 from kka.task import Task
 from test_altering import Squares
 
@@ -76,3 +78,19 @@ def test_captions_that_name_no_defect_are_noted(tmp_path: Path) -> None:
     run_fake(replace(FAST, rounds=0, initial=12), tmp_path / "run", images=Deaf, task=untested, report=True)
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "12 of 12 captions name no defect that the image model" in page
+
+
+def test_a_diffusion_model_on_the_photos(tmp_path: Path) -> None:
+    """The whole way of `--images inpaint:…`: its pictures, its masks, its report, and the detector's training."""
+    pytest.importorskip("diffusers", reason="the optional package diffusers is absent")
+    tiny_pipeline(tmp_path / "tiny").save_pretrained(tmp_path / "tiny")
+    data = save(tmp_path / "photos", [plate(40, 40, seed) for seed in range(10)])
+    drawing = DrawingSettings(steps=2, size=64)
+    config = replace(SMALL, data=data, describe="a photo of a plate", drawing=drawing, rounds=0)
+    summary = run(replace(config, images=f"inpaint:{tmp_path / 'tiny'}"), tmp_path / "run")
+    fresh, normals = RunFolder(tmp_path / "run").fresh(0), RunFolder(tmp_path / "run").altered_normals(0)
+    assert summary["rounds"][0]["generated"] == len(fresh) > 6 and fresh.masks is not None
+    for image, mask, entry in zip(fresh.images, fresh.masks, fresh.entries, strict=True):
+        normal = normals[entry.normal]  # type: ignore[index]
+        assert np.array_equal(image[mask == 0], normal[mask == 0]) and (image[mask > 0] != normal[mask > 0]).any()
+    assert "Of each: the normal" in (tmp_path / "run/report.html").read_text(encoding="utf-8")

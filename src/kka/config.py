@@ -18,6 +18,9 @@ from kka.settings.filters import ALL, Filter
 from kka.settings.fit import Fit
 from kka.settings.language import LanguageSettings
 
+AUTO = "auto"
+"""Of models, and of the detector of `kka train`: chosen by the data."""
+
 
 @settings("detector_options")
 class DetectorOptions:
@@ -59,10 +62,10 @@ of, 64 to 256."""
     """How pictures become squares. squash: each side is scaled as it needs; pad: grey is put beside it; crop: the \
 central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
-    lm: Text = "auto"
+    lm: Text = AUTO
     """garden, defects, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: \
 package.module:Class. auto: garden's own; trained on the known classes' captions; or defects for photos."""
-    images: Text = "auto"
+    images: Text = AUTO
     """garden, paint, inpaint:<hub id or folder>, img2img:<…>, edit:<…> (all of which alter normals), \
 diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a \
 small model that the run first trains on the known classes' pictures (kka images train), and keeps; or your own class: \

@@ -3,7 +3,7 @@
 It stands here and not above, as the stages of Algorithm 1 and the report both need it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -137,9 +137,9 @@ class RunFolder:
 
     def set_aside(self, number: int) -> list[UnusablePicture]:
         """The pictures of round `number` that cannot be used, and those that look too normal to enter the pool."""
-        files = [self.file(number, stage, SET_ASIDE) for stage in ("images", "pool")]
-        found = [read_records(file, UnusablePicture) for file in files if file == files[0] or file.is_file()]
-        return [row for rows in found for row in rows]
+        found = read_records(self.file(number, "images", SET_ASIDE), UnusablePicture)
+        typical = self.file(number, "pool", SET_ASIDE)
+        return found + (read_records(typical, UnusablePicture) if typical.is_file() else [])
 
     def images_made(self, number: int) -> int:
         """How many usable pictures round `number` made, whether they entered the pool or not."""
@@ -171,10 +171,14 @@ class RunFolder:
 
     def fresh_hard(self, number: int) -> Bool[np.ndarray, "n"] | None:
         """Which of `fresh(number)` are hard (Eq. 6); None where nothing judged them."""
+        return self.hard_of(number, read_lineage(self.file(number, "images", IMAGES)))
+
+    def hard_of(self, number: int, entries: Sequence[Lineage]) -> Bool[np.ndarray, "n"] | None:
+        """Which of these pictures of round `number` are hard by their first judgement; None where nothing judged any.
+        Of round 0, those that a person vetoed were never judged, and count as easy."""
         judged = self.judgements(number)
         if judged is None:
             return None
-        entries = self.fresh(number).entries  # of round 0, those that a person vetoed were never judged
         return is_hard(np.array([judged.get(entry.id, np.inf) for entry in entries], dtype=np.float64))
 
     def pool(self, number: int) -> AnomalyPool:

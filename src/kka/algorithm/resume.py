@@ -8,6 +8,7 @@ from kka.algorithm.identity import changes, task_digests
 from kka.algorithm.pool import read_lineage
 from kka.common.disk import STAGE_FILE
 from kka.common.store import Store
+from kka.config import AUTO
 from kka.errors import UserError
 from kka.settings.language import OF_THE_WORK
 from kka.task import Task
@@ -19,7 +20,6 @@ SAME_RESULTS = (
 """Settings that say how the work is cut and where it is done. (With LoRA's dropout, as usual, another micro-batch draws
 other masks; another device rounds otherwise.)"""
 _DEVICE = "device="
-AUTO = "auto"
 
 
 def may_change(root: Path, name: str, old: Any, new: Any) -> bool:

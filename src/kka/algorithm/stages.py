@@ -7,7 +7,7 @@ was not.
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from kka.algorithm.altering import members_of_prompts
 from kka.algorithm.captions import CaptionBatch, repeats_by_kind, write_captions
-from kka.algorithm.compared import Pairs, by_text, pairs_of_pool, pairs_of_thirds
+from kka.algorithm.compared import by_text
 from kka.algorithm.deep_sad import embed_with, pretrain
 from kka.algorithm.evaluator import ConfusionEvaluator, train_evaluator
 from kka.algorithm.facts import Tuning
@@ -28,7 +28,6 @@ from kka.algorithm.folder import (
     PAIRS,
     POOL,
     REPRESENTATIVES,
-    SCORES,
     SET_ASIDE,
     TUNING,
     RunFolder,
@@ -36,8 +35,10 @@ from kka.algorithm.folder import (
     stage_name,
 )
 from kka.algorithm.hardness import is_hard, preferred
+from kka.algorithm.judged import read_judgements, write_judgements
 from kka.algorithm.making import Making
-from kka.algorithm.pool import AnomalyPool, Lineage
+from kka.algorithm.pairs import pairs_of_round
+from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.prompts import (
     LIKE_HARD,
     build_prompt,
@@ -46,14 +47,13 @@ from kka.algorithm.prompts import (
     prompts_for,
     resolve_template,
 )
-from kka.algorithm.records import Judgement, Representative, UnusablePicture, WrittenCaption
+from kka.algorithm.records import Representative, UnusablePicture, WrittenCaption
 from kka.algorithm.representatives import clustered
-from kka.algorithm.reviews import REVIEWS, Reviews, read_reviews
+from kka.algorithm.reviews import REVIEWS, read_reviews
 from kka.algorithm.selection import banded, kinds_of, nearest
-from kka.algorithm.told import pairs_told, put_first
 from kka.common.cache import ImageCache
 from kka.common.disk import reading
-from kka.common.files import read_records, write_jsonl, write_records
+from kka.common.files import write_jsonl, write_records
 from kka.common.ledger import Counts
 from kka.common.progress import StageProgress
 from kka.common.store import Store
@@ -235,10 +235,6 @@ class Stages:
         folder = self.store.stage(name, compute, after=[pool_stage(number - 1)])
         return read_reviews(folder / REVIEWS).without_vetoed(pool)
 
-    def _reviews(self, number: int) -> Reviews:
-        """Those that round `number` began with."""
-        return read_reviews(self.folder.file(number, "reviews", REVIEWS))
-
     def evaluate(self, number: int, pool: AnomalyPool) -> tuple[ConfusionEvaluator, AnomalyPool]:
         """Eq. 5-6: train the evaluator on normals and pool, and judge the pool by it."""
 
@@ -254,12 +250,12 @@ class Stages:
                 progress=lambda done, total: self.tell("evaluator", done, total),
             )
             evaluator.save(folder)
-            write_records(folder / SCORES, _judgements(pool.entries, relative))
+            write_judgements(folder, pool.entries, relative)
             return {"hard": int(is_hard(relative).sum()), "judged": len(pool)}
 
         before = [pool_stage(number - 1), stage_name(number, "reviews")]
         folder = self.store.stage(stage_name(number, "evaluator"), compute, after=before)
-        relative = _relative(folder, pool)
+        relative = read_judgements(folder, pool)
         evaluator = ConfusionEvaluator.load(folder, quantile=self.config.quantile)
         return evaluator, pool.judged(number, relative)
 
@@ -268,7 +264,9 @@ class Stages:
 
         def compute(folder: Path) -> Counts:
             why = self._why_not_tuned()
-            told, (train, validation) = ([], ([], [])) if why else self._pairs(number, pool, evaluator, folder)
+            told, (train, validation) = ([], ([], [])) if why else pairs_of_round(
+                self.folder, number, pool, evaluator, config=self.config, seed=self.seed("pairs", number), into=folder
+            )
             rows = [{"split": "train", **dataclasses.asdict(pair)} for pair in train]
             for row in rows[: len(told)]:
                 row["told"] = True  # by a person
@@ -296,33 +294,6 @@ class Stages:
             return "this language model cannot be tuned; it samples on as it is"
         return None
 
-    def _pairs(
-        self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator, folder: Path
-    ) -> tuple[list[PreferencePair], Pairs]:
-        """What people told, and all that is compared, which begins with it; of pictures judged anew for it, the
-        judgements go into `folder`."""
-        seed, reviews = self.seed("pairs", number), self._reviews(number)
-        if self.config.pairs == "pool":
-            told = pairs_told(self._judged_so_far(number, pool, evaluator), reviews) if reviews else []
-            return told, put_first(told, pairs_of_pool(pool.entries, least=self.config.min_preferred, seed=seed))
-        judged = self._judged_so_far(number, pool, evaluator)
-        write_records(folder / SCORES, _judgements(judged, np.array([entry.relative for entry in judged])))
-        told = pairs_told(judged, reviews) if reviews else []
-        compared = [entry for entry in judged if entry.id not in reviews.vetoed]
-        return told, put_first(told, pairs_of_thirds(compared, seed=seed))
-
-    def _judged_so_far(self, number: int, pool: AnomalyPool, evaluator: ConfusionEvaluator) -> list[Lineage]:
-        """All pictures so far, in the pool or not, judged by this round's evaluator; round by round, as the memory
-        holds one round's."""
-        in_pool = {entry.id: entry for entry in pool.entries}
-        judged: list[Lineage] = []
-        for r in range(number):
-            made = self.folder.fresh(r)
-            rest = made.take([i for i, entry in enumerate(made.entries) if entry.id not in in_pool])
-            now = {entry.id: entry for entry in rest.judged(number, evaluator.judge(rest.images).tolist()).entries}
-            judged += [now.get(entry.id) or in_pool[entry.id] for entry in made.entries]
-        return judged
-
     def _tuned(
         self, number: int, train: list[PreferencePair], validation: list[PreferencePair], folder: Path
     ) -> Tuning:
@@ -341,12 +312,12 @@ class Stages:
 
         def compute(folder: Path) -> Counts:
             relative = evaluator.judge(fresh.images)
-            write_records(folder / SCORES, _judgements(fresh.entries, relative))
+            write_judgements(folder, fresh.entries, relative)
             return {"hard": int(is_hard(relative).sum()), "judged": len(fresh)}
 
         before = [stage_name(number, stage) for stage in ("evaluator", "images")]
         folder = self.store.stage(stage_name(number, "scores"), compute, after=before)
-        return fresh.judged(number, _relative(folder, fresh))
+        return fresh.judged(number, read_judgements(folder, fresh))
 
     def update(
         self, number: int, pool: AnomalyPool, fresh: AnomalyPool, evaluator: ConfusionEvaluator
@@ -386,19 +357,3 @@ class Stages:
         kinds = kinds_of([*later, *(entry.caption for entry in fresh.entries)])
         z, centres = evaluator.embed(fresh.images), evaluator.embed(pool.images)
         return banded(fresh.relative, z, kinds[len(later) :], centres=centres, taken=kinds[: len(later)])
-
-
-def _relative(folder: Path, pool: AnomalyPool) -> list[float]:
-    """The stored relative distances of the pictures of `pool`, in their order."""
-    rows = read_records(folder / SCORES, Judgement)
-    with reading(folder / SCORES):
-        if [row.id for row in rows] != [entry.id for entry in pool.entries]:
-            raise ValueError(f"expected judgements of the pool's {len(pool)} pictures; got {len(rows)}")
-    return [row.relative_distance for row in rows]
-
-
-def _judgements(entries: Sequence[Lineage], relative: np.ndarray) -> list[Judgement]:
-    return [
-        Judgement(id=entry.id, relative_distance=float(r), hard=bool(hard))
-        for entry, r, hard in zip(entries, relative, is_hard(relative), strict=True)
-    ]

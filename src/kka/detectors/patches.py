@@ -19,9 +19,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kka.detectors.backbones import Backbone
-from kka.detectors.graph import Preprocess, covered
+from kka.detectors.graph import Preprocess
 from kka.errors import UserError
-from kka.protocols import Masks
+from kka.settings.patches import PatchSettings
 
 WINDOW = 3
 
@@ -62,17 +62,10 @@ class Extractor(nn.Module):
         return self.patches(self.backbone(self.prepare(pixels))).flatten(2).transpose(1, 2)
 
 
-def build_extractor(backbone: Backbone, *, size: int, crop: int, dimension: int) -> Extractor:
+def build_extractor(backbone: Backbone, settings: PatchSettings) -> Extractor:
     """The extractor on a frozen `backbone`: it sees the centre `crop` of what is resized to `size`."""
-    prepare = Preprocess(size, crop=crop, mean=backbone.mean, std=backbone.std)
-    return Extractor(prepare, backbone.requires_grad_(False), PatchFeatures(backbone.channels, dimension))
-
-
-def patch_cover(masks: Masks, prepare: Preprocess, *, patches: int) -> Float[Tensor, "m p"]:
-    """What share of each patch, in a square grid of them over what `prepare` gives, is anomalous."""
-    side = round(patches**0.5)
-    parts = torch.from_numpy(masks).split(64)
-    return torch.cat([covered(part, prepare, (side, side)).flatten(1) for part in parts])
+    prepare = Preprocess(settings.size, crop=settings.crop, mean=backbone.mean, std=backbone.std)
+    return Extractor(prepare, backbone.requires_grad_(False), PatchFeatures(backbone.channels, settings.dimension))
 
 
 def pooling_matrix(n: int, bins: int) -> Float[Tensor, "bins n"]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from kka.imaging.diffusers import KINDS
+
 KNOWN = {
     "garden": "apache-2.0",
     "defects": "apache-2.0",
@@ -12,8 +14,6 @@ KNOWN = {
     "hf:Qwen/Qwen3-4B-Instruct-2507": "apache-2.0",
 }
 """Spec -> licence, of models that kka names itself."""
-WITH_A_FOLDER = ("hf", "diffusers", "inpaint", "img2img", "edit")
-"""Members whose argument may be a folder with a card."""
 UNKNOWN = "not known to kka: see where the model comes from"
 OF_PICTURES = "that of the pictures that were looked up"
 OF_ONES_OWN = "that of the captions or pictures that it was trained on"
@@ -28,7 +28,7 @@ def licence_of(spec: str) -> str:
         return OF_PICTURES
     if spec in ("corpus", "trained"):
         return OF_ONES_OWN
-    if not argument or name not in WITH_A_FOLDER:
+    if not argument or name not in ("hf", *KINDS):  # no folder with a card is meant
         return UNKNOWN
     return _of_card(Path(argument).expanduser() / "README.md") or UNKNOWN
 

@@ -1,8 +1,6 @@
 """Eq. 4 on a photo, by a pipeline of diffusers that follows instructions: the caption is what it is told to add."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from inspect import signature
 
 import numpy as np
 
@@ -57,16 +55,15 @@ class Edit:
         self._loaded = open_pipeline(
             EDIT, path, settings, device=device, dtype=dtype, revision=revision, variant=variant
         )
-        self._has, self._size = signature(self._loaded.pipeline.__call__).parameters, settings.height_width
-        more = blake2b(repr((VERSION, self._size, instruction("x"))).encode(), digest_size=8)
-        self.identity = f"{self._loaded.identity}:{more.hexdigest()}"
+        self._size = settings.height_width
+        self.identity = self._loaded.identity_with(VERSION, self._size, instruction("x"))
 
     def alter(self, normals: Images, captions: Sequence[str], *, seeds: Sequence[int]) -> Altered:
         """The normals (n, h, w, 3) with what the captions say, and the masks (n, h, w)."""
         require_each("edit", normals, captions, seeds)
         images, masks = np.empty_like(normals), np.empty(normals.shape[:3], np.uint8)
         canvas = canvas_for(self._loaded, normals.shape[1:3], self._size)
-        more = canvas.call_size(self._has)
+        more = canvas.call_size(self._loaded.takes)
         for i, (normal, caption) in enumerate(zip(normals, captions, strict=True)):
             photo = canvas.enlarged(normal)
             drawn = call(self._loaded, [instruction(caption)], seeds=seeds[i : i + 1], image=photo, **more)

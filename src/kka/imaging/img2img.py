@@ -2,8 +2,6 @@
 caption."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from inspect import signature
 
 import numpy as np
 
@@ -54,9 +52,8 @@ class Img2Img:
         self._loaded = open_pipeline(
             REDRAW, path, settings, device=device, dtype=dtype, revision=revision, variant=variant
         )
-        self._has, self._size = signature(self._loaded.pipeline.__call__).parameters, settings.height_width
-        more = blake2b(repr((VERSION, self._size)).encode(), digest_size=8)
-        self.identity = f"{self._loaded.identity}:{more.hexdigest()}"
+        self._size = settings.height_width
+        self.identity = self._loaded.identity_with(VERSION, self._size)
         self.batch_size = settings.batch_size or BATCH
 
     def alter(self, normals: Images, captions: Sequence[str], *, seeds: Sequence[int]) -> Altered:
@@ -67,7 +64,7 @@ class Img2Img:
         for start in range(0, len(captions), self.batch_size):
             batch = slice(start, start + self.batch_size)
             photos = [canvas.enlarged(normal) for normal in normals[batch]]
-            more = canvas.call_size(self._has)
+            more = canvas.call_size(self._loaded.takes)
             drawn = call(self._loaded, captions[batch], seeds=seeds[batch], image=photos, **more)
             images[batch], masks[batch] = put_back(self._loaded, normals[batch], drawn, canvas)
         return Altered(images=images, masks=masks)

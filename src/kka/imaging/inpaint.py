@@ -1,8 +1,6 @@
 """Eq. 4 on a photo, by an inpainting pipeline of diffusers: where `paint` would paint, the model draws the caption."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from inspect import signature
 
 import numpy as np
 
@@ -60,10 +58,8 @@ class Inpaint:
         self._loaded = open_pipeline(
             INPAINT, path, settings, device=device, dtype=dtype, revision=revision, variant=variant
         )
-        self._has = signature(self._loaded.pipeline.__call__).parameters
         self._geometry, self._size = Paint(subject=subject), settings.height_width
-        shape = blake2b(repr((VERSION, self._size, self._geometry.identity)).encode(), digest_size=8)
-        self.identity = f"{self._loaded.identity}:{shape.hexdigest()}"
+        self.identity = self._loaded.identity_with(VERSION, self._size, self._geometry.identity)
         self.batch_size = settings.batch_size or BATCH
 
     def alter(self, normals: Images, captions: Sequence[str], *, seeds: Sequence[int]) -> Altered:
@@ -88,7 +84,7 @@ class Inpaint:
         drawn = call(
             self._loaded, captions, seeds=seeds, image=[canvas.enlarged(normal) for normal in normals],
             mask_image=[canvas.enlarged(np.where(mask > 0, 255, 0).astype(np.uint8)) for mask in masks],
-            **canvas.call_size(self._has),
+            **canvas.call_size(self._loaded.takes),
         )  # fmt: skip
         made = [put_in(*each) for each in zip(normals, drawn, masks, strict=True)]
         return [image for image, _ in made], [mask for _, mask in made]

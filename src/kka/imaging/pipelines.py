@@ -4,11 +4,12 @@ Weights are safetensors, and no remote code runs. On a GPU nothing of this has b
 quantisation and compiled blocks follow the library's documented use.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,15 @@ class LoadedPipeline:
     steps: int | None
     """None, as with `guidance`: the pipeline's own."""
     guidance: float | None
+
+    @property
+    def takes(self) -> Mapping[str, Parameter]:
+        """What a call takes, by name."""
+        return signature(self.pipeline.__call__).parameters
+
+    def identity_with(self, *more: object) -> str:
+        """The identity of a model whose pictures depend on `more` as well."""
+        return f"{self.identity}:{blake2b(repr(more).encode(), digest_size=8).hexdigest()}"
 
 
 def check_pipeline(job: Job, path: str, settings: DrawingSettings, revision: str | None = None) -> None:

@@ -3,12 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from kka.config import DetectorOptions
+from kka.config import AUTO, DetectorOptions
 from kka.data import is_photos
 from kka.data.layout import read_layout
 from kka.data.sides import choose_sides
 
-AUTO = "auto"
 MANY = 3000
 """Photos from which on PatchCore sees 128 in the place of 256 pixels a side. So many take about three minutes of a core
 with MobileNetV2."""

@@ -78,7 +78,8 @@ class StoredPools(Sequence[Anomalies]):
     def __getitem__(self, number: int) -> Anomalies:  # type: ignore[override]  # there are no slices
         if not 0 <= number < self.number:
             raise IndexError(number)
-        return Anomalies.of_pool(self.made.pool(number), self.made.hard(number))
+        pool = self.made.pool(number)  # after a round its pictures carry their judgements; those of round 0 do not yet
+        return Anomalies.of_pool(pool, pool.hard if number else self.made.hard_of(0, pool.entries))
 
 
 def compare(

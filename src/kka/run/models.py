@@ -10,13 +10,14 @@ from kka.algorithm.prompts import build_prompt, resolve_template, worked_example
 from kka.common.cache import cache_folder, pixel_hash
 from kka.common.hold import held
 from kka.common.progress import StageProgress
-from kka.config import DetectorOptions, RunConfig
+from kka.config import AUTO, DetectorOptions, RunConfig
 from kka.data import is_photos
 from kka.data.other import check_other
 from kka.defects.grammar import SUBJECT
 from kka.detectors import build_detector
 from kka.errors import UserError
 from kka.imaging import build_image_model, check_image_model
+from kka.imaging.diffusers import KINDS
 from kka.language import build_language_model, check_language_model, check_local
 from kka.protocols import Alters, ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
 from kka.run.drawing import (
@@ -34,9 +35,6 @@ from kka.task import Knowledge, Task
 if TYPE_CHECKING:
     from kka.language.train import LMTrainingReport
 
-AUTO = "auto"
-DIFFUSION = ("diffusers", "inpaint", "img2img", "edit")
-"""Image models that may have been trained by kka, and say what they know."""
 GARDEN, OF_CLASSES, OF_PHOTOS = ("garden", "garden"), ("corpus", "bank:train"), ("defects", "paint")
 """What auto means for the garden, for data with classes that may be known, and for photos."""
 LM_STEPS = 800
@@ -86,7 +84,7 @@ def check_classes(images: str, data: Path, normal: Sequence[str], unseen: float,
         UserError: it knows the normal class or withheld ones, or there is no such class.
     """
     folder = data.expanduser()
-    if images.partition(":")[0] not in DIFFUSION or not (folder / "train.parquet").is_file():
+    if images.partition(":")[0] not in KINDS or not (folder / "train.parquet").is_file():
         return None
     from kka.data.parquet import class_sides
 

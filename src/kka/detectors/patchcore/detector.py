@@ -5,7 +5,6 @@ all (`coreset`), and the distance to the nearest (`network`). Images are not aug
 (`kka.detectors.features`); nothing is trained.
 """
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,20 +16,17 @@ from torch import Tensor, nn
 from kka.common.device import choose_device
 from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
-from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import in_batches
-from kka.detectors.heatmaps import photo_maps
 from kka.detectors.inputs import checked_with_masks
+from kka.detectors.patch_images import features_computed_once, images_at_once, patch_cover, score_maps
 from kka.detectors.patchcore.network import Bank
 from kka.detectors.patchcore.settings import PatchCoreSettings
 from kka.detectors.patchcore.training import fill_bank
-from kka.detectors.patches import Extractor, build_extractor, patch_cover
+from kka.detectors.patches import Extractor, build_extractor
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.protocols import Images, Masks, Scores
 from kka.settings.backbone import BackboneSettings
 
-_PIXELS = 64 * 128**2
-"""Of a batch that goes through the backbone at once."""
 _DISTANCES = 2**24
 """Between a batch's patches and the bank's, at once."""
 
@@ -85,18 +81,7 @@ class PatchCore:
         """
         normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
         device = choose_device(self.settings.device)
-        backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
-        extract = build_extractor(backbone, **_sizes(self.settings))
-        extract = extract.to(device).to(memory_format=torch.channels_last).eval()
-        # Weights alone would not do: a backbone may hold the same ones whichever of its maps are taken.
-        options = {"name": self.backbone.name, "padding": self.backbone.padding, "device": device.type}
-        identity = fingerprint(extract, strides=self.settings.strides, **_sizes(self.settings), **options)
-        batch = max(1, min(64, _PIXELS // self.settings.crop**2))
-        with ExitStack() as files:
-
-            def stored(images: Images) -> Features:
-                return files.enter_context(cached_features(images, extract, device, identity=identity, batch=batch))
-
+        with features_computed_once(self.settings, self.backbone, seed=self.seed, device=device) as (extract, stored):
             of_normals = stored(normals)
             cover = None if masks is None else patch_cover(masks, extract.prepare, patches=of_normals.shape[1])
             bank = fill_bank(
@@ -112,13 +97,7 @@ class PatchCore:
 
     def score_map(self, images: Images) -> Float32[np.ndarray, "n h w"]:
         """(n, h, w) at the images' own size: higher = more anomalous. Outside the crop its border's values go on."""
-
-        def maps(pixels: Tensor) -> Tensor:
-            photo = (pixels.shape[1], pixels.shape[2])
-            return photo_maps(self.graph_.maps(pixels), photo, size=self.settings.size, crop=self.settings.crop)
-
-        found = in_batches(maps, images, self._device, batch=self._batch)
-        return found if len(images) else np.zeros(images.shape[:3], np.float32)
+        return score_maps(self.graph_.maps, images, self.settings, self._device, batch=self._batch)
 
     def graph(self) -> nn.Module:
         """From pixels (b, h, w, 3) to the scores (b,), for export."""
@@ -140,7 +119,7 @@ class PatchCore:
         backbone = load_backbone(detector.backbone, strides=settings.strides, fetch=False)
         m, b, a = card["bank"]
         bank = Bank(settings.dimension, m, b, a, settings)
-        graph = _Graph(build_extractor(backbone, **_sizes(settings)), bank)
+        graph = _Graph(build_extractor(backbone, settings), bank)
         load_into(graph, read_tensors(path), path)
         detector.graph_ = graph.to(device_here(settings.device)).to(memory_format=torch.channels_last).eval()
         return detector
@@ -154,11 +133,7 @@ class PatchCore:
         crop, bank = self.settings.crop, self.graph_.bank
         patches = (crop // self.settings.strides[0] + 1) ** 2
         remembered = len(bank.normals) + len(bank.anomalies)
-        return max(1, min(64, _PIXELS // crop**2, _DISTANCES // (patches * remembered)))
-
-
-def _sizes(settings: PatchCoreSettings) -> dict[str, int]:
-    return {"size": settings.size, "crop": settings.crop, "dimension": settings.dimension}
+        return max(1, min(images_at_once(self.settings), _DISTANCES // (patches * remembered)))
 
 
 class _Graph(nn.Module):

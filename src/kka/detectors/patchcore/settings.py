@@ -4,8 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from kka.errors import UserError
 from kka.settings import MAX_SIDE, Count, Natural, NonNegative, Share, Side, Text, Width, settings
+from kka.settings.patches import require_fitting
 
 
 @settings()
@@ -44,11 +44,4 @@ nearest there are alike far from it. 0: distances as they are."""
     device: Text = "auto"
 
     def __post_init__(self) -> None:
-        if self.crop > self.size:
-            raise UserError(f"crop: expected at most size, {self.size}; got {self.crop}")
-        if list(self.strides) != sorted(set(self.strides)):
-            raise UserError(f"strides: expected ascending numbers; got {self.strides}")
-        if self.dimension % len(self.strides):
-            raise UserError(
-                f"dimension: expected a multiple of the number of strides, {len(self.strides)}; got {self.dimension}"
-            )
+        require_fitting(self)

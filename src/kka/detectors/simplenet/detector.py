@@ -5,7 +5,6 @@ D_psi = `Heads.discriminator`, epsilon ~ N(0, sigma^2) = `noise`, th+ = -th- = `
 images are not augmented, so features are computed once (`kka.detectors.features`).
 """
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,20 +16,16 @@ from torch import Tensor, nn
 from kka.common.device import choose_device
 from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
-from kka.detectors.features import Features, cached_features, fingerprint
 from kka.detectors.graph import in_batches
-from kka.detectors.heatmaps import photo_maps
 from kka.detectors.inputs import checked_with_masks, small_ones
-from kka.detectors.patches import Extractor, build_extractor, patch_cover
+from kka.detectors.patch_images import features_computed_once, images_at_once, patch_cover, score_maps
+from kka.detectors.patches import Extractor, build_extractor
 from kka.detectors.saving import device_here, load_into, read_card, read_tensors, settings_from, write
 from kka.detectors.simplenet.network import Heads
 from kka.detectors.simplenet.settings import SimpleNetSettings
 from kka.detectors.simplenet.training import train_heads
 from kka.protocols import Images, Masks, Scores
 from kka.settings.backbone import BackboneSettings
-
-_PIXELS = 64 * 128**2
-"""Of a batch that goes through the backbone at once."""
 
 
 class SimpleNet:
@@ -86,19 +81,7 @@ class SimpleNet:
         if anomalies is not None and masks is not None:
             anomalies, masks = small_ones(anomalies, masks, self.settings.mask_most)
         device = choose_device(self.settings.device)
-        backbone = load_backbone(self.backbone, strides=self.settings.strides, seed=self.seed)
-        extract = build_extractor(backbone, **_sizes(self.settings))
-        extract = extract.to(device).to(memory_format=torch.channels_last).eval()
-        # Weights alone would not do: a backbone may hold the same ones whichever of its maps are taken.
-        facts = {name: getattr(self.settings, name) for name in ("size", "crop", "strides", "dimension")}
-        options = {"name": self.backbone.name, "padding": self.backbone.padding, "device": device.type}
-        identity = fingerprint(extract, **facts, **options)
-        with ExitStack() as files:
-
-            def stored(images: Images) -> Features:
-                found = cached_features(images, extract, device, identity=identity, batch=self._batch)
-                return files.enter_context(found)
-
+        with features_computed_once(self.settings, self.backbone, seed=self.seed, device=device) as (extract, stored):
             of_normals = stored(normals)
             heads, self.losses_ = train_heads(
                 of_normals, stored(anomalies) if anomalies is not None else None, settings=self.settings,
@@ -115,13 +98,7 @@ class SimpleNet:
 
     def score_map(self, images: Images) -> Float32[np.ndarray, "n h w"]:
         """(n, h, w) at the images' own size: higher = more anomalous. Outside the crop its border's values go on."""
-
-        def maps(pixels: Tensor) -> Tensor:
-            photo = (pixels.shape[1], pixels.shape[2])
-            return photo_maps(self.graph_.maps(pixels), photo, size=self.settings.size, crop=self.settings.crop)
-
-        found = in_batches(maps, images, self._device, batch=self._batch)
-        return found if len(images) else np.zeros(images.shape[:3], np.float32)
+        return score_maps(self.graph_.maps, images, self.settings, self._device, batch=self._batch)
 
     def graph(self) -> nn.Module:
         """From pixels (b, h, w, 3) to the scores (b,), for export."""
@@ -140,7 +117,7 @@ class SimpleNet:
         settings = settings_from(SimpleNetSettings, card["settings"])
         detector = cls(settings=settings, backbone=settings_from(BackboneSettings, card["backbone"]), seed=card["seed"])
         backbone = load_backbone(detector.backbone, strides=settings.strides, fetch=False)
-        extract = build_extractor(backbone, **_sizes(settings))
+        extract = build_extractor(backbone, settings)
         graph = _Graph(extract, Heads(settings.dimension, settings.hidden), settings)
         load_into(graph, read_tensors(path), path)
         graph = graph.to(device_here(settings.device)).to(memory_format=torch.channels_last)
@@ -153,11 +130,7 @@ class SimpleNet:
 
     @property
     def _batch(self) -> int:
-        return max(1, min(64, _PIXELS // self.settings.crop**2))
-
-
-def _sizes(settings: SimpleNetSettings) -> dict[str, int]:
-    return {"size": settings.size, "crop": settings.crop, "dimension": settings.dimension}
+        return images_at_once(self.settings)
 
 
 class _Graph(nn.Module):
