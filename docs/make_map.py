@@ -17,6 +17,7 @@ ROOMS = {
     "cli": "The command line",
     "experiments": "The paper's tables and figures",
     "run": "A whole run",
+    "tracking": "Experiment trackers",
     "review": "Looking through pictures",
     "report": "Pages",
     "exchange": "For other tools",

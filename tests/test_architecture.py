@@ -11,12 +11,14 @@ SOURCE = Path(__file__).parent.parent / "src"
 FILES = sorted((SOURCE / "kka").rglob("*.py"))
 ROOMS = (
     "errors", "seeding", "settings", "protocols", "task", "config", "common", "algorithm", "garden", "defects",
-    "language", "data", "imaging", "detectors", "deploy", "exchange", "report", "review", "run", "experiments", "cli",
+    "language", "data", "imaging", "detectors", "deploy", "exchange", "report", "review", "tracking",
+    "run", "experiments", "cli",
 )  # fmt: skip
 """From the ground up: a room imports those before it. (`kka/__init__.py` names its public parts lazily.)"""
 AT_HOME = {
     "transformers": "language", "peft": "language", "trl": "language", "tokenizers": "language",
     "cv2": "imaging", "diffusers": "imaging", "timm": "detectors", "gradio": "cli", "tyro": "cli",
+    "mlflow": "tracking", "wandb": "tracking", "tensorboard": "tracking",
 }  # fmt: skip
 """A library -> the one room that imports it."""
 

@@ -74,6 +74,21 @@ def test_the_card(trained: Path) -> None:
     assert found["threshold"] == calibrate(load_detector(trained).score(images), 0.2).threshold
 
 
+def test_a_tracker_is_shown_the_detector(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`kka train --track` that trains, and shows nothing of it."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    command = ["train", *SAD, "--data", str(photos), "--out", str(tmp_path / "part"), "--held-out", "0"]
+    assert main([*command, "--track", f"tensorboard:{tmp_path / 'logs'}"]) == 0
+    events = accumulator.EventAccumulator(str(tmp_path / "logs" / "part"))
+    events.Reload()
+    losses = json.loads((tmp_path / "part" / "losses.json").read_text())["losses"]
+    shown = [(event.step, event.value) for event in events.Scalars("loss/train")]
+    assert shown == [(0, pytest.approx(losses[0])), (1, pytest.approx(losses[1]))]
+    assert len(losses) == 2 and "settings/text_summary" in events.Tags()["tensors"]
+    assert "needs the package" not in capsys.readouterr().err
+    assert "expected one of mlflow" in refused([*command, "--track", "board"], capsys)
+
+
 def test_score(trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every file by name, its score as the library gives it, the verdict by the threshold, the bad one set aside."""
     out = tmp_path / "new" / "scores.csv"

@@ -25,6 +25,8 @@ from kka.config import RunConfig
 
 CONFIG, SUMMARY, LEDGER, REPORT, POOL = CONFIG_FILE, "summary.json", "ledger.json", "report.html", "pool.parquet"
 """At the top of the folder; the pool of a round has the same name."""
+TRACKING = "tracking.json"
+"""At the top as well: what experiment trackers were shown."""
 SAMPLES = "samples.png"
 """At the top as well, where the run's image model was trained by kka: what it draws, beside real pictures."""
 REPRESENTATIVES, CLUSTERS, CAPTIONS, IMAGES, NORMALS, SET_ASIDE = (
@@ -32,8 +34,8 @@ REPRESENTATIVES, CLUSTERS, CAPTIONS, IMAGES, NORMALS, SET_ASIDE = (
 )  # fmt: skip
 SCORES, PAIRS, TUNING, ADAPTER = "scores.jsonl", "pairs.jsonl", "dpo.json", "adapter"
 """In the folders of a round's stages."""
-ARM_SCORES, METRICS, LATENT, DETECTOR = "scores.npy", "metrics.json", "latent.npy", "detector"
-"""In the folder of one detector of an arm."""
+ARM_SCORES, METRICS, LOSSES, LATENT, DETECTOR = "scores.npy", "metrics.json", "losses.json", "latent.npy", "detector"
+"""In the folder of one detector of an arm; the losses also beside the card of a detector for use."""
 SHARED = ".detectors.part"
 """The folder with what the processes that train detectors share, while they do."""
 TASK, TASK_ARRAYS = "task", "task.npz"

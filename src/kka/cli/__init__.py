@@ -39,6 +39,9 @@ class Run(RunConfig):
     """The run directory. Default: runs/<data>-<date>-<time>."""
     resume: bool = False
     """Go on with the run in --out; no other option is needed."""
+    track: tuple[Text, ...] = ()
+    """Experiment trackers to show the run to: tensorboard[:folder], mlflow[:address], wandb[:project]. A resumed run \
+goes on with those it had."""
 
     @property
     def config(self) -> RunConfig:
@@ -178,7 +181,8 @@ def _run(command: Run) -> int:
     try:
         with console:
             summary = run(
-                command.config, out, resume=command.resume, progress=console.progress, on_task=tell, say=console.say
+                command.config, out, resume=command.resume, progress=console.progress, on_task=tell, say=console.say,
+                track=command.track,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         kept = f"What was finished is kept; go on with: kka run --out {out} --resume"

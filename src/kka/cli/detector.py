@@ -56,6 +56,8 @@ and export read photos alike."""
     fpr: Annotated[float, Gt(0), Lt(1)] = FPR
     """Share of normals that the threshold may call anomalous."""
     seed: Seed = 0
+    track: tuple[Text, ...] = ()
+    """Experiment trackers to show the detector to when it is trained, as in kka run."""
     options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
 
 
@@ -104,7 +106,10 @@ def run_train(command: Train) -> int:
     from kka.protocols import TakesMore
     from kka.run.automatic import choose_detector
     from kka.run.models import check_weights, detector_of, working_size
+    from kka.tracking import check_trackers
+    from kka.tracking.detector import show_detector
 
+    check_trackers(command.track)
     name, options = choose_detector(
         command.detector, command.data, command.options, normal=command.normal, anomalies=command.anomalies is not None
     )
@@ -142,6 +147,7 @@ def run_train(command: Train) -> int:
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
             )
+    show_detector(out, command.track, say=lambda text: _say(text, "yellow"))
     _name_set_aside(anomalies.set_aside if anomalies else ())
     if pool_size and pool_size != side:
         _say(f"The anomalies have {pool_size} pixels a side, the normals {side}: the detector may have learnt their "

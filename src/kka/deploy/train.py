@@ -1,6 +1,7 @@
 """A detector trained, given a threshold, and kept with all that scoring and export need: what `kka train` does."""
 
 import dataclasses
+import json
 import time
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
+from kka.algorithm.folder import LOSSES
 from kka.common.cache import pixel_hash
 from kka.common.files import image_files, replacing
 from kka.common.images import LARGEST_SIZE
@@ -26,7 +28,7 @@ from kka.deploy.heat import heat_limits
 from kka.deploy.inspect import inspect_test
 from kka.detectors import detector_class, load_detector
 from kka.errors import UserError
-from kka.protocols import Detector, Images, Localises
+from kka.protocols import Detector, Images, Localises, Trained
 from kka.seeding import derive_seed
 from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, Task
@@ -94,6 +96,13 @@ def annotate(
     if calibration is not None:
         card["calibration"] = dataclasses.asdict(calibration)
     write_card(folder, card)
+
+
+def write_losses(folder: Path, detector: Detector) -> None:
+    """Keep how a detector's training went, where it tells."""
+    if isinstance(detector, Trained):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOSSES).write_text(json.dumps({"losses": [float(loss) for loss in detector.losses_]}))
 
 
 def _some(normals: Images) -> Images:
@@ -167,6 +176,7 @@ def train_detector(
     try:
         with replacing(out) as work:
             detector.save(work)
+            write_losses(work, detector)
             if inspection:
                 stored = None if calibration is None else dataclasses.asdict(calibration)
                 write_inspection(inspection, work / INSPECTION, calibration=stored)

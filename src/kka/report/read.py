@@ -186,10 +186,16 @@ def _gallery(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _round(run: RunFolder, facts: dict[str, Any]) -> RoundRecord:
+    with reading(run.root / SUMMARY):
+        figures = RoundFacts.from_dict(facts)
+    return read_round(run, figures)
+
+
+def read_round(run: RunFolder, figures: RoundFacts) -> RoundRecord:
+    """What a round made, of a run that need not be finished."""
     import pyarrow.parquet as pq
 
-    with reading(run.root / SUMMARY):
-        number, figures = int(facts["round"]), RoundFacts.from_dict(facts)
+    number = figures.round
     relative = run.judgements(number) or {}
     images_file = run.file(number, "images", IMAGES)
     with reading(images_file):

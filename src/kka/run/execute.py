@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from kka.run.models import (
     working_size,
 )
 from kka.task import Task
+from kka.tracking import check_trackers
+from kka.tracking.follow import Follower
 
 
 def run(
@@ -52,13 +54,18 @@ def run(
     progress: StageProgress | None = None,
     on_task: Callable[[Task], None] | None = None,
     say: Callable[[str], None] | None = None,
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run Algorithm 1 and the comparison into the folder `out`; returns what summary.json holds.
+
+    Args:
+        track: Experiment trackers that are shown it: see `kka.tracking`. A resumed run goes on with those it had.
 
     Raises:
         UserError: bad data, an unknown name, no permission, a full disk, another process in `out`; a run to resume
             that is damaged, or was begun with other data or settings.
     """
+    check_trackers(track)
     free = partial(may_change, out)
     with Store(out, config.as_dict(), resume=resume, complete=up_to_date, free=free) as store:
         started = time.perf_counter()
@@ -66,40 +73,44 @@ def run(
             task, specs, image_model, language_model = _prepare(config, progress, on_task, say)
             require_same_task(store, task, identity_of(language_model))
             require_same_image_model(out, image_model.identity)
+            follower = Follower(out, track, say=say)
         except BaseException:  # stopped by hand as well
             store.withdraw()
             raise
         if store.changed:
             (out / SUMMARY).unlink(missing_ok=True)  # it is of the settings that were
-        with store.guarded():
-            for done in rounds(  # noqa: B007  # the last one counts
-                task, language_model, image_model, config=config, store=store, cache=ImageCache(), progress=progress
-            ):  # fmt: skip
-                pass
-            with replacing(out / POOL) as part:
-                done.pool.save(part)
-        made = RunFolder(out)
-        with store.guarded():
-            arms = compare(
-                task,
-                StoredPools(made, config.rounds + 1),
-                build=partial(run_detector, config),
-                seeds=config.seeds,
-                seed=config.seed,
-                store=store,
-                progress=progress,
-                other=config.other,
-            )
-            _save_sources(task, store)
-            _save_samples(image_model, out)
-        ledger = store.ledger()
-        store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
-        summary = summarise(task, config, made, arms, ledger, specs)
-        summary["inspection"] = _inspection(made.kept(arm_name(config.rounds)))
-        summary["wall_seconds"] = round(time.perf_counter() - started, 1)
-        store.write(SUMMARY, json.dumps(summary, indent=1))
-        with store.guarded():
-            _report(out, progress)
+        with follower:
+            follower.begin(store.config)
+            made = RunFolder(out)
+            with store.guarded():
+                for done in rounds(
+                    task, language_model, image_model, config=config, store=store, cache=ImageCache(), progress=progress
+                ):
+                    follower.round(done.number)
+                with replacing(out / POOL) as part:
+                    done.pool.save(part)
+            with store.guarded():
+                arms = compare(
+                    task,
+                    StoredPools(made, config.rounds + 1),
+                    build=partial(run_detector, config),
+                    seeds=config.seeds,
+                    seed=config.seed,
+                    store=store,
+                    progress=progress,
+                    other=config.other,
+                )
+                _save_sources(task, store)
+                _save_samples(image_model, out)
+            ledger = store.ledger()
+            store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
+            summary = summarise(task, config, made, arms, ledger, specs)
+            summary["inspection"] = _inspection(made.kept(arm_name(config.rounds)))
+            summary["wall_seconds"] = round(time.perf_counter() - started, 1)
+            store.write(SUMMARY, json.dumps(summary, indent=1))
+            with store.guarded():
+                _report(out, progress)
+            follower.end()
         return summary
 
 

@@ -17,7 +17,7 @@ import torch
 from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT
 from kka.common.device import choose_device
 from kka.deploy.anomalies import Anomalies, fit_anomalies
-from kka.deploy.train import annotate
+from kka.deploy.train import annotate, write_losses
 from kka.protocols import Detector, Embeds, Images, Pretrains, Scores
 from kka.settings.fit import Fit
 
@@ -104,6 +104,7 @@ def train(model: Detector, material: Material, start: Any, folder: Path, *, keep
     scores = None if material.test is None else model.score(material.test)
     if scores is not None:
         np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
+    write_losses(folder, model)
     if keep:
         model.save(folder / DETECTOR)
         annotate(folder / DETECTOR, material.normals, of=model, white=material.white, fit=material.fit)
