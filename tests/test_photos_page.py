@@ -48,7 +48,8 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
         elif words[1] not in SKIPPED:
             assert main([*words[1:], *shlex.split(SMALLER.get(words[1], ""))]) == 0, words
         done.append(words[1])
-    assert done == ["data", "run", "review", "train", "score", "export", "examples/device.py"]
+    assert done == ["data", "run", "run", "review", "train", "score", "export", "examples/device.py"]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
-    assert (tmp_path / "photos.html").is_file() and (tmp_path / "runs/plates/report.html").is_file()
+    assert (tmp_path / "photos.html").is_file() and (tmp_path / "runs/plates.preview.png").is_file()
+    assert (tmp_path / "runs/plates/report.html").is_file()
     assert len(list((tmp_path / "maps").rglob("*.png"))) == 2

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from annotated_types import Ge, Le
 
 from kka.cli.data import Data, run_data
 from kka.cli.detector import Export, Score, Train, run_export, run_score, run_train
@@ -42,6 +43,9 @@ class Run(RunConfig):
     track: tuple[Text, ...] = ()
     """Experiment trackers to show the run to: tensorboard[:folder], mlflow[:address], wandb[:project]. A resumed run \
 goes on with those it had."""
+    preview: Annotated[int, Ge(1), Le(64)] | None = None
+    """Run nothing; show so many photos, captions and pictures of what the run would make, what the loader says of the \
+data, and what time, memory, disk and calls it will take: in the terminal, and as one picture beside --out."""
 
     @property
     def config(self) -> RunConfig:
@@ -172,6 +176,8 @@ def _run(command: Run) -> int:
     name = Path(command.data).name or "run"
     out = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     _quiet()
+    if command.preview is not None:
+        return _preview(command, out)
     from kka.algorithm.folder import SUMMARY, RunFolder
     from kka.cli.progress import Console, print_summary
     from kka.run.execute import run
@@ -188,6 +194,16 @@ def _run(command: Run) -> int:
         kept = f"What was finished is kept; go on with: kka run --out {out} --resume"
         return stopped(stop, kept if RunFolder(out).begun else "Nothing was begun.")
     print_summary(summary, out)
+    return 0
+
+
+def _preview(command: Run, out: Path) -> int:
+    from kka.cli.progress import Console, print_preview
+    from kka.run.preview import preview_run
+
+    with Console() as console:
+        found = preview_run(command.config, command.preview or 1, progress=console.progress, say=console.say)
+    print_preview(found, out)
     return 0
 
 

@@ -4,8 +4,10 @@ import dataclasses
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -58,6 +60,9 @@ and export read photos alike."""
     seed: Seed = 0
     track: tuple[Text, ...] = ()
     """Experiment trackers to show the detector to when it is trained, as in kka run."""
+    preview: bool = False
+    """Train nothing; show photos and anomalies as the detector would see them, what the loader says of the data, and \
+what time, memory and disk it will take: in the terminal, and as one picture beside --out."""
     options: Annotated[DetectorOptions, tyro.conf.arg(name="")] = field(default_factory=DetectorOptions)
 
 
@@ -97,7 +102,7 @@ class Export:
 
 def run_train(command: Train) -> int:
     """What `kka train` does; returns the exit status."""
-    from kka.cli.progress import Console, print_inspection
+    from kka.cli.progress import Console, print_inspection, print_preview
     from kka.common.hold import held
     from kka.common.writable import require_writable
     from kka.data import open_task
@@ -105,11 +110,14 @@ def run_train(command: Train) -> int:
     from kka.deploy.train import require_free, train_detector
     from kka.protocols import TakesMore
     from kka.run.automatic import choose_detector
+    from kka.run.estimate import MOST
     from kka.run.models import check_weights, detector_of, working_size
     from kka.tracking import check_trackers
     from kka.tracking.detector import show_detector
 
     check_trackers(command.track)
+    if command.preview:
+        from kka.run.preview import preview_training
     name, options = choose_detector(
         command.detector, command.data, command.options, normal=command.normal, anomalies=command.anomalies is not None
     )
@@ -121,13 +129,11 @@ def run_train(command: Train) -> int:
     require_free(out)
     require_writable(out, "--out", folder=True)
     pool_size = None if command.anomalies is None else anomaly_size(command.anomalies)
-    with held(out), Console() as console:
+    with nullcontext() if command.preview else held(out), Console() as console:
         require_free(out)  # another process may have ended meanwhile
         stage = f"Training {name}"
-        detector = detector_of(
-            name, options, seed=command.seed,
-            progress=lambda done, total: console.progress(stage, done, total),
-        )  # fmt: skip
+        build = partial(detector_of, name, options, seed=command.seed)
+        detector = build(progress=lambda done, total: console.progress(stage, done, total))
         check_weights(detector)
         photo_size = working_size(command.data, command.size, detector)
         size = command.size or (pool_size if pool_size and photo_size else photo_size)
@@ -136,14 +142,23 @@ def run_train(command: Train) -> int:
         if describe is None and photo_size and not reads_captions:
             describe = "a photo"  # which nothing reads
         task = open_task(
-            command.data, normal=command.normal, describe=describe, size=size, fit=command.fit, seed=command.seed
-        )
-        console.task(task)
+            command.data, normal=command.normal, describe=describe, size=size, fit=command.fit, seed=command.seed,
+            most=MOST if command.preview else None,
+        )  # fmt: skip
+        if not command.preview:
+            console.task(task)
         side = task.normals.shape[1]
         with _plain_warnings():
             anomalies = None
             if command.anomalies is not None:
                 anomalies = read_anomalies(command.anomalies, side, task.white, task.fit)
+            if command.preview:
+                console.progress("measuring a training", 0, 1)
+                found = preview_training(
+                    lambda told: build(progress=told), task, anomalies, name=name, held_out=command.held_out
+                )
+                print_preview(found, out)
+                return 0
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
             )

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -18,6 +18,9 @@ from kka.common.metrics import Estimate, read_estimates
 from kka.common.terminal import terminal
 from kka.protocols import DPOReport
 from kka.task import Task
+
+if TYPE_CHECKING:
+    from kka.run.preview import Preview
 
 SHOWN = 10
 """Files set aside that are named on the screen where a file names them all."""
@@ -135,6 +138,20 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
         print_inspection([Row.from_dict(row) for row in found["rows"]])
     console.print(f"Detector: {RunFolder(out).kept(last_arm(summary))}", soft_wrap=True)
     console.print(f"Report:   {out / REPORT}", soft_wrap=True)
+
+
+def print_preview(preview: "Preview", out: Path) -> None:
+    """What was found, and where the sheet lies."""
+    from kka.common.writable import require_writable
+    from kka.run.preview_sheet import lines, sheet_beside, write_preview
+
+    sheet = sheet_beside(out)
+    require_writable(sheet, "--out")
+    write_preview(sheet, preview)
+    console = terminal()
+    for line in lines(preview):
+        console.print(line, soft_wrap=True)
+    console.print(f"Sheet: {sheet}", soft_wrap=True)
 
 
 def print_inspection(rows: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
 from kka.common.metrics import Estimate
 
 STAGES = {
+    "loading": "Loading data and models",
     "representatives": "Typical normals (Eq. 1-2)",
     "captions": "Writing captions (Eq. 3)",
     "images": "Drawing pictures (Eq. 4)",
@@ -10,6 +11,7 @@ STAGES = {
     "dpo": "Tuning the language model (Eq. 7)",
     "measuring": "Measuring the language model",
     "detectors": "Training detectors",
+    "scoring": "Scoring",
     "lm train": "Training the language model",
     "autoencoder": "Training the autoencoder",
     "drawing": "Training the drawing model",

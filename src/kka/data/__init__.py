@@ -23,6 +23,7 @@ def open_task(
     size: int | None = None,
     fit: Fit | None = None,
     seed: int = 0,
+    most: int | None = None,
 ) -> Task:
     """The task that `data` names: "garden", a folder with train.parquet and test.parquet, or a folder of images.
 
@@ -34,6 +35,7 @@ def open_task(
     `size`: side of the square working pictures in pixels. Default: 64; of Parquet data, the pictures' own size when
     they all have one. `fit`: how pictures become squares. Default: photos lose nothing (squash or pad, by their
     shapes); Parquet pictures are cropped. `seed` also chooses among several captions of a normal image.
+    `most`: normals, and test pictures, of which no more are read; `details["whole"]` says how many there are.
     Raises UserError for data that is not there, holds nothing usable, or does not fit the other arguments.
     """
     names = (normal,) if isinstance(normal, str) else tuple(str(name) for name in normal)
@@ -50,7 +52,7 @@ def open_task(
 
     request = Request(
         source=data, normal=names, unseen=unseen, describe=describe, undescribed=undescribed, domain=domain, size=size,
-        fit=fit, seed=seed,
+        fit=fit, seed=seed, most=most,
     )  # fmt: skip
     if not is_photos(folder):
         from kka.data.parquet import load_parquet

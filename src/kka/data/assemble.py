@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from kka.common.cache import pixel_hash
 from kka.common.folder_words import GOOD
 from kka.common.images import (
@@ -67,6 +69,9 @@ def assemble(
     """
     notes = list(notes)
     train, test = hold_out(train, test, normal, request.seed, notes)
+    whole = {"normals": sum(kind in normal for kind in train.kinds), "test": len(test.paths) if test else 0}
+    if request.most is not None:
+        train, test = _some(train, test, normal, request.most)
     if request.unseen and not {*train.kinds} - normal:
         raise UserError(
             f"unseen: {request.source} has no training images of classes other than the normal, so none can be "
@@ -106,12 +111,24 @@ def assemble(
             "images": _counts(len(normals), len(kept["knowledge"]), tested, len(aside)),
             "size": normals.shape[1],
             "duplicates_removed": len(removed),
+            **({} if request.most is None else {"whole": whole}),
             **{name: told for name, told in (("layout", layout), ("shapes", shapes)) if told},
             "notes": [*notes, *_range_notes(parts, request.source)],
         },
         white=parts["normals"].white,
         fit=fit,
     )
+
+
+def _some(train: Split, test: Split | None, normal: set[str], most: int) -> tuple[Split, Split | None]:
+    """Both sides with no more than so many normals and test pictures, spread evenly; other classes stay whole."""
+
+    def evenly(rows: list[int]) -> list[int]:
+        return [rows[i] for i in np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int).tolist()]
+
+    normals = evenly([i for i, kind in enumerate(train.kinds) if kind in normal])
+    others = [i for i, kind in enumerate(train.kinds) if kind not in normal]
+    return train.only(sorted(normals + others)), test and test.only(evenly(list(range(len(test.paths)))))
 
 
 def _counts(normals: int, knowledge: int, tested: TestSet | None, aside: int) -> dict[str, int]:

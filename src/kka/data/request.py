@@ -23,6 +23,8 @@ class Request:
     size: int | None = None
     fit: Fit | None = None
     seed: int = 0
+    most: int | None = None
+    """Normals, and test pictures, of which no more are read, spread over all of them: to look at, not to work with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,18 @@ class Split:
     """Names and files (or content) of the pictures at these ascending positions, read as they are asked for."""
     masks: Mapping[str, tuple[Path, tuple[Path, ...]]] = field(default_factory=dict)
     """Path -> the file of the picture and those of its masks, where it has any."""
+
+    def only(self, places: Sequence[int]) -> "Split":
+        """The pictures at these ascending positions."""
+        chosen, read = list(places), self.read
+        return Split(
+            where=self.where,
+            paths=tuple(self.paths[i] for i in chosen),
+            kinds=tuple(self.kinds[i] for i in chosen),
+            captions=tuple(self.captions[i] for i in chosen),
+            read=lambda positions: read([chosen[i] for i in positions]),
+            masks=self.masks,
+        )
 
     def knowledge(self, images: Images, places: Sequence[int]) -> Knowledge:
         """Decoded pictures, which stand at these places, with their captions and classes."""

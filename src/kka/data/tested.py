@@ -48,13 +48,7 @@ def hold_out(
         yield from read_train([held[i - own] for i in positions if i >= own])
 
     return (
-        Split(
-            where=train.where,
-            paths=tuple(train.paths[i] for i in kept),
-            kinds=tuple(train.kinds[i] for i in kept),
-            captions=tuple(train.captions[i] for i in kept),
-            read=lambda positions: read_train([kept[i] for i in positions]),
-        ),
+        train.only(kept),
         Split(
             where=test.where,
             paths=(*test.paths, *(train.paths[i] for i in held)),

@@ -70,7 +70,7 @@ def run(
     with Store(out, config.as_dict(), resume=resume, complete=up_to_date, free=free) as store:
         started = time.perf_counter()
         try:
-            task, specs, image_model, language_model = _prepare(config, progress, on_task, say)
+            task, specs, image_model, language_model = prepare(config, progress, on_task, say)
             require_same_task(store, task, identity_of(language_model))
             require_same_image_model(out, image_model.identity)
             follower = Follower(out, track, say=say)
@@ -114,11 +114,14 @@ def run(
         return summary
 
 
-def _prepare(
+def prepare(
     config: RunConfig, progress: StageProgress | None, on_task: Callable[[Task], None] | None,
-    say: Callable[[str], None] | None,
+    say: Callable[[str], None] | None, most: int | None = None,
 ) -> tuple[Task, tuple[str, str], ImageModel | Alters, LanguageModel]:  # fmt: skip
-    """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later."""
+    """The task and the models, with their specs. What is wrong with the configuration shows here, not hours later.
+
+    `most`: as `kka.data.open_task` has it.
+    """
     detector = check_config(config)
     task = open_task(
         config.data,
@@ -130,6 +133,7 @@ def _prepare(
         size=working_size(config.data, config.size, detector),
         fit=config.fit,
         seed=config.split_seed,
+        most=most,
     )
     specs = resolve(config, task)
     task = _with_note(task, specs[1])
