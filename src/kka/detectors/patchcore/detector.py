@@ -46,11 +46,11 @@ class PatchCore:
     PRESETS: ClassVar = {
         "published": PatchCoreSettings(),
         "small": PatchCoreSettings(
-            size=128, crop=128, strides=(16, 32), dimension=384, standardise=True, share=1, most=2000,
+            size=128, crop=128, strides=(16, 32), dimension=384, share=1, most=2000,
             candidates=60_000, projection=64, neighbours=0, score_top=0.1,
         ),
         "cpu": PatchCoreSettings(
-            size=256, crop=256, strides=(16, 32), dimension=384, standardise=True, share=1, most=2000,
+            size=256, crop=256, strides=(16, 32), dimension=384, share=1, most=2000,
             candidates=60_000, projection=64, neighbours=0, score_top=0.03,
         ),
     }  # fmt: skip
