@@ -3,16 +3,24 @@
 import json
 import subprocess
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kka.config
 from fakes import fakes_registered, fast_arguments
 from kka.algorithm.pool import AnomalyPool
-from kka.cli import main
+from kka.cli import LM, Run, main, parse
+from kka.cli.data import Describe, Prepare
+from kka.cli.detector import Export, Score, Train
+from kka.cli.experiment import Compute
+from kka.cli.images import MeasureImages, TrainImages
+from kka.cli.logged import LOG, Hushed, asks_for_quiet, heard
+from kka.cli.pool import Pool
 from kka.cli.progress import Console
 from kka.task import SetAside, Task
 
@@ -153,11 +161,78 @@ def test_what_a_loader_says_is_printed(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_log_shows_that_it_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no terminal nothing moves: a line every half a minute says where a stage is."""
+    LOG.begin()
     console = Console()
     console.progress("images", 1, 1200)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("kka.cli.progress.EVERY", 0.0)
+    monkeypatch.setattr("kka.cli.logged.EVERY", 0.0)
     console.progress("images", 2, 1200)
     console.progress("images", 3, 1200)
     lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["Drawing pictures (Eq. 4): 2 of 1,200", "Drawing pictures (Eq. 4): 3 of 1,200"]
+
+
+def test_a_log_goes_on_while_nothing_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that is silent for minutes, as an export or the beginning of a tuning, looks like one that hangs."""
+    monkeypatch.setattr("kka.cli.logged.EVERY", 0.0)
+    monkeypatch.setattr("kka.cli.logged.TICK", 0.01)
+
+    def until(text: str) -> bool:
+        told = ""
+        for _ in range(1000):
+            told += capsys.readouterr().err
+            if text in told:
+                return True
+            time.sleep(0.01)
+        return False
+
+    with heard(quiet=False):
+        assert until("At work")
+        Console().progress("export", 3, 7)
+        assert until("Writing pictures: 3 of 7\n") and until("Writing pictures: 3 of 7\n")
+    capsys.readouterr()
+    with heard(quiet=True):
+        Console().progress("export", 3, 7)
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+def test_quiet_prints_the_result_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that calls kka wants what it asked for, and what went wrong."""
+    out = tmp_path / "run"
+    with fakes_registered():
+        assert main([*fast_arguments(out), "--rounds", "0", "--initial", "8", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "KKA (0)" in said.out and "report.html" in said.out
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(12):
+        grain = np.random.default_rng(number).integers(0, 255, (12, 12, 3), np.uint8)
+        Image.fromarray(grain).save(photos / f"{number}.png")
+    (photos / "broken.png").write_bytes(b"no picture")
+    trained = ["--data", str(photos), "--out", str(tmp_path / "d"), "--set", "epochs=1", "--preset", "cpu"]
+    assert main(["train", *trained, "--fpr", "0.5", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert [line.strip() for line in said.err.splitlines()] == [
+        "set aside: broken.png: not an image, or its beginning is damaged"
+    ]
+    assert "normals trained with" in said.out
+    assert main(["score", "--detector-dir", str(tmp_path / "d"), str(photos / "1.png"), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["data", "describe", str(photos), "--quiet"]) == 0
+    assert "12" in capsys.readouterr().out
+
+
+def test_every_command_that_goes_on_can_be_quiet() -> None:
+    """One of them that is forgotten would not know the option."""
+    for kind in (Run, Train, Score, Export, LM, TrainImages, MeasureImages, Prepare, Describe, Pool, Compute):
+        assert issubclass(kind, Hushed), kind
+    for words in (
+        "run", "train", "score --detector-dir x y", "export --detector-dir x", "lm train --out x",
+        "images train --out x", "images measure x", "data prepare cifar100 --out x", "data describe x",
+        "pool export x --to coco --out y", "experiment table3",
+    ):  # fmt: skip
+        assert asks_for_quiet(parse([*words.split(), "--quiet"])), words
+        assert not asks_for_quiet(parse(words.split())), words

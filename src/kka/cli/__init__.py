@@ -23,6 +23,7 @@ from kka.cli.detector import Export, Score, Train, run_export, run_score, run_tr
 from kka.cli.ending import ended, stopped
 from kka.cli.experiment import Experiments, run_experiment
 from kka.cli.images import Images, run_images
+from kka.cli.logged import Hushed, asks_for_quiet, heard
 from kka.cli.pool import Pool, run_pool
 from kka.cli.review import Review, run_review
 from kka.config import DetectorOptions, RunConfig
@@ -31,7 +32,7 @@ from kka.settings import PartialShare, Seed, Text, errors_of_settings, settings
 
 
 @settings()
-class Run(RunConfig):
+class Run(RunConfig, Hushed):
     """Algorithm 1 whole: imagine anomalies, draw them, find the hard ones, tune, repeat; then train and compare
     detectors. Without options it runs on the embedded world."""
 
@@ -62,7 +63,7 @@ class Report:
 
 
 @settings()
-class LM:
+class LM(Hushed):
     """Train a small language model on the captions of a data set's known classes, of the garden, or of defects."""
 
     action: Annotated[Literal["train"], tyro.conf.Positional]
@@ -85,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         command = parse(arguments)
-        return _COMMANDS[type(command)](command)
+        if isinstance(command, Review):  # it works when it is asked
+            return run_review(command)
+        with heard(quiet=asks_for_quiet(command)):
+            return _COMMANDS[type(command)](command)
 
     return ended(work)
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from kka.cli.logged import Hushed
 from kka.data.prepare.options import PrepareOptions
 from kka.settings import Text, settings
 
 
 @settings()
-class Prepare(PrepareOptions):
+class Prepare(PrepareOptions, Hushed):
     """Bring one of the paper's data sets into the form that kka reads: train.parquet, test.parquet, dataset.json.
     Without --from, the official files are downloaded."""
 
@@ -29,7 +30,7 @@ class Prepare(PrepareOptions):
 
 
 @settings()
-class Describe:
+class Describe(Hushed):
     """What a data set holds: counts, classes, sizes, captions, duplicates; of Parquet folders and folders of images."""
 
     folder: Annotated[Path, tyro.conf.Positional]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from annotated_types import Gt, Lt
 
+from kka.cli.logged import Hushed
 from kka.config import DetectorOptions
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Side, Text, settings
@@ -30,7 +31,7 @@ SHOWN = 40
 
 
 @settings()
-class Train:
+class Train(Hushed):
     """Train one detector on your normals and on anomalies that a run imagined, with a threshold from held-out
     normals."""
 
@@ -67,7 +68,7 @@ what time, memory and disk it will take: in the terminal, and as one picture bes
 
 
 @settings()
-class Score:
+class Score(Hushed):
     """Score image files with a detector that kka train or kka run kept."""
 
     detector_dir: Path
@@ -87,7 +88,7 @@ this name with .csv and .json; of detectors that localise, those of pixels too, 
 
 
 @settings()
-class Export:
+class Export(Hushed):
     """Write a detector as one model for the edge: preprocessing, network, score and verdict."""
 
     detector_dir: Path
@@ -121,7 +122,7 @@ def run_train(command: Train) -> int:
     name, options = choose_detector(
         command.detector, command.data, command.options, normal=command.normal, anomalies=command.anomalies is not None
     )
-    if name != command.detector:
+    if name != command.detector and not command.quiet:
         _say(f"Detector: {name}" + (f", preset {options.preset}" if options.preset else ""))
     data = Path(command.data).name or "data"
     named = name.replace(":", "-")  # a class's path; no folder's name on every system

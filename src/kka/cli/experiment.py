@@ -13,6 +13,7 @@ import tyro
 from annotated_types import Ge, Le
 
 from kka.cli.ending import Terminated
+from kka.cli.logged import LOG, Hushed, is_quiet
 from kka.errors import UserError, unknown
 from kka.experiments import EXPERIMENTS
 from kka.settings import Few, Text, settings
@@ -68,12 +69,12 @@ class ShowTables(Asked):
 
 
 @settings()
-class PlotFigures(Asked):
+class PlotFigures(Asked, Hushed):
     """The figures, from what is stored; the few detectors that some need are trained."""
 
 
 @settings()
-class Compute(Asked):
+class Compute(Asked, Hushed):
     """Results are stored as they come, and a killed run goes on."""
 
     name: tyro.conf.Suppress[str]
@@ -326,6 +327,9 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool)
     console = terminal(stderr=True)
 
     def told(cell: "Cell", row: "Row | None", done: int, total: int, left: float | None) -> None:
+        LOG.at(f"[{done}/{total}] {cell.id}")
+        if is_quiet():
+            return
         if row is None:
             estimate = "" if left is None else f", about {_time(left)} left"
             console.print(f"[{done}/{total}{estimate}] {cell.id} …")

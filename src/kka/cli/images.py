@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import shlex
-import sys
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kka.cli.ending import stopped
+from kka.cli.logged import Hushed
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Side, Text, settings
 from kka.settings.backbone import BackboneSettings
@@ -28,7 +28,7 @@ PLAIN = "plain"
 
 
 @settings()
-class TrainImages:
+class TrainImages(Hushed):
     """Train a small text-to-image model on the captioned training pictures of a data set's known classes."""
 
     out: Path
@@ -50,7 +50,7 @@ samples lie in FOLDER.training until it is done."""
 
 
 @settings()
-class MeasureImages:
+class MeasureImages(Hushed):
     """Measure how good an image model is, against real pictures that it never saw: whether what it draws shows the
     words of the caption, how far it is from real pictures, and whether it copies."""
 
@@ -107,7 +107,7 @@ def _train(command: TrainImages) -> int:
         with console:
             report = train_drawing_model(
                 allowed, command.out, settings=command.training, resume=command.resume, progress=console.progress,
-                say=lambda text: print(text, file=sys.stderr),
+                say=console.say,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         return stopped(stop, f"What was saved is kept; go on with: kka images train --out {command.out} --resume")
@@ -176,14 +176,14 @@ def _measure(command: MeasureImages) -> int:
     size = command.size or default_size(stored, allowed)
     out = command.out or _beside(command.model)
     require_writable(out, "--out", folder=True)
-    whole = dataclasses.replace(command, **dataclasses.asdict(allowed), size=size, out=out)
+    whole = dataclasses.replace(command, **dataclasses.asdict(allowed), size=size, out=out, quiet=False)
     console = Console()
     try:
         with console:
             found = measure_image_model(
                 spec, allowed, out, size=size, settings=command.quality, drawing=command.drawing,
                 backbone=_backbone(command.backbone),
-                command=_written(whole), progress=console.progress, say=lambda text: print(text, file=sys.stderr),
+                command=_written(whole), progress=console.progress, say=console.say,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         return stopped(stop, "Drawn pictures are kept; the same command goes on.")

@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kka.cli.logged import Hushed
 from kka.errors import UserError
 from kka.settings import Natural, Text, settings
 
 
 @settings()
-class Pool:
+class Pool(Hushed):
     """Write the pool of a run for other tools. An older export in --out is written anew; another folder is left
     alone."""
 
@@ -51,7 +52,7 @@ def run_pool(command: Pool) -> int:
         if command.to == "anomalib":
             exported = open_normals(exported, command.run)
         if not exported.finished:
-            console.say(f"{command.run} is not finished: this is its pool after round {exported.round}.")
+            console.warn(f"{command.run} is not finished: this is its pool after round {exported.round}.")
         if not exported.masks and command.to != "coco":
             console.say("No masks: the run's image model draws pictures whole.")
         with replaced(command.out) as folder:

@@ -1,7 +1,6 @@
 """What a person sees while a run goes on, and at its end."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from kka.algorithm.facts import RoundFacts
 from kka.algorithm.folder import REPORT, RunFolder, arm_name
+from kka.cli.logged import LOG, is_quiet
 from kka.common.inspection import FIGURES, TITLES, Row
 from kka.common.labels import STAGES, arm_label, percent, stage_kind
 from kka.common.metrics import Estimate, read_estimates
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Files set aside that are named on the screen where a file names them all."""
-EVERY = 30.0
-"""Seconds from one line to the next where there is no terminal, in which nothing moves: a log shows that it goes on."""
 
 
 class Console:
-    """A progress display with a line a stage. Use it as a context manager."""
+    """A progress display with a line a stage. Use it as a context manager. With --quiet it has warnings alone."""
 
     def __init__(self) -> None:
         self._console = terminal(stderr=True)
@@ -40,10 +38,10 @@ class Console:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=self._console,
+            disable=is_quiet(),
         )
         self._stage: str | None = None
         self._line: Any = None
-        self._told = time.monotonic()
 
     def __enter__(self) -> "Console":
         self._progress.start()
@@ -58,10 +56,11 @@ class Console:
         `kept_in`: the file that names those set aside as well, so that a few are enough here.
         """
         test = f"{len(task.test.images):,} test images" if task.test is not None else "no test images"
-        self._say(Text.assemble((task.name, "bold"), f": {len(task.normals):,} normals, {test}"))
-        for said in ("layout", "shapes"):
-            if said in task.details:
-                self._say(Text(f"  {task.details[said]}"))
+        if not is_quiet():
+            self._say(Text.assemble((task.name, "bold"), f": {len(task.normals):,} normals, {test}"))
+            for said in ("layout", "shapes"):
+                if said in task.details:
+                    self._say(Text(f"  {task.details[said]}"))
         notes = task.details.get("notes", ())
         for note in notes if isinstance(notes, list | tuple) else ():
             self._say(Text(f"  {note}", "yellow"))
@@ -73,7 +72,12 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line above the display."""
-        self._say(Text(text))
+        if not is_quiet():
+            self._say(Text(text))
+
+    def warn(self, text: str) -> None:
+        """A line that --quiet leaves."""
+        self._say(Text(text, "yellow"))
 
     def _say(self, text: Text) -> None:
         """As it is: names of files may hold what would else be taken as markup or emoji."""
@@ -86,9 +90,7 @@ class Console:
             self._stage = stage
             self._line = self._progress.add_task(STAGES.get(stage, stage), total=total)
         self._progress.update(self._line, completed=done, total=total)
-        if not self._console.is_terminal and time.monotonic() - self._told >= EVERY:
-            self._told = time.monotonic()
-            self._say(Text(f"{time.strftime('%H:%M:%S')} {STAGES.get(stage, stage)}: {done:,} of {total:,}"))
+        LOG.at(f"{STAGES.get(stage, stage)}: {done:,} of {total:,}")
 
 
 def _tuning(report: DPOReport | None) -> str | None:
