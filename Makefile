@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow check install lint types clean
+.PHONY: demo test slow check install lint types site clean
 
 # Shorter training than the default's 40 epochs, so that two cores need three to ten minutes.
 demo: $(INSTALLED)  ## The main job on the embedded world
@@ -21,7 +21,7 @@ test: $(INSTALLED)  ## The tests but the slow ones: CPU, offline
 slow: $(INSTALLED)  ## The slow tests
 	$(PYTEST) -m slow
 
-check: lint types  ## Everything, all tests in one go so that no core waits for the last of the fast ones
+check: lint types site  ## Everything, all tests in one go so that no core waits for the last of the fast ones
 	$(PYTEST)
 
 lint: $(INSTALLED)
@@ -29,6 +29,9 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+site: $(INSTALLED)  ## The documentation as pages, in site/; a broken link or an unlisted page is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: $(INSTALLED)
 
@@ -41,4 +44,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) build dist site src/*.egg-info

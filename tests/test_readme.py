@@ -30,6 +30,14 @@ def test_the_readme_is_a_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """A page that is not listed in mkdocs.yml fails `make site`, and is found by nobody."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r": ([\w-]+\.md)$", text, re.MULTILINE)
+    made = {"index.md", "limits.md"}  # from the README, by docs/site_pages.py
+    assert sorted(listed) == sorted(made | {page.name for page in (ROOT / "docs").glob("*.md")})
+
+
 def test_paths_and_links_exist() -> None:
     """The way from an equation to its code and its test would end nowhere."""
     seen = 0
