@@ -1,5 +1,7 @@
 """The threshold at a wanted false-positive rate."""
 
+import dataclasses
+import json
 import math
 import warnings
 
@@ -9,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kka.common.metrics import anomalous
-from kka.deploy.calibrate import calibrate
+from kka.deploy.calibrate import Calibration, calibrate, promised_rate
 from kka.errors import UserError
+from reference import promised_rate as literal
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,45 @@ def test_nothing_held_out() -> None:
     """No scores, no threshold."""
     with pytest.raises(UserError, match="held-out normals; got none"):
         calibrate(np.zeros(0, np.float32), 0.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=25), st.integers(-1, 13))
+def test_any_threshold_promises_a_rate(values: list[int], threshold: int) -> None:
+    """What the slider shows: by trying out every order of n + 1 normals, with ties, and never below 1 / (n + 1)."""
+    scores = [value / 8 for value in sorted(values)]
+    found = promised_rate(scores, threshold / 8)
+    assert found == pytest.approx(float(literal.promised_rate(scores, threshold / 8)))
+    assert found >= 1 / (len(values) + 1) - 1e-12
+
+
+def test_the_promise_holds_at_other_thresholds() -> None:
+    """Over many draws, new normals score above the 30th of 39 held-out scores no more often than is promised there."""
+    rng = np.random.default_rng(2)
+    rates, promised = [], set()
+    for _ in range(400):
+        found = calibrate(rng.exponential(size=39).astype(np.float32), 0.05)
+        threshold = found.scores[29]
+        promised.add(found.promised_at(threshold))
+        rates.append(math.exp(-threshold))
+    assert promised == {0.25} and np.mean(rates) == pytest.approx(0.25, abs=0.02)
+
+
+def test_scores_are_kept() -> None:
+    """To the last bit of fp32, ascending, and back from JSON; a card without them knows its own threshold alone."""
+    scores = np.random.default_rng(3).normal(size=50).astype(np.float32)
+    found = calibrate(scores, 0.1)
+    assert (np.array(found.scores, np.float32) == np.sort(scores)).all()
+    stored = json.loads(json.dumps(dataclasses.asdict(found)))
+    assert Calibration.from_card(stored) == found and "scores" not in found.figures
+    assert found.promised_at(found.threshold) == pytest.approx(found.promised)
+    old = Calibration.from_card(found.figures)
+    assert old.promised_at(old.threshold) == old.promised and old.promised_at(old.threshold + 1) is None
+
+
+@pytest.mark.parametrize("scores", [[1.0, 0.5], [0.5], [0.5, float("nan")], ["a", "b"], {"a": 1}, [True, 1.0]])
+def test_scores_that_cannot_be(scores: object) -> None:
+    """A card that was edited by hand would promise what is not so."""
+    stored = {"threshold": 1.0, "fpr": 0.1, "held_out": 2, "promised": 0.1, "scores": scores}
+    with pytest.raises((UserError, TypeError)):
+        Calibration.from_card(stored)

@@ -18,8 +18,9 @@ from kka.config import DetectorOptions
 from kka.data import open_task
 from kka.deploy.anomalies import Anomalies, read_anomalies
 from kka.deploy.calibrate import calibrate
+from kka.deploy.chosen import Chosen, keep_chosen
 from kka.deploy.score import heat_limits, map_paths, overlay, write_maps
-from kka.deploy.train import hold_out, train_detector
+from kka.deploy.train import hold_out, open_detector, train_detector
 from kka.detectors import load_detector
 from kka.errors import UserError
 from kka.run.models import detector_of
@@ -104,6 +105,24 @@ def test_score(trained: Path, photos: Path, tmp_path: Path, capsys: pytest.Captu
     assert all((np.float32(row["score"]) > np.float32(threshold)) == (row["anomalous"] == "true") for row in rows)
     green = np.full((1, 16, 16, 3), (0, 255, 0), np.uint8)
     assert float(rows[-1]["score"]) == pytest.approx(load_detector(trained).score(green)[0], rel=1e-5)
+
+
+def test_a_chosen_threshold_counts(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Verdicts, the screen and what an export takes follow what a person chose, and say so; the card says no other."""
+    folder = tmp_path / "detector"
+    shutil.copytree(trained, folder)
+    own = open_detector(folder).calibration
+    assert own is not None and open_detector(folder).threshold == own.threshold
+    keep_chosen(folder, Chosen(threshold=own.scores[1], promised=0.7, by="Ada"))
+    found = open_detector(folder)
+    assert (found.threshold, found.rate, found.calibration) == (own.scores[1], 0.7, own)
+    out = tmp_path / "scores.csv"
+    assert main(["score", "--detector-dir", str(folder), str(folder / "check"), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "was chosen by Ada on" in told.err and f"its own is {own.threshold:.6g}" in told.err
+    assert sum(row["anomalous"] == "true" for row in read(out)) == 4, "of the six held out, as two are at or below it"
+    (folder / "threshold.json").write_text("{}")
+    assert "threshold.json" in refused(["score", "--detector-dir", str(folder), str(folder / "check")], capsys)
 
 
 def test_score_says_what_is_wrong(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

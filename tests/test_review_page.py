@@ -25,7 +25,8 @@ from kka.cli import main
 from kka.errors import UserError
 from kka.report.altered import OUTLINE
 from kka.review.album import Album
-from kka.review.server import FILES, PAGE, Server
+from kka.review.run_site import run_site
+from kka.review.server import PAGE, TYPES, Server
 
 ROOM = Path(__file__).parent.parent / "src/kka/review"
 
@@ -40,7 +41,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @contextmanager
 def served(run: Path) -> Iterator[Server]:
-    with Server(Album(run)) as server:
+    with Server(run_site(Album(run))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server
@@ -112,20 +113,22 @@ def test_who_does_not_know_the_token_gets_nothing(run: Path) -> None:
     with served(run) as server:
         root = f"http://127.0.0.1:{server.server_port}/"
         body = {"id": "r0-00000", "verdict": "keep"}
-        for path in ("", "about", "wrong/about", f"{server.token}x/about", server.token, "page.js"):
+        for path in ("", "about", "wrong/about", f"{server.token}x/about", server.token, "run.js"):
             assert got(root + path)[0] == 404
         assert got(root + "wrong/say", body=body)[0] == 404
         assert got(server.address + "about", host="evil.example:80")[0] == 404
         assert server.server_address[0] == "127.0.0.1" and len(server.token) >= 32
         with pytest.raises(UserError, match=r"port \d+ cannot be had"):
-            Server(server.album, port=server.server_port)
+            Server(server.site, port=server.server_port)
     assert not (run / REVIEWS).exists()
 
 
 def test_nothing_comes_from_outside() -> None:
     """No font, script, picture or address beyond this machine stands in the page's files."""
-    for name, _ in FILES.values():
-        assert not re.search(r"https?:|//[a-z]|@import|url\(", (ROOM / name).read_text().replace("// ", "")), name
+    files = [file for file in ROOM.iterdir() if file.suffix in TYPES]
+    assert len(files) == 6
+    for file in files:
+        assert not re.search(r"https?:|//[a-z]|@import|url\(", file.read_text().replace("// ", "")), file.name
 
 
 def test_runs_that_cannot_be_reviewed(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

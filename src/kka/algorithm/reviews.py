@@ -4,17 +4,15 @@ A line is a `Decision` on one picture or a `Choice` between two. The last word o
 are only ever added.
 """
 
-import json
-import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from kka.algorithm.pool import AnomalyPool
+from kka.common.files import append_line
 from kka.common.json_text import parse_json
 from kka.errors import UserError
 
@@ -106,18 +104,7 @@ class Reviews:
 
 def append(root: Path, said: Decision | Choice) -> None:
     """Add a line, whole, and have the disk hold it before anything else is done."""
-    line = json.dumps({k: v for k, v in asdict(said).items() if v is not None}, ensure_ascii=False) + "\n"
-    with (root / REVIEWS).open("ab+") as file:
-        if file.tell() and not _ends_whole(file):  # a process was killed within its line
-            line = "\n" + line
-        file.write(line.encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ends_whole(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")
+    append_line(root / REVIEWS, {k: v for k, v in asdict(said).items() if v is not None})
 
 
 def read_reviews(file: Path) -> Reviews:

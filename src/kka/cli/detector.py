@@ -46,6 +46,9 @@ patchcore, or simplenet where there are anomalies, with a preset by the number o
     """Caption of photos without captions, for detectors that read captions (cmda)."""
     anomalies: Path | None = None
     """The directory of a kka run, its pool.parquet, or a folder of images. Default: none, normals alone."""
+    reviews: Path | None = None
+    """What a person said of photos, the file of kka review --detector-dir: what is normal joins the normals, what is \
+anomalous the anomalies, and the last word on each counts."""
     out: Path | None = None
     """The detector's folder. Default: detectors/<detector>-<data>-<date>-<time>."""
     size: Side | None = None
@@ -108,6 +111,8 @@ def run_train(command: Train) -> int:
     from kka.common.writable import require_writable
     from kka.data import open_task
     from kka.deploy.anomalies import anomaly_size, read_anomalies
+    from kka.deploy.marks import ANOMALOUS
+    from kka.deploy.reviewed import read_verdicts, with_reviews
     from kka.deploy.train import require_free, train_detector
     from kka.protocols import TakesMore
     from kka.run.automatic import choose_detector
@@ -119,8 +124,11 @@ def run_train(command: Train) -> int:
     check_trackers(command.track)
     if command.preview:
         from kka.run.preview import preview_training
+    with plain_warnings():
+        marks = {} if command.reviews is None else read_verdicts(command.reviews)
+    known = command.anomalies is not None or any(mark.said == ANOMALOUS for mark in marks.values())
     name, options = choose_detector(
-        command.detector, command.data, command.options, normal=command.normal, anomalies=command.anomalies is not None
+        command.detector, command.data, command.options, normal=command.normal, anomalies=known
     )
     if name != command.detector and not command.quiet:
         _say(f"Detector: {name}" + (f", preset {options.preset}" if options.preset else ""))
@@ -149,22 +157,32 @@ def run_train(command: Train) -> int:
         if not command.preview:
             console.task(task)
         side = task.normals.shape[1]
-        with _plain_warnings():
+        with plain_warnings():
             anomalies = None
             if command.anomalies is not None:
                 anomalies = read_anomalies(command.anomalies, side, task.white, task.fit)
+            aside = [*(anomalies.set_aside if anomalies else ())]
+            reviewed = None
+            if marks:
+                folder = Path(command.data) if Path(command.data).is_dir() else None
+                task, anomalies, reviewed, lost = with_reviews(
+                    task, anomalies, marks, folder=folder, caption=command.describe
+                )
+                aside += lost
             if command.preview:
                 console.progress("measuring a training", 0, 1)
                 found = preview_training(
                     lambda told: build(progress=told), task, anomalies, name=name, held_out=command.held_out
                 )
+                name_set_aside(aside)
                 print_preview(found, out)
                 return 0
             facts = train_detector(
-                detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed
-            )
+                detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed,
+                reviewed=reviewed,
+            )  # fmt: skip
     show_detector(out, command.track, say=lambda text: _say(text, "yellow"))
-    _name_set_aside(anomalies.set_aside if anomalies else ())
+    name_set_aside(aside)
     if pool_size and pool_size != side:
         _say(f"The anomalies have {pool_size} pixels a side, the normals {side}: the detector may have learnt their "
              f"sharpness. Better: the run and --size alike.", "yellow")  # fmt: skip
@@ -190,25 +208,26 @@ def run_score(command: Score) -> int:
         require_writable(command.out, "--out")
     if command.maps is not None:
         require_writable(command.maps, "--maps", folder=True)
-    with _plain_warnings():
+    with plain_warnings():
         kept = open_detector(command.detector_dir, of=command.detector)
-    files = _found(image_files(command.images), command.images)
+    files = found_in(image_files(command.images), command.images)
     with Console() as console:
         scored = score_files(
             kept, files, maps=command.maps, progress=lambda done, total: console.progress("Scoring", done, total)
         )
-    _name_set_aside(scored.set_aside)
+    name_set_aside(scored.set_aside)
     for item in scored.clipped:
         _say(f"  clipped: {item.path}: {item.reason}", "yellow")
     _print_scores(scored, kept)
-    if kept.calibration is None:
+    _say_chosen(kept)
+    if kept.threshold is None:
         _say(NO_THRESHOLD, "yellow")
     if command.out is not None:
         write_csv(scored.rows, command.out)
         _say(f"Scores: {command.out}")
     if command.maps is not None:
         _say(f"Maps:   {command.maps}")
-    with Console() as console, _plain_warnings():
+    with Console() as console, plain_warnings():
         rows = inspect_files(
             kept, scored.rows, command.images, localising=command.figures is not None,
             progress=lambda done, total: console.progress("Comparing maps with masks", done, total),
@@ -218,7 +237,9 @@ def run_score(command: Score) -> int:
         if not rows:
             raise UserError("--figures: expected folders that say what is good and what is not, such as test/good and "
                             "test/scratch; got none with an anomaly")  # fmt: skip
-        stored = None if kept.calibration is None else dataclasses.asdict(kept.calibration)
+        stored = None if kept.calibration is None else kept.calibration.figures
+        if kept.chosen is not None:
+            stored = (stored or {}) | {"chosen": dataclasses.asdict(kept.chosen)}
         target = command.figures
         target = target.with_suffix("") if target.suffix in (".csv", ".json") else target
         write_inspection(rows, target, calibration=stored)
@@ -235,17 +256,18 @@ def run_export(command: Export) -> int:
     out = command.out or command.detector_dir / "model.onnx"
     if command.out is not None or command.detector_dir.is_dir():
         require_writable(out, "--out")
-    with _plain_warnings():
+    with plain_warnings():
         kept = open_detector(command.detector_dir, of=command.detector)
     check: Sequence[Path] = ()
     if command.check:
         from kka.common.files import image_files
 
-        check = _found(image_files(command.check), command.check)
+        check = found_in(image_files(command.check), command.check)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(torch|onnx|onnxscript|copyreg)\b")
         facts = export_onnx(kept, out, check)
-    if kept.calibration is None:
+    _say_chosen(kept)
+    if kept.threshold is None:
         _say(f"{NO_THRESHOLD}. The model gives a score and no verdict.", "yellow")
     verdict = "" if facts.threshold is None else f", anomalous above {facts.threshold:.6g}"
     _say(f"{out}: {facts.bytes / 2**20:.1f} MB, {facts.latency_ms:.1f} ms an image on one CPU thread{verdict}")
@@ -256,7 +278,8 @@ def run_export(command: Export) -> int:
     return 0
 
 
-def _found(files: list[Path], named: Sequence[Path]) -> list[Path]:
+def found_in(files: list[Path], named: Sequence[Path]) -> list[Path]:
+    """The files; UserError where there are none."""
     if not files:
         raise UserError(f"images: expected image files; found none in {', '.join(map(str, named))}")
     return files
@@ -268,7 +291,7 @@ def _say(text: str, style: str | None = None) -> None:
     terminal(stderr=style is not None).print(text, style=style, soft_wrap=True)
 
 
-class _plain_warnings(warnings.catch_warnings):  # noqa: N801  # used as a function
+class plain_warnings(warnings.catch_warnings):  # noqa: N801  # used as a function
     """kka's own warnings in words, without a line of source."""
 
     def __enter__(self) -> None:
@@ -276,7 +299,8 @@ class _plain_warnings(warnings.catch_warnings):  # noqa: N801  # used as a funct
         warnings.showwarning = lambda message, *_, **__: _say(f"Warning: {message}", "yellow")
 
 
-def _name_set_aside(items: "Sequence[SetAside]") -> None:
+def name_set_aside(items: "Sequence[SetAside]") -> None:
+    """A line for each file that is left aside."""
     for item in items:
         _say(f"  set aside: {item.path}: {item.reason}", "yellow")
 
@@ -291,6 +315,7 @@ def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
         ("normals trained with", f"{facts.normals:,}"),
         ("anomalies trained with", f"{facts.anomalies:,}"),
         ("normals held out", f"{facts.held_out:,}"),
+        *_of_people(facts),
         ("seconds", f"{facts.seconds:.1f}"),
     ]
     if (found := facts.calibration) is not None:
@@ -305,6 +330,26 @@ def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
     terminal().print(table)
 
 
+def _of_people(facts: "TrainingFacts") -> list[tuple[str, str]]:
+    """How many of the pictures came from a person's marks."""
+    found = facts.reviewed
+    if found is None:
+        return []
+    rows = [
+        ("normals from reviews", found.normals), ("anomalies from reviews", found.anomalies),
+        ("normals called anomalous", found.no_normals), ("anomalies called normal", found.no_anomalies),
+    ]  # fmt: skip
+    return [(title, f"{number:,}") for title, number in rows if number]
+
+
+def _say_chosen(kept: "StoredDetector") -> None:
+    """Whose threshold it is, where it is not the detector's own."""
+    if kept.chosen is None:
+        return
+    own = "it had none" if kept.calibration is None else f"its own is {kept.calibration.threshold:.6g}"
+    _say(f"The threshold {kept.chosen.threshold:.6g} was {kept.chosen.told}, in kka review; {own}.", "yellow")
+
+
 def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
     from rich.table import Table
     from rich.text import Text
@@ -312,8 +357,8 @@ def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:
     from kka.common.terminal import terminal
     from kka.common.walk import printable
 
-    found = kept.calibration
-    above = "" if found is None else f", anomalous above {found.threshold:.6g}"
+    found = kept.threshold
+    above = "" if found is None else f", anomalous above {found:.6g}"
     table = Table(title=f"{kept.name}: higher = more anomalous{above}")
     table.add_column("file", overflow="fold")
     table.add_column("score", justify="right")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -119,6 +119,29 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with reading(path):
         text = path.read_bytes().decode("utf-8")
         return [parse_json(line) for line in text.split("\n") if line]
+
+
+def append_line(path: Path, *rows: Mapping[str, Any]) -> None:
+    """Add a line for each row, whole, and have the disk hold them before anything else is done."""
+    text = b"".join(_line(row) for row in rows)
+    with path.open("ab+") as file:
+        if file.tell() and not _ends_whole(file):  # a process was killed within its line
+            text = b"\n" + text
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:  # the name of a file may hold any bytes
+        return json.dumps(row).encode("utf-8") + b"\n"
+
+
+def _ends_whole(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def write_records(path: Path, records: Sequence[Any]) -> None:

@@ -254,6 +254,22 @@ def read_picture(source: bytes | Path, size: int | None, white: int = WHITE, fit
         raise ImageError(_reason(error, source)) from error
 
 
+def view(file: Path, side: int, white: int = WHITE) -> Image.Image:
+    """To look at, not to judge: the whole picture, at most `side` pixels a side, a JPEG decoded at a reduced size.
+    ImageError as `decode`."""
+    try:
+        with _open(file) as opened, Image.open(opened) as image:
+            _refuse_a_bomb(image.size)
+            image.draft(None, (side, side))
+            shown = Image.fromarray(pixels(image, None, white))
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(_reason(error, file)) from error
+    shown.thumbnail((side, side))
+    return shown
+
+
 @cache
 def _reads_heic() -> bool:
     """Whether Pillow can read HEIC: from the first call on, where pillow-heif is installed."""

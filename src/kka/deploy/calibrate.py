@@ -3,11 +3,17 @@
 With n normals that the detector has not trained on, and k = ceil((n + 1)(1 - rate)), a new normal of the same kind
 scores above the k-th smallest of their scores with a chance of at most 1 - k / (n + 1) <= rate (Vovk et al. 2005;
 Papadopoulos et al. 2002). The promise is on the average over draws of the held-out normals, whatever the detector.
+
+Read the other way, any threshold promises a rate: with c of the n scores at or below it, a new normal scores above it
+with a chance of at most 1 - c / (n + 1), as c is then the largest k that it reaches.
 """
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -34,6 +40,9 @@ class Calibration:
     """The rate that so many normals can promise: at most `fpr`, or more where they are too few."""
     map_threshold: float | None = None
     """Of the largest value of a held-out normal's map, found alike: where the colour of heat maps begins."""
+    scores: tuple[float, ...] = ()
+    """Of the held-out normals, ascending: what any other threshold would promise follows from them. None were kept by
+    earlier versions."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a threshold that no fp32 score can be compared with, and for rates that are none."""
@@ -45,6 +54,37 @@ class Calibration:
             if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
                 raise UserError(f"calibration: expected {name} to be a number from {least:.3g} to {most:.3g}; "
                                 f"got {value!r}")  # fmt: skip
+        if any(isinstance(x, bool) or not isinstance(x, int | float) or not abs(x) <= _LARGEST for x in self.scores):
+            raise UserError("calibration: expected scores to be numbers; got others among them")
+        if len(self.scores) not in (0, self.held_out) or any(a > b for a, b in pairwise(self.scores)):
+            raise UserError(f"calibration: expected scores to be those of {self.held_out} held-out normals, ascending; "
+                            f"got {len(self.scores)}")  # fmt: skip
+
+    @classmethod
+    def from_card(cls, stored: Mapping[str, Any]) -> "Calibration":
+        """As a detector's card holds it; TypeError or UserError for what cannot be."""
+        scores = stored.get("scores", [])
+        if not isinstance(scores, list):
+            raise UserError(f"calibration: expected scores to be a list; got {scores!r}")
+        return cls(**{**stored, "scores": tuple(scores)})
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All but the scores, as tables of figures name it."""
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
+
+    def promised_at(self, threshold: float) -> float | None:
+        """The rate that another threshold promises; None where the scores were not kept."""
+        if self.scores:
+            return promised_rate(self.scores, threshold)
+        return self.promised if threshold == self.threshold else None
+
+
+def promised_rate(scores: Sequence[float], threshold: float) -> float:
+    """At most this share of new normals scores above the threshold, by the scores of held-out ones: at least
+    1 / (n + 1), however high it is."""
+    below = np.asarray(scores, np.float32) <= np.float32(threshold)
+    return float(1 - below.sum() / (len(below) + 1))
 
 
 def calibrate(scores: Float[np.ndarray, "n"], fpr: float) -> Calibration:
@@ -69,8 +109,9 @@ def calibrate(scores: Float[np.ndarray, "n"], fpr: float) -> Calibration:
             stacklevel=2,
         )
     k = min(max(k, 1), n)
+    ordered = tuple(float(f"{score:.9g}") for score in np.sort(scores))  # nine digits are all of fp32
     return Calibration(
-        threshold=float(np.sort(scores)[k - 1]), fpr=fpr, held_out=n, promised=1 - k / (n + 1)
+        threshold=float(np.sort(scores)[k - 1]), fpr=fpr, held_out=n, promised=1 - k / (n + 1), scores=ordered
     )  # fmt: skip
 
 

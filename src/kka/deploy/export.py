@@ -130,7 +130,7 @@ def _export(kept: StoredDetector, out: Path, check: Sequence[Path]) -> ExportFac
 def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: Path, *, named: bool) -> ExportFacts:
     if not isinstance(kept.detector, Exports):
         raise UserError(f"export: {kept.name} has no graph() from pixels to score; such a detector cannot be exported")
-    threshold = None if kept.calibration is None else kept.calibration.threshold
+    threshold = kept.threshold
     scored = score_files(kept, files)  # by the detector itself, which gave the threshold, whatever graph() may be
     odd = score_files(kept, odd_files(scored.rows[0].file, kept, scratch))
     rows = (*scored.rows, *odd.rows)
@@ -142,9 +142,8 @@ def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: P
         difference = _compared(work, images, expected, threshold)
         facts = ExportFacts(
             detector=kept.name, image_size=(kept.size, kept.size), threshold=threshold,
-            fpr=None if kept.calibration is None else kept.calibration.fpr, opset=OPSET,
-            white=kept.white, images=len(scored.rows), largest_relative_difference=difference,
-            fit=kept.fit, from_file=from_file(kept),
+            fpr=kept.rate, opset=OPSET, white=kept.white, fit=kept.fit,
+            images=len(scored.rows), largest_relative_difference=difference, from_file=from_file(kept),
             checked_on="the images named" if named else "normals kept with the detector",
             bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
             onnxruntime=import_module("onnxruntime").__version__,
@@ -181,8 +180,7 @@ def _write(model: Deployed, path: Path, kept: StoredDetector) -> None:
     proto = program.model_proto
     facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
     facts |= {"white": str(kept.white), "fit": kept.fit, "from_file": from_file(kept)}
-    if kept.calibration is not None:
-        facts |= {"threshold": repr(kept.calibration.threshold), "fpr": repr(kept.calibration.fpr)}
+    facts |= {n: repr(float(v)) for n, v in (("threshold", kept.threshold), ("fpr", kept.rate)) if v is not None}
     onnx.helper.set_model_props(proto, facts)
     onnx.checker.check_model(proto)
     onnx.save(proto, path)

@@ -2,7 +2,11 @@
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 
+from kka.settings.fit import Fit
+
+BILINEAR = Image.Resampling.BILINEAR
 MOST_OPAQUE = 0.7
 """Of an overlay's colour, where it is hottest."""
 
@@ -14,6 +18,22 @@ def heat_limits(normal: Float[np.ndarray, "n h w"], threshold: float | None = No
     if threshold is not None:
         return threshold, threshold + max(threshold - low, 1e-6)
     return low, low + 2 * max(high - low, 1e-6)
+
+
+def on_photo(heat: Float[np.ndarray, "n n"], fit: Fit, width: int, height: int) -> Float[np.ndarray, "h w"]:
+    """A map of the square that `fit` made of a photo, back in the photo's shape: width and height are those wanted.
+    What a crop cut away was not looked at, and is as cold as the map's coldest place."""
+    side, longer, shorter = len(heat), max(width, height), min(width, height)
+    picture = Image.fromarray(heat.astype(np.float32))
+    if fit == "pad":
+        w, h = (max(1, round(length * side / longer)) for length in (width, height))
+        left, top = (side - w) // 2, (side - h) // 2
+        picture = picture.crop((left, top, left + w, top + h))
+    if fit == "crop":
+        page = Image.new("F", (width, height), float(heat.min()))
+        page.paste(picture.resize((shorter, shorter), BILINEAR), ((width - shorter) // 2, (height - shorter) // 2))
+        return np.asarray(page)
+    return np.asarray(picture.resize((width, height), BILINEAR))
 
 
 def overlay(

@@ -106,6 +106,5 @@ def inspect_files(
             progress(0, len(files))
 
         pixels = count_pixels(len(files), maps, masks)
-    threshold = None if kept.calibration is None else kept.calibration.threshold
     kinds = [label.kind for _, label in labelled]
-    return inspect(scores, is_anomaly, kinds, threshold=threshold, pixels=pixels, known=known)
+    return inspect(scores, is_anomaly, kinds, threshold=kept.threshold, pixels=pixels, known=known)

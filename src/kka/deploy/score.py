@@ -59,6 +59,18 @@ def score_files(
     Raises:
         UserError: no file could be read; maps of a detector that does not localise; scores that are no numbers.
     """
+    found = score_readable(kept, files, maps=maps, progress=progress)
+    if not found.rows:
+        bad = found.set_aside
+        why = f": {bad[0].path}: {bad[0].reason}" if bad else ""
+        raise UserError(f"images: none of the {len(files)} files could be read{why}")
+    return found
+
+
+def score_readable(
+    kept: StoredDetector, files: Sequence[Path], *, maps: Path | None = None, progress: Progress | None = None
+) -> Scored:
+    """As `score_files`, without an error where no file could be read."""
     detector = kept.detector
     if maps is not None and not isinstance(detector, Localises):
         raise UserError(f"maps: {kept.name} judges the image as a whole and has none; leave --maps out, or train one "
@@ -77,20 +89,17 @@ def score_files(
             continue
         scores = np.asarray(detector.score(images), dtype=np.float32)
         require_finite(scores, f"the scores of {part[read[0]]} and after it", DAMAGED)
-        verdicts = anomalous(scores, kept.calibration.threshold) if kept.calibration else [None] * len(scores)
+        verdicts = [None] * len(scores) if kept.threshold is None else anomalous(scores, kept.threshold)
         rows += [
             Row(file=part[i], score=float(score), anomalous=None if verdict is None else bool(verdict))
             for i, score, verdict in zip(read, scores, verdicts, strict=True)
         ]
         if maps is not None and isinstance(detector, Localises):
             heat = detector.score_map(images)
-            limits = limits or limits_of(kept, _normal_heat(kept, heat))
+            limits = limits or limits_of(kept, normal_heat(kept, heat))
             write_maps([targets[start + i] for i in read], images, heat, limits)
     if progress is not None:
         progress(len(files), len(files))
-    if not rows:
-        why = f": {bad[0].path}: {bad[0].reason}" if bad else ""
-        raise UserError(f"images: none of the {len(files)} files could be read{why}")
     return Scored(rows=tuple(rows), set_aside=tuple(bad), clipped=tuple(clipped))
 
 
@@ -137,7 +146,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer.writerows([str(row.file), f"{row.score:.9g}", words[row.anomalous]] for row in rows)
 
 
-def _normal_heat(kept: StoredDetector, heat: np.ndarray) -> np.ndarray:
+def normal_heat(kept: StoredDetector, heat: np.ndarray) -> np.ndarray:
     """Maps of the normals that were kept beside the detector; without them, those at hand."""
     normals = read_images(kept.check, kept)
     return kept.detector.score_map(normals) if len(normals) else heat  # type: ignore[attr-defined]

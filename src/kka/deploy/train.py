@@ -23,9 +23,11 @@ from kka.common.own import class_path, is_own
 from kka.common.pixels import WHITE
 from kka.deploy.anomalies import Anomalies, altered_copies, fit_anomalies
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
+from kka.deploy.chosen import Chosen, read_chosen
 from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
 from kka.deploy.inspect import inspect_test
+from kka.deploy.reviewed import Reviewed
 from kka.detectors import detector_class, load_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Localises, Trained
@@ -131,6 +133,8 @@ class TrainingFacts:
     """Of the test set: see `kka.common.metrics.evaluate`. Empty without one."""
     inspection: tuple[Row, ...] = ()
     """Of the test set, by kind of defect."""
+    reviewed: Reviewed | None = None
+    """What a person's marks of photos added and took away."""
 
 
 def train_detector(
@@ -142,10 +146,14 @@ def train_detector(
     held_out: float,
     fpr: float,
     seed: int,
+    reviewed: Reviewed | None = None,
 ) -> TrainingFacts:
     """Fit on a share of the normals, set the threshold on the rest, and keep the detector in the folder `out`.
 
     The folder is there whole or not at all: not after a training that diverged.
+
+    Args:
+        reviewed: What of these a person added and took away, which its card says.
 
     Raises:
         UserError: a folder that is not free, too few normals, losses, scores or weights that are no numbers.
@@ -178,7 +186,7 @@ def train_detector(
             detector.save(work)
             write_losses(work, detector)
             if inspection:
-                stored = None if calibration is None else dataclasses.asdict(calibration)
+                stored = None if calibration is None else calibration.figures
                 write_inspection(inspection, work / INSPECTION, calibration=stored)
             if task.test is not None and calibration is not None:
                 limits: tuple[float, float] | None = None
@@ -188,12 +196,14 @@ def train_detector(
                 write_gallery(work / GALLERY, detector, task.test, scores, calibration.threshold, limits)
             annotate(
                 work, task.normals[shown], calibration=calibration, of=detector, white=task.white, fit=task.fit,
-                data=task.source, trained_with=counts,
+                data=task.source,
+                trained_with=counts if reviewed is None else counts | {"reviews": dataclasses.asdict(reviewed)},
             )  # fmt: skip
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
     return TrainingFacts(
-        **counts, seconds=seconds, calibration=calibration, figures=figures, inspection=tuple(inspection)
+        **counts, seconds=seconds, calibration=calibration, figures=figures, inspection=tuple(inspection),
+        reviewed=reviewed,
     )  # fmt: skip
 
 
@@ -234,11 +244,27 @@ class StoredDetector:
     """Side in pixels of the pictures that it takes."""
     calibration: Calibration | None
     folder: Path
+    chosen: Chosen | None = None
+    """The threshold that a person chose in the place of the calibration's."""
     white: int = WHITE
     """The value of 16-bit grey files that is white, by the normals that it was trained on."""
 
     fit: Fit = "crop"
     """How a photo becomes a square. A card that does not say it is of a time when all were cropped."""
+
+    @property
+    def threshold(self) -> float | None:
+        """What a score must exceed to be anomalous: chosen by a person, else set by training; None: there is none."""
+        if self.chosen is not None:
+            return self.chosen.threshold
+        return None if self.calibration is None else self.calibration.threshold
+
+    @property
+    def rate(self) -> float | None:
+        """The false-positive rate of that threshold: what was wanted, or what one that a person chose promises."""
+        if self.chosen is not None:
+            return self.chosen.promised
+        return None if self.calibration is None else self.calibration.fpr
 
     @property
     def check(self) -> Sequence[Path]:
@@ -276,12 +302,12 @@ def open_detector(folder: Path, *, of: str | None = None) -> StoredDetector:
     if fit not in get_args(Fit):
         raise UserError(f'{folder / CARD}: expected "fit" to be {", ".join(get_args(Fit))}; got {fit!r}')
     try:
-        calibration = None if stored is None else Calibration(**stored)
+        calibration = None if stored is None else Calibration.from_card(stored)
     except (TypeError, UserError) as error:
         raise UserError(f"{folder / CARD}: {error}. Copy the card anew, or train the detector again.") from error
     return StoredDetector(
         detector=load_detector(folder), name=card["detector"], size=sides[0], calibration=calibration, folder=folder,
-        white=white, fit=fit,
+        chosen=read_chosen(folder), white=white, fit=fit,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +42,13 @@ def write(path: Path, name: str, tensors: Mapping[str, Tensor], **card: Any) -> 
 def write_card(path: Path, card: Mapping[str, Any]) -> None:
     """The card of the detector in the folder `path`. Settings may be dataclasses."""
     plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in card.items()}  # type: ignore[arg-type]
-    write_atomically(path / CARD, json.dumps(plain, indent=1))
+    text = re.sub(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]", _on_one_line, json.dumps(plain, indent=1))
+    write_atomically(path / CARD, text)
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    """A list of numbers: hundreds of lines of held-out scores would hide all else that stands in a card."""
+    return "[" + " ".join(numbers[1].split()) + "]"
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Serves the page to this machine alone: on the loopback address, under a random token, with nothing from outside.
+"""Serves a page to this machine alone: on the loopback address, under a random token, with nothing from outside.
 
-The page, its script and its style are files of this package; a browser is told to load nothing else. Whoever does not
+The page, its scripts and its style are files of this package; a browser is told to load nothing else. Whoever does not
 know the token, another page in the same browser among them, gets 404 for everything.
 """
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,29 +15,42 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from kka.algorithm.reviews import REASONS, Choice, Decision
 from kka.errors import UserError
-from kka.review.album import KINDS, Album
 
-FILES = {
-    "": ("page.html", "text/html; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-}
-"""What stands after the token -> the file, and its type."""
+TYPES = {
+    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+}  # fmt: skip
+"""Of the package's own files, by their suffix."""
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 PAGE = 60
 """Pictures in one answer, at most 200."""
 LONGEST = 10_000
 """Bytes of a decision."""
+Query = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What is served, by what stands after the token."""
+
+    page: str
+    """The HTML file, a file of this package."""
+    files: tuple[str, ...]
+    """What the page loads of this package, by name."""
+    data: Mapping[str, Callable[[Query], Any]]
+    """Answered in JSON."""
+    pictures: Mapping[str, Callable[[str], bytes | None]]
+    """The PNG or JPEG of a picture by its name; None: there is none."""
+    say: Callable[[dict[str, Any]], Any]
+    """Keep what a person says, on disk first, and answer in JSON."""
 
 
 class Server(ThreadingHTTPServer):
-    """The page of one album. `with Server(album) as server: server.serve_forever()`."""
+    """One page. `with Server(site) as server: server.serve_forever()`."""
 
     daemon_threads = True
 
-    def __init__(self, album: Album, *, port: int = 0) -> None:
+    def __init__(self, site: Site, *, port: int = 0) -> None:
         """
         Args:
             port: 0: one that is free.
@@ -44,7 +58,7 @@ class Server(ThreadingHTTPServer):
         Raises:
             UserError: the port is taken.
         """
-        self.album, self.token, self.lock = album, secrets.token_urlsafe(24), Lock()
+        self.site, self.token, self.lock = site, secrets.token_urlsafe(24), Lock()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
@@ -64,14 +78,15 @@ class _Handler(BaseHTTPRequestHandler):
         if asked is None:
             return self._send(404, "text/plain", b"not found")
         path, query = asked
-        if path in FILES:
-            name, kind = FILES[path]
-            return self._send(200, kind, (Path(__file__).parent / name).read_bytes())
+        site = self.server.site
+        if not path or path in site.files:
+            file = Path(__file__).parent / (path or site.page)
+            return self._send(200, TYPES[file.suffix], file.read_bytes())
         what, _, name = path.partition("/")
-        if what in _DATA and not name:
-            return self._answer(partial(_DATA[what], self.server.album, query))
-        if what in _PICTURES and (found := _PICTURES[what](self.server.album, name)) is not None:
-            return self._send(200, "image/png", found, keep=True)
+        if what in site.data and not name:
+            return self._answer(partial(site.data[what], query))
+        if what in site.pictures and (found := site.pictures[what](name)) is not None:
+            return self._send(200, "image/png" if found.startswith(b"\x89PNG") else "image/jpeg", found, keep=True)
         return self._send(404, "text/plain", b"not found")
 
     def do_POST(self) -> None:
@@ -81,14 +96,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, "text/plain", b"not found")
         return self._answer(partial(self._say, body))
 
-    def _say(self, body: bytes) -> dict[str, Any]:
+    def _say(self, body: bytes) -> Any:
         row = json.loads(body)
-        said = Decision(**row) if "id" in row else Choice(**row)
+        if not isinstance(row, dict):
+            raise UserError(f"review: expected an object; got {type(row).__name__}")
         with self.server.lock:  # of two tabs
-            self.server.album.say(said)
-            return {"counts": self.server.album.reviews.counts()}
+            return self.server.site.say(row)
 
-    def _below_token(self) -> tuple[str, dict[str, str]] | None:
+    def _below_token(self) -> tuple[str, Query] | None:
         """What stands after the token, and the query; None for whoever does not know it, or came by another name than
         the loopback address, as a page elsewhere would through a name server of its own."""
         try:
@@ -124,35 +139,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing: an address holds the token."""
-
-
-def _about(album: Album, _: dict[str, str]) -> dict[str, Any]:
-    return {"run": album.root.resolve().name, "rounds": album.rounds, "kinds": KINDS, "reasons": REASONS,
-            "pictures": len(album.shown), "counts": album.reviews.counts(), "page": PAGE}  # fmt: skip
-
-
-def _pictures(album: Album, query: dict[str, str]) -> dict[str, Any]:
-    number = int(query["round"]) if query.get("round") else None
-    kind, words, start = query.get("kind", "all"), query.get("words", ""), max(0, int(query.get("start", 0)))
-    if kind not in KINDS:
-        raise UserError(f"review: expected a kind among {', '.join(KINDS)}; got {kind!r}")
-    if kind == "set aside":
-        rows = album.set_aside(number=number, words=words)
-        return {"total": len(rows), "aside": rows[start : start + PAGE], "pictures": []}
-    found = album.find(number=number, kind=kind, words=words)
-    return {"total": len(found), "aside": [], "pictures": [album.told(one) for one in found[start : start + PAGE]]}
-
-
-def _pair(album: Album, query: dict[str, str]) -> dict[str, Any]:
-    skipped = [frozenset(text.split("|")) for text in query.get("skipped", "").split(",") if text]
-    found = album.pair(skipped)
-    return {"pair": None if found is None else [album.told(one) for one in found]}
-
-
-_PICTURES: dict[str, Callable[[Album, str], bytes | None]] = {
-    "image": partial(Album.image, small=False), "thumbnail": partial(Album.image, small=True),
-    "normal": Album.normal, "outline": Album.outline,
-}  # fmt: skip
-_DATA: dict[str, Callable[[Album, dict[str, str]], dict[str, Any]]] = {
-    "about": _about, "pictures": _pictures, "pair": _pair,
-}  # fmt: skip

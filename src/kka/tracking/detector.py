@@ -22,6 +22,7 @@ def detector_news(folder: Path) -> News:
         scalars += inspected([Row.from_dict(row) for row in read_json(table)["rows"]], "test", 0)
     if calibration := card.get("calibration"):
         scalars.append(Scalar(tag="threshold", step=0, value=float(calibration["threshold"])))
+        card["calibration"] = {name: value for name, value in calibration.items() if name != "scores"}  # hundreds
     files = [folder / f"{INSPECTION}.csv", folder / CARD]
     return News(settings=flat(card), scalars=tuple(scalars), files=tuple(file for file in files if file.is_file()))
 

@@ -1,45 +1,13 @@
 "use strict";
-// The page of `kka review`: asks the server for a page of pictures, and tells it each decision as it is made.
+// The page of `kka review RUN`: asks the server for a page of pictures, and tells it each decision as it is made.
 
-const $ = (id) => document.getElementById(id);
 const state = { start: 0, total: 0, page: 60, pictures: [], at: 0, pair: null, skipped: [], asked: 0 };
 let keys = {}; // key -> [verdict, reason], filled from what the server knows
-
-async function ask(path, body) {
-  const given = body ? { method: "POST", body: JSON.stringify(body) } : {};
-  let answer;
-  try {
-    answer = await fetch(path, given);
-  } catch {
-    throw new Error("kka review was ended; what was said until then is kept. Start it anew.");
-  }
-  const said = await answer.json();
-  if (!answer.ok) throw new Error(said.error);
-  return said;
-}
-
-function guarded(work) {
-  return async (...given) => {
-    try {
-      await work(...given);
-      $("error").hidden = true;
-    } catch (error) {
-      $("error").textContent = error.message;
-      $("error").hidden = false;
-    }
-  };
-}
 
 function counted(counts) {
   const vetoes = ["looks normal", "does not show its caption", "nonsense"].reduce((sum, name) => sum + counts[name], 0);
   $("said").textContent =
     `${counts.keep} kept · ${vetoes} vetoed · ${counts.harder} harder · ${counts.easier} easier · ${counts.choices} choices`;
-}
-
-function made(tag, fields = {}, ...inner) {
-  const node = Object.assign(document.createElement(tag), fields);
-  node.append(...inner); // as text, whatever a caption holds
-  return node;
 }
 
 function judged(picture) {
@@ -144,10 +112,6 @@ function compare(on) {
   $("pairs").hidden = !on;
   $("browse").hidden = on;
   if (on) nextPair();
-}
-
-function columns() {
-  return Math.max(1, getComputedStyle($("grid")).gridTemplateColumns.split(" ").length);
 }
 
 function pressed(event) {

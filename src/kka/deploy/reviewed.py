@@ -1,0 +1,145 @@
+"""Photos of which a person said what they are, as normals and anomalies to train with: `kka train --reviews FILE`.
+
+A photo is found by its content, where it lay when it was marked, else in the folders around those places and in the
+data. None that the test set holds, by its pixels, is trained with.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kka.common.cache import pixel_hash
+from kka.common.files import sha256
+from kka.common.images import decode_all
+from kka.common.walk import is_image, printable, walk
+from kka.deploy.anomalies import Anomalies
+from kka.deploy.marks import ANOMALOUS, NO_OPINION, NORMAL, Mark, read_marks
+from kka.errors import UserError
+from kka.protocols import Images
+from kka.task import SetAside, Task
+
+TESTED = "marked, and a photo of the test set, which no detector is trained with"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reviewed:
+    """What a person's marks add to a training, and what they take away."""
+
+    normals: int
+    """Photos called normal that the data did not have."""
+    anomalies: int
+    """Photos called anomalous that were not among the anomalies."""
+    no_normals: int
+    """Normals of the data that were called anomalous, and are none any more."""
+    no_anomalies: int
+    """Anomalies that were called normal, and are none any more."""
+
+
+def read_verdicts(file: Path) -> dict[str, Mark]:
+    """SHA-256 -> the last word on each photo that was called normal or anomalous.
+
+    Raises:
+        UserError: no file, or none with marks of photos in it.
+    """
+    if not file.is_file():
+        raise UserError(f"reviews: expected the file that kka review --detector-dir wrote; {file} is none")
+    marks = read_marks(file)
+    if not marks and file.stat().st_size:
+        raise UserError(
+            f"reviews: expected marks of photos, as kka review --detector-dir writes them; {file} has none. What is "
+            "said of the pictures of a run counts with --anomalies RUN"
+        )
+    return {content: mark for content, mark in marks.items() if mark.said != NO_OPINION}
+
+
+def with_reviews(
+    task: Task, anomalies: Anomalies | None, marks: Mapping[str, Mark], *, folder: Path | None, caption: str | None
+) -> tuple[Task, Anomalies | None, Reviewed, list[SetAside]]:
+    """The task and the anomalies as a person's marks have them; and the photos that could not be taken up.
+
+    Args:
+        folder: Of the data, where a photo that was moved is looked for too.
+        caption: Of normals that are added; None: that of most others.
+
+    Raises:
+        UserError: too few normals are left.
+    """
+    files, aside = found_files(marks, folder)
+    names = [printable(str(file)) for file in files.values()]
+    sources = zip(names, files.values(), strict=True)
+    size, where = task.normals.shape[1], "the reviews"
+    decoded = decode_all(sources, len(files), size, where=where, white=task.white, fit=task.fit)
+    aside += decoded.set_aside
+    tested = set() if task.test is None else {pixel_hash(image) for image in task.test.images}
+    said: dict[str, tuple[int, Mark]] = {}  # by pixels: two files may show one picture, of which the last word counts
+    for place, position in enumerate(decoded.kept):
+        mark = marks[list(files)[position]]
+        key = pixel_hash(decoded.images[place])
+        if key in tested:
+            aside.append(SetAside(path=names[position], reason=TESTED))
+        else:
+            said[key] = place, mark
+    bad = {key: own for key, own in said.items() if own[1].said == ANOMALOUS}
+    hashes = [pixel_hash(image) for image in task.normals]
+    own, stays = {*hashes}, np.array([key not in bad for key in hashes], bool)
+    new = [place for key, (place, mark) in said.items() if mark.said == NORMAL and key not in own]
+    usual = caption or Counter(task.captions).most_common(1)[0][0]
+    captions = [text for text, kept in zip(task.captions, stays, strict=True) if kept] + [usual] * len(new)
+    joined = replace(task, normals=np.concatenate([task.normals[stays], decoded.images[new]]), captions=tuple(captions))
+    known = [] if anomalies is None else [pixel_hash(image) for image in anomalies.images]
+    fine = np.array([key in said and key not in bad for key in known], bool)
+    others = None if anomalies is None or fine.all() else anomalies.only(~fine)
+    added = {key: one for key, one in bad.items() if key not in known}
+    found = Reviewed(
+        normals=len(new), anomalies=len(added), no_normals=int((~stays).sum()), no_anomalies=int(fine.sum())
+    )
+    images = decoded.images[[place for place, _ in added.values()]]
+    return joined, _joined(others, images, [mark for _, mark in added.values()]), found, aside
+
+
+def found_files(marks: Mapping[str, Mark], folder: Path | None) -> tuple[dict[str, Path], list[SetAside]]:
+    """SHA-256 -> a file of this content; and those of which there is none any more."""
+    files = {content: Path(mark.path) for content, mark in marks.items() if _is(Path(mark.path), mark)}
+    missing = {content: mark for content, mark in marks.items() if content not in files}
+    sizes = {mark.bytes for mark in missing.values()}
+    for file in _around(missing.values(), folder) if missing else ():
+        with suppress(OSError):  # a link to nothing
+            if file.stat().st_size in sizes and (content := sha256(file)) in missing:
+                files.setdefault(content, file)
+    reason = "marked, and not found: neither where it lay, nor in the folders there, nor in the data"
+    aside = [SetAside(path=printable(mark.path), reason=reason) for content, mark in missing.items()
+             if content not in files]  # fmt: skip
+    return {content: files[content] for content in marks if content in files}, aside
+
+
+def _is(file: Path, mark: Mark) -> bool:
+    try:
+        return file.stat().st_size == mark.bytes and sha256(file) == mark.sha256
+    except OSError:
+        return False
+
+
+def _around(marks: Iterable[Mark], folder: Path | None) -> Iterator[Path]:
+    """The images in the folders that the marked photos lay in, and one below, and all images of the data."""
+    for parent in sorted({Path(mark.path).parent for mark in marks}):
+        for pattern in ("*", "*/*"):
+            yield from (file for file in sorted(parent.glob(pattern)) if file.is_file() and is_image(file))
+    yield from (file for file in (walk(folder).files if folder is not None else ()) if is_image(file))
+
+
+def _joined(anomalies: Anomalies | None, images: Images, marks: Sequence[Mark]) -> Anomalies | None:
+    """The anomalies and a person's. Those are hard where the detector took them for normal, and where each is
+    anomalous nobody said: where others have masks, theirs cover all."""
+    if anomalies is None or not len(images):
+        return anomalies if not len(images) else Anomalies(images=images)
+    hard, masks = anomalies.hard, anomalies.masks
+    return replace(
+        anomalies,
+        images=np.concatenate([anomalies.images, images]),
+        hard=None if hard is None else np.concatenate([hard, [mark.missed for mark in marks]]),
+        masks=None if masks is None else np.concatenate([masks, np.full(images.shape[:3], 255, np.uint8)]),
+    )
