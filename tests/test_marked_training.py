@@ -62,9 +62,10 @@ def test_normals_and_anomalies_join(tmp_path: Path) -> None:
     said = {"new": "normal", "odd": "anomalous", "mine": "anomalous", "known": "normal", "clear": "anomalous",
             "same": "normal"}  # fmt: skip
     marks = [mark(files[name], what, score=3.0 if name == "clear" else 1.0) for name, what in said.items()]
-    joined, anomalies, found, aside = with_reviews(
-        task, given, {one.sha256: one for one in marks}, folder=None, caption=None
-    )
+    with pytest.warns(UserWarning, match="3 photos that were marked anomalous have no mask"):
+        joined, anomalies, found, aside = with_reviews(
+            task, given, {one.sha256: one for one in marks}, folder=None, caption=None
+        )
     assert not aside and anomalies is not None and anomalies.hard is not None and anomalies.masks is not None
     assert (found.normals, found.anomalies, found.no_normals, found.no_anomalies) == (2, 3, 1, 1)
     assert joined.normals.tobytes() == np.concatenate(
@@ -80,18 +81,23 @@ def test_normals_and_anomalies_join(tmp_path: Path) -> None:
 
 
 def test_files_are_known_by_content(tmp_path: Path) -> None:
-    """A moved photo is found, one that was changed or is gone is named, and two files of one picture are one photo."""
+    """A photo that was sorted into another folder is found, one that was changed or is gone is named, and two files of
+    one picture are one photo."""
     task = task_here()
-    places = {name: saved(tmp_path / f"{name}.png", noise(i)) for i, name in enumerate(("moved", "data", "gone"))}
+    names = ("new/moved", "new/up", "data", "gone")
+    places = {name: saved(tmp_path / f"{name}.png", noise(i)) for i, name in enumerate(names)}
     marks = {one.sha256: one for one in (mark(file, "normal") for file in places.values())}
     (tmp_path / "sorted").mkdir()
     (tmp_path / "data/deep/er").mkdir(parents=True)
-    places["moved"].rename(tmp_path / "sorted/x.png")
+    places["new/moved"].rename(tmp_path / "sorted/x.png")
+    places["new/up"].rename(tmp_path / "y.png")
     places["data"].rename(tmp_path / "data/deep/er/y.png")
     saved(places["gone"], noise(99))
     _, _, found, aside = with_reviews(task, None, marks, folder=tmp_path / "data", caption=None)
-    assert found.normals == 2 and [item.path for item in aside] == [str(places["gone"])]
+    assert found.normals == 3 and [item.path for item in aside] == [str(places["gone"])]
     assert "marked, and not found" in aside[0].reason
+    gone = {key: one for key, one in marks.items() if one.path == str(places["gone"])}
+    assert with_reviews(task, None, gone, folder=None, caption=None)[2].normals == 0
     twice = [saved(tmp_path / "a.png", noise(5)), tmp_path / "b.bmp"]
     Image.fromarray(noise(5)).save(twice[1])
     _, anomalies, found, _ = with_reviews(

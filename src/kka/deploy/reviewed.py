@@ -4,10 +4,12 @@ A photo is found by its content, where it lay when it was marked, else in the fo
 data. None that the test set holds, by its pixels, is trained with.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +112,7 @@ def found_files(marks: Mapping[str, Mark], folder: Path | None) -> tuple[dict[st
         with suppress(OSError):  # a link to nothing
             if file.stat().st_size in sizes and (content := sha256(file)) in missing:
                 files.setdefault(content, file)
-    reason = "marked, and not found: neither where it lay, nor in the folders there, nor in the data"
+    reason = "marked, and not found: neither where it lay, nor in the folders around, nor in the data"
     aside = [SetAside(path=printable(mark.path), reason=reason) for content, mark in missing.items()
              if content not in files]  # fmt: skip
     return {content: files[content] for content in marks if content in files}, aside
@@ -123,12 +125,12 @@ def _is(file: Path, mark: Mark) -> bool:
         return False
 
 
-def _around(marks: Iterable[Mark], folder: Path | None) -> Iterator[Path]:
-    """The images in the folders that the marked photos lay in, and one below, and all images of the data."""
+def _around(marks: Iterable[Mark], data: Path | None) -> Iterator[Path]:
+    """The images near to where the marked photos lay, as people sort them into folders, and all images of the data."""
     for parent in sorted({Path(mark.path).parent for mark in marks}):
-        for pattern in ("*", "*/*"):
-            yield from (file for file in sorted(parent.glob(pattern)) if file.is_file() and is_image(file))
-    yield from (file for file in (walk(folder).files if folder is not None else ()) if is_image(file))
+        for folder, pattern in product((parent, parent.parent), ("*", "*/*")):
+            yield from (file for file in sorted(folder.glob(pattern)) if file.is_file() and is_image(file))
+    yield from (file for file in (walk(data).files if data is not None else ()) if is_image(file))
 
 
 def _joined(anomalies: Anomalies | None, images: Images, marks: Sequence[Mark]) -> Anomalies | None:
@@ -137,6 +139,12 @@ def _joined(anomalies: Anomalies | None, images: Images, marks: Sequence[Mark]) 
     if anomalies is None or not len(images):
         return anomalies if not len(images) else Anomalies(images=images)
     hard, masks = anomalies.hard, anomalies.masks
+    if masks is not None:
+        warnings.warn(
+            f"{len(images)} photos that were marked anomalous have no mask, as the other anomalies have: they count as "
+            "anomalous all over, and a detector that learns from patches may leave them out",
+            stacklevel=3,
+        )
     return replace(
         anomalies,
         images=np.concatenate([anomalies.images, images]),

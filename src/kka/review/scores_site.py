@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from kka.common.folder_words import GOOD
+from kka.common.walk import printable
 from kka.deploy.marks import SAID
 from kka.errors import UserError
 from kka.protocols import Localises
@@ -46,7 +47,7 @@ def _about(scored: ScoredPhotos, _: Query) -> dict[str, Any]:
     calibration = scored.kept.calibration
     labelled = [(one.photo.score, one.label.kind == GOOD) for one in scored.shown if one.label is not None]
     return {
-        "detector": scored.kept.folder.resolve().name, "name": scored.kept.name, "marks": str(scored.file),
+        "detector": printable(str(scored.kept.folder)), "name": scored.kept.name, "marks": str(scored.file),
         "localises": isinstance(scored.kept.detector, Localises), "kinds": KINDS, "orders": ORDERS, "said": SAID,
         "page": PAGE, "scores": sorted(scored.scores.tolist()),
         "good": sorted(score for score, good in labelled if good),
