@@ -32,10 +32,10 @@ def commands() -> list[list[str]]:
 @pytest.mark.filterwarnings("ignore:.*held-out normals:UserWarning")
 def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The person follows the page from top to bottom; a file of one command has another name in the next."""
-    for folder, number in (("photos", 16), ("new", 2)):
+    for folder, number in (("photos", 16), ("new", 2), ("defects", 5)):
         (tmp_path / folder).mkdir()
         for i in range(number):
-            grain = np.random.default_rng(i).normal(120, 10, (70, 64, 1)).repeat(3, axis=2)
+            grain = np.random.default_rng([number, i]).normal(120, 10, (70, 64, 1)).repeat(3, axis=2)
             Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(tmp_path / folder / f"{i}.png")
     (tmp_path / "new" / "0.png").rename(tmp_path / "new" / "photo.jpg")
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
         elif words[1] not in SKIPPED:
             assert main([*words[1:], *shlex.split(SMALLER.get(words[1], ""))]) == 0, words
         done.append(words[1])
-    assert done == ["data", "run", "run", "review", "train", "score", "export", "examples/device.py"]
+    assert done == ["data", "run", "run", "review", "train", "train", "score", "score", "export", "examples/device.py"]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
     assert (tmp_path / "photos.html").is_file() and (tmp_path / "runs/plates.preview.png").is_file()
     assert (tmp_path / "runs/plates/report.html").is_file()

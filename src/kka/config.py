@@ -122,6 +122,13 @@ prompt and one round. pool: the pool's hard with its easy ones, within one promp
 visible: the defect does not show. duplicate: another picture of the same normal shows the same. typical: of later \
 rounds, those that the evaluator places among the most typical normals."""
 
+    defects: Text | None = None
+    """Folder of a few photos of real defects at hand, with or without masks and sub-folders by kind. They train \
+nothing: told is which of them the kept detector finds, and five and more set a second threshold. A test picture among \
+them is set aside by name."""
+    train_on_defects: bool = False
+    """They join the anomalies of the kept detector, and set no threshold then. The arms that are compared are trained \
+with what was imagined alone."""
     other: Text | None = None
     """Folder of pictures of something else altogether, for the control of that name: what any anomalies do. Default: \
 generated textures."""
@@ -137,6 +144,10 @@ generated textures."""
     drawing: DrawingSettings = field(default_factory=DrawingSettings)
     sad: DeepSADSettings = field(default_factory=DeepSADSettings)
     detector_options: DetectorOptions = field(default_factory=DetectorOptions)
+
+    def __post_init__(self) -> None:
+        if self.train_on_defects and self.defects is None:
+            raise UserError("configuration: expected defects, a folder of photos, beside train_on_defects; got none")
 
     @property
     def template(self) -> str | None:

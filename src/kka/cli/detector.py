@@ -49,6 +49,12 @@ patchcore, or simplenet where there are anomalies, with a preset by the number o
     reviews: Path | None = None
     """What a person said of photos, the file of kka review --detector-dir: what is normal joins the normals, what is \
 anomalous the anomalies, and the last word on each counts."""
+    defects: Path | None = None
+    """Folder of a few photos of real defects at hand, with or without masks and sub-folders by kind. They train \
+nothing: told is which of them the detector finds, and five and more set a second threshold. A test picture among them \
+is set aside by name."""
+    train_on_defects: bool = False
+    """They join the anomalies, and set no threshold then."""
     out: Path | None = None
     """The detector's folder. Default: detectors/<detector>-<data>-<date>-<time>."""
     size: Side | None = None
@@ -85,6 +91,9 @@ folder and was never named on this machine, as its code will run."""
     maps: Path | None = None
     """A folder to write heat maps into, for detectors that localise. All have one scale: colour begins where 95 % of \
 held-out normals have none (by the detector's --fpr)."""
+    threshold: Literal["defects"] | None = None
+    """Of the verdicts. defects: the one that finds all the defects that the detector was given at hand (--defects). \
+Default: the one that was chosen in kka review, else that of held-out normals."""
     figures: Path | None = None
     """Where the folders say what is good and what is not, as a test set's do: figures by kind of defect, written to \
 this name with .csv and .json; of detectors that localise, those of pixels too, where there are masks."""
@@ -98,6 +107,8 @@ class Export(Hushed):
     detector: Text | None = None
     """Your own class that the detector is of, as in kka score."""
     format: Literal["onnx"] = "onnx"
+    threshold: Literal["defects"] | None = None
+    """Of the verdicts, as in kka score."""
     out: Path | None = None
     """Default: model.onnx in the detector's folder."""
     check: tuple[Path, ...] = ()
@@ -111,6 +122,7 @@ def run_train(command: Train) -> int:
     from kka.common.writable import require_writable
     from kka.data import open_task
     from kka.deploy.anomalies import anomaly_size, read_anomalies
+    from kka.deploy.defects import read_defects
     from kka.deploy.marks import ANOMALOUS
     from kka.deploy.reviewed import read_verdicts, with_reviews
     from kka.deploy.train import require_free, train_detector
@@ -122,6 +134,8 @@ def run_train(command: Train) -> int:
     from kka.tracking.detector import show_detector
 
     check_trackers(command.track)
+    if command.train_on_defects and command.defects is None:
+        raise UserError("--train-on-defects: expected --defects beside it, a folder of photos of defects; got none")
     if command.preview:
         from kka.run.preview import preview_training
     with plain_warnings():
@@ -169,6 +183,8 @@ def run_train(command: Train) -> int:
                     task, anomalies, marks, folder=folder, caption=command.describe
                 )
                 aside += lost
+            defects = None if command.defects is None else read_defects(command.defects, task, anomalies)
+            aside += () if defects is None else defects.set_aside
             if command.preview:
                 console.progress("measuring a training", 0, 1)
                 found = preview_training(
@@ -179,7 +195,7 @@ def run_train(command: Train) -> int:
                 return 0
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed,
-                reviewed=reviewed,
+                reviewed=reviewed, defects=defects, train_on_defects=command.train_on_defects,
             )  # fmt: skip
     show_detector(out, command.track, say=lambda text: _say(text, "yellow"))
     name_set_aside(aside)
@@ -188,6 +204,9 @@ def run_train(command: Train) -> int:
              f"sharpness. Better: the run and --size alike.", "yellow")  # fmt: skip
     _print_training(name, side, facts)
     print_inspection(facts.inspection)
+    if facts.caught is not None and facts.calibration is not None:
+        for line in facts.caught.sentences(facts.calibration):
+            _say(f"{line}.")
     _say(f"Detector: {out}")
     return 0
 
@@ -209,7 +228,7 @@ def run_score(command: Score) -> int:
     if command.maps is not None:
         require_writable(command.maps, "--maps", folder=True)
     with plain_warnings():
-        kept = open_detector(command.detector_dir, of=command.detector)
+        kept = open_detector(command.detector_dir, of=command.detector).by(command.threshold)
     files = found_in(image_files(command.images), command.images)
     with Console() as console:
         scored = score_files(
@@ -257,7 +276,7 @@ def run_export(command: Export) -> int:
     if command.out is not None or command.detector_dir.is_dir():
         require_writable(out, "--out")
     with plain_warnings():
-        kept = open_detector(command.detector_dir, of=command.detector)
+        kept = open_detector(command.detector_dir, of=command.detector).by(command.threshold)
     check: Sequence[Path] = ()
     if command.check:
         from kka.common.files import image_files
@@ -311,9 +330,10 @@ def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
     from kka.common.terminal import terminal
 
     table = Table(title=f"{name}, {side} pixels a side", show_header=False)
+    real = f", {facts.real_defects} of them real defects" if facts.real_defects else ""
     rows = [
         ("normals trained with", f"{facts.normals:,}"),
-        ("anomalies trained with", f"{facts.anomalies:,}"),
+        ("anomalies trained with", f"{facts.anomalies:,}{real}"),
         ("normals held out", f"{facts.held_out:,}"),
         *_of_people(facts),
         ("seconds", f"{facts.seconds:.1f}"),

@@ -138,6 +138,11 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
             )
     if found := summary.get("inspection"):
         print_inspection([Row.from_dict(row) for row in found["rows"]])
+    if found := summary.get("defects"):
+        for item in found["set_aside"]:
+            console.print(f"Defects: set aside: {item['path']}: {item['reason']}", style="yellow", soft_wrap=True)
+        for line in found["sentences"]:
+            console.print(f"{line}.", soft_wrap=True)
     console.print(f"Detector: {RunFolder(out).kept(last_arm(summary))}", soft_wrap=True)
     console.print(f"Report:   {out / REPORT}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -24,13 +24,14 @@ from kka.common.pixels import WHITE
 from kka.deploy.anomalies import Anomalies, altered_copies, fit_anomalies
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.deploy.chosen import Chosen, read_chosen
+from kka.deploy.defects import Caught, Defects, catch
 from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
 from kka.deploy.inspect import inspect_test
 from kka.deploy.reviewed import Reviewed
 from kka.detectors import detector_class, load_detector
 from kka.errors import UserError
-from kka.protocols import Detector, Images, Localises, Trained
+from kka.protocols import Detector, Images, Localises, TakesMore, Trained
 from kka.seeding import derive_seed
 from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, Task
@@ -38,6 +39,10 @@ from kka.task import MIN_NORMALS, Task
 CHECK = "check"
 """The folder, beside a detector's card, with a few normals: what an exported graph is compared on."""
 CHECK_IMAGES = 16
+DEFECTS = "defects"
+"""In a detector's card: what it finds of the defects at hand."""
+Threshold = Literal["defects"]
+"""Whose, in the place of that of held-out normals or of a person's choice."""
 INSPECTION = "inspection"
 """The files, beside a detector's card, with its figures by kind of defect: .csv and .json."""
 
@@ -135,6 +140,10 @@ class TrainingFacts:
     """Of the test set, by kind of defect."""
     reviewed: Reviewed | None = None
     """What a person's marks of photos added and took away."""
+    caught: Caught | None = None
+    """Of the defects at hand."""
+    real_defects: int = 0
+    """Of the anomalies so many are defects at hand."""
 
 
 def train_detector(
@@ -147,6 +156,8 @@ def train_detector(
     fpr: float,
     seed: int,
     reviewed: Reviewed | None = None,
+    defects: Defects | None = None,
+    train_on_defects: bool = False,
 ) -> TrainingFacts:
     """Fit on a share of the normals, set the threshold on the rest, and keep the detector in the folder `out`.
 
@@ -154,6 +165,8 @@ def train_detector(
 
     Args:
         reviewed: What of these a person added and took away, which its card says.
+        defects: What it finds of them is told and kept. They train nothing, unless `train_on_defects`: then they are
+            anomalies as the others are.
 
     Raises:
         UserError: a folder that is not free, too few normals, losses, scores or weights that are no numbers.
@@ -162,12 +175,20 @@ def train_detector(
     check_rate(fpr)
     kept, held = hold_out(task.normals, held_out, seed=seed)
     given = None if anomalies is None else _apart(anomalies, task, task.normals[held])
+    joined = 0
+    if defects is not None and train_on_defects:
+        given, joined = defects.joined(given, by_masks=isinstance(detector, TakesMore) and "masks" in detector.takes)
     started = time.perf_counter()
     captions = [task.captions[i] for i in kept]
     detector = fit_anomalies(detector, task.normals[kept], given, captions=captions)
     seconds = time.perf_counter() - started
     shown = held if len(held) else kept
-    calibration = calibrate(detector.score(task.normals[held]), fpr) if len(held) else None
+    of_held = detector.score(task.normals[held]) if len(held) else np.zeros(0, np.float32)
+    calibration = calibrate(of_held, fpr) if len(held) else None
+    caught = None
+    if defects is not None and calibration is not None:
+        of_defects = detector.score(defects.images)
+        caught = catch(of_defects, defects.kinds, of_held, calibration, trained_with=joined)
     if calibration is not None and isinstance(detector, Localises):
         calibration = with_map_threshold(calibration, detector, task.normals[held])
     if calibration is None:
@@ -181,6 +202,8 @@ def train_detector(
         threshold = None if calibration is None else calibration.threshold
         inspection = inspect_test(detector, task.test, scores, threshold)
     counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if given is None else len(given.images)}
+    if joined:
+        counts["real_defects"] = joined  # of the anomalies
     try:
         with replacing(out) as work:
             detector.save(work)
@@ -198,12 +221,14 @@ def train_detector(
                 work, task.normals[shown], calibration=calibration, of=detector, white=task.white, fit=task.fit,
                 data=task.source,
                 trained_with=counts if reviewed is None else counts | {"reviews": dataclasses.asdict(reviewed)},
+                **({} if caught is None else {DEFECTS: dataclasses.asdict(caught)}),
             )  # fmt: skip
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
     return TrainingFacts(
         **counts, seconds=seconds, calibration=calibration, figures=figures, inspection=tuple(inspection),
         reviewed=reviewed,
+        caught=caught,
     )  # fmt: skip
 
 
@@ -251,6 +276,26 @@ class StoredDetector:
 
     fit: Fit = "crop"
     """How a photo becomes a square. A card that does not say it is of a time when all were cropped."""
+    caught: Caught | None = None
+    """Of the defects that the person had at hand."""
+
+    def by(self, threshold: Threshold | None) -> "StoredDetector":
+        """With the threshold of the defects at hand; None: as it is.
+
+        Raises:
+            UserError: there is none of defects.
+        """
+        if threshold is None:
+            return self
+        found = None if self.caught is None else self.caught.threshold
+        if self.caught is None or self.calibration is None or found is None:
+            why = "was trained without --defects" if self.caught is None else "has none: " + " ".join(
+                self.caught.sentences(self.calibration)[1:] if self.calibration else ["no normals were held out"]
+            )
+            raise UserError(f"--threshold defects: expected a detector that has one of defects; {self.folder} {why}")
+        return dataclasses.replace(
+            self, chosen=Chosen(threshold=found, promised=self.caught.fpr_most, by="the defects at hand")
+        )
 
     @property
     def threshold(self) -> float | None:
@@ -301,13 +346,15 @@ def open_detector(folder: Path, *, of: str | None = None) -> StoredDetector:
     fit = card.get("fit", "crop")
     if fit not in get_args(Fit):
         raise UserError(f'{folder / CARD}: expected "fit" to be {", ".join(get_args(Fit))}; got {fit!r}')
+    told = card.get(DEFECTS)
     try:
         calibration = None if stored is None else Calibration.from_card(stored)
+        caught = None if told is None else Caught(**told)
     except (TypeError, UserError) as error:
         raise UserError(f"{folder / CARD}: {error}. Copy the card anew, or train the detector again.") from error
     return StoredDetector(
         detector=load_detector(folder), name=card["detector"], size=sides[0], calibration=calibration, folder=folder,
-        chosen=read_chosen(folder), white=white, fit=fit,
+        chosen=read_chosen(folder), white=white, fit=fit, caught=caught,
     )  # fmt: skip
 
 

@@ -67,6 +67,7 @@ def render(run: Run) -> str:
         headline=headline(run),
         arms=_arm_rows(run),
         inspection=inspection(run),
+        defects=run.summary.get("defects"),
         shown_tests=shown_tests(run),
         charts=_round_charts(run),
         notes=round_notes(run),

@@ -26,6 +26,7 @@ from kka.common.store import Store
 from kka.common.workers import EndedError, Worker, side_by_side
 from kka.data.other import pictures_of_another_kind
 from kka.deploy.anomalies import Anomalies
+from kka.deploy.defects import Defects
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Scores
 from kka.run.kept import keep_detector
@@ -92,11 +93,13 @@ def compare(
     store: Store,
     progress: StageProgress | None = None,
     other: str | None = None,
+    defects: Defects | None = None,
+    train_on_defects: bool = False,
 ) -> dict[str, dict[str, Estimate]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
-    `other`: as `arms` takes it. Without a test set only the last pool's detectors are trained, and there are no
-    figures.
+    `other`: as `arms` takes it; `defects`, `train_on_defects`: as `keep_detector` takes them. Without a test set only
+    the last pool's detectors are trained, and there are no figures.
     """
     trained = arms(task, pools, seed=seed, other=other)
     last = arm_name(len(pools) - 1)
@@ -130,7 +133,8 @@ def compare(
             trainings.anomalies[key[0]].cache_clear()  # one arm's are in memory at a time
     with threads(division.threads):
         keep_detector(
-            task, trained[last], arm=last, source=pool_stage(len(pools) - 1), build=one, store=store
+            task, trained[last], arm=last, source=pool_stage(len(pools) - 1), build=one, store=store,
+            defects=defects, train_on_defects=train_on_defects,
         )  # fmt: skip
     tell(len(wanted))
     return {} if task.test is None else {name: _summarise(found) for name, found in runs.items()}

@@ -24,7 +24,9 @@ from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
-from kka.deploy.train import INSPECTION
+from kka.deploy.defects import read_defects
+from kka.deploy.train import INSPECTION, open_detector
+from kka.errors import UserError
 from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
 from kka.imaging.diffusers import DiffusersModel
 from kka.protocols import Alters, ImageModel, LanguageModel, TellsMore, identity_of
@@ -71,6 +73,7 @@ def run(
         started = time.perf_counter()
         try:
             task, specs, image_model, language_model = prepare(config, progress, on_task, say)
+            defects = None if config.defects is None else read_defects(Path(config.defects), task)
             require_same_task(store, task, identity_of(language_model))
             require_same_image_model(out, image_model.identity)
             follower = Follower(out, track, say=say)
@@ -99,13 +102,21 @@ def run(
                     store=store,
                     progress=progress,
                     other=config.other,
+                    defects=defects,
+                    train_on_defects=config.train_on_defects,
                 )
                 _save_sources(task, store)
                 _save_samples(image_model, out)
             ledger = store.ledger()
             store.write(LEDGER, json.dumps(ledger.as_dict(), indent=1))
             summary = summarise(task, config, made, arms, ledger, specs)
-            summary["inspection"] = _inspection(made.kept(arm_name(config.rounds)))
+            kept = made.kept(arm_name(config.rounds))
+            summary["inspection"] = _inspection(kept)
+            if defects is not None:
+                summary["defects"] = {
+                    "set_aside": [dataclasses.asdict(item) for item in defects.set_aside],
+                    "sentences": _of_defects(kept),
+                }
             summary["wall_seconds"] = round(time.perf_counter() - started, 1)
             store.write(SUMMARY, json.dumps(summary, indent=1))
             with store.guarded():
@@ -206,6 +217,17 @@ def _inspection(detector: Path) -> dict[str, Any] | None:
     """What was measured of the detector that is kept, by kind of defect; None without a test set."""
     file = detector / f"{INSPECTION}.json"
     return read_json(file) if file.is_file() else None
+
+
+def _of_defects(folder: Path) -> list[str]:
+    """What the kept detector finds of the defects at hand, in words."""
+    try:
+        found = open_detector(folder)
+    except UserError:  # none was kept
+        return ["No detector was kept with a threshold, as there are too few normals: nothing is said of the defects"]
+    if found.caught is None or found.calibration is None:
+        return ["This detector has no threshold: nothing is said of the defects"]
+    return found.caught.sentences(found.calibration)
 
 
 def _save_sources(task: Task, store: Store) -> None:

@@ -9,6 +9,7 @@ from kka.common.ledger import Counts
 from kka.common.store import Store
 from kka.deploy.anomalies import Anomalies
 from kka.deploy.calibrate import TOO_FEW
+from kka.deploy.defects import Defects
 from kka.deploy.train import hold_out, train_detector
 from kka.errors import UserError
 from kka.protocols import Detector
@@ -24,6 +25,8 @@ def keep_detector(
     source: str,
     build: Callable[[], Detector],
     store: Store,
+    defects: Defects | None = None,
+    train_on_defects: bool = False,
 ) -> None:
     """Train once more with the last pool, on the normals but for those that set the threshold.
 
@@ -31,6 +34,8 @@ def keep_detector(
 
     Args:
         anomalies: Of the arm `arm`, whose pool is of the stage `source`.
+        defects: That the person has at hand. This detector alone may be trained with them: the arms compare what was
+            imagined.
     """
     if not store.done(kept_stage(arm)):
         try:
@@ -43,7 +48,10 @@ def keep_detector(
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", TOO_FEW)  # what so few normals can promise stands in the card
                 given = anomalies()
-                facts = train_detector(build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0)
+                facts = train_detector(
+                    build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0, defects=defects,
+                    train_on_defects=train_on_defects,
+                )  # fmt: skip
         except UserError as error:
             if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on
                 raise error.__cause__ from None

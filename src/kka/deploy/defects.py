@@ -1,0 +1,197 @@
+"""A few real defects that a person has at hand: what a detector finds of them, and a threshold that finds them all.
+
+They train nothing unless they are asked to. Scores of defects that the detector was trained with promise nothing, so
+then there is no such threshold. Its promise, for n defects of one kind drawn as the next one is: that lies below the
+lowest of them with a chance of at most 1 / (n + 1) (as `kka.deploy.calibrate`). Held-out normals say what it costs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from kka.common.cache import pixel_hash
+from kka.common.images import decode_all, first_few
+from kka.common.masks import read_mask
+from kka.common.metrics import anomalous
+from kka.common.numbers import DIVERGED, require_finite
+from kka.common.walk import printable
+from kka.data.layout import read_layout
+from kka.deploy.anomalies import Anomalies
+from kka.deploy.calibrate import Calibration
+from kka.errors import UserError
+from kka.protocols import Images, Masks
+from kka.task import SetAside, Task
+
+FEW = 5
+"""Defects from which on there is a threshold of theirs: fewer promise less than five of six."""
+SURE = 0.95
+"""Of the largest false-positive rate that is told with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defects:
+    """Photos of defects, none of them in the test set."""
+
+    images: Images
+    masks: Masks
+    masked: np.ndarray
+    """(m,) bool: of which the mask is known."""
+    kinds: tuple[str, ...]
+    """By the folder that each lies in."""
+    set_aside: tuple[SetAside, ...] = ()
+
+    def joined(self, others: Anomalies | None, *, by_masks: bool) -> tuple[Anomalies, int]:
+        """The anomalies and these together, and how many of these there are.
+
+        Args:
+            by_masks: The detector learns from where anomalies are: where that is known of `others`, those of these of
+                which it is not known are left out.
+        """
+        keep = np.ones(len(self.images), bool)
+        if others is None:
+            return Anomalies(images=self.images, masks=self.masks if self.masked.all() else None), len(keep)
+        if by_masks and others.masks is not None:
+            keep = self.masked
+        known = others.masks is not None and self.masked[keep].all()
+        return Anomalies(
+            images=np.concatenate([others.images, self.images[keep]]),
+            hard=None if others.hard is None else np.concatenate([others.hard, np.zeros(int(keep.sum()), bool)]),
+            masks=np.concatenate([others.masks, self.masks[keep]]) if known and others.masks is not None else None,
+            set_aside=others.set_aside,
+        ), int(keep.sum())  # fmt: skip
+
+
+def read_defects(folder: Path, task: Task, anomalies: Anomalies | None = None) -> Defects:
+    """The photos of defects in a folder, of any layout, at the size of the task's and as those became squares.
+
+    One that is pixel for pixel a test picture, a normal, one of the anomalies that are trained with, or another of them
+    is set aside by name.
+
+    Raises:
+        UserError: none there, or none left.
+    """
+    if not folder.expanduser().is_dir():
+        raise UserError(f"--defects: expected a folder of photos of defects; got {folder}, which is none")
+    layout = read_layout(folder.expanduser(), source=str(folder))
+    paths, side = list(layout.places), task.normals.shape[1]
+    decoded = decode_all(
+        ((path, layout.files[path]) for path in paths), len(paths), side, where=str(folder), white=task.white,
+        fit=task.fit,
+    )  # fmt: skip
+    tested = () if task.test is None else task.test.images
+    trained = () if anomalies is None else anomalies.images
+    known = {pixel_hash(image): "one of the anomalies that are trained with" for image in trained}
+    known |= {pixel_hash(image): "one of the normals" for image in task.normals}
+    known |= {pixel_hash(image): "a picture of the test set" for image in tested}
+    aside, keep = [*layout.set_aside, *decoded.set_aside], []
+    for row, (position, image) in enumerate(zip(decoded.kept, decoded.images, strict=True)):
+        name, digest = printable(paths[position]), pixel_hash(image)
+        if digest in known:
+            aside.append(SetAside(path=name, reason=f"the same picture as {known[digest]}: it is not used as a defect"))
+        else:
+            known[digest] = f"the defect {name}"
+            keep.append(row)
+    if not keep:
+        raise UserError(f"--defects: expected a photo that is in neither training nor test; got none in {folder}: "
+                        f"{first_few(tuple(aside))}")  # fmt: skip
+    chosen = [paths[position] for position in decoded.kept[keep]]
+    masks, masked = np.zeros((len(keep), side, side), np.uint8), np.zeros(len(keep), bool)
+    for i, path in enumerate(chosen):
+        if path in layout.masks:
+            found = read_mask(layout.mask_files(path), layout.files[path], side, task.fit)
+            masked[i] = found is not None
+            masks[i] = 0 if found is None else 255 * found.astype(np.uint8)
+    kinds = tuple(layout.places[path].folders[-1] if layout.places[path].folders else "defects" for path in chosen)
+    return Defects(
+        images=decoded.images[keep], masks=masks, masked=masked, kinds=kinds, set_aside=tuple(aside)
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caught:
+    """What a detector finds of the defects at hand: "defects" in its card."""
+
+    defects: int
+    caught: int
+    """Above the threshold that the normals set."""
+    kinds: dict[str, list[int]] = field(default_factory=dict)
+    """Kind -> so many caught, of so many."""
+    trained_with: int = 0
+    """Of them the detector was trained with so many: what it finds of those is no promise."""
+    lowest: float
+    """The lowest of their scores."""
+    threshold: float | None = None
+    """The highest that is below all of their scores; None: they are fewer than `FEW`, or were trained with."""
+    recall: float | None = None
+    """It promises to find the next one with at least this chance."""
+    fpr: float | None = None
+    """Share of the held-out normals above it; and with `SURE` certainty no more than `fpr_most` of all normals are."""
+    fpr_most: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError for figures that are none."""
+        for name in ("lowest", "threshold", "recall", "fpr", "fpr_most"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+                raise UserError(f"defects: expected {name} to be a number; got {value!r}")
+
+    def sentences(self, calibration: Calibration) -> list[str]:
+        """In words."""
+        said = [f"The threshold catches all {self.defects} defects at hand"]
+        if self.caught < self.defects:
+            said = [f"Of {self.defects} defects at hand the threshold catches {self.caught}; one just below "
+                    f"{self.lowest:.6g} would have caught all"]  # fmt: skip
+        missed = [f"{kind} {found} of {number}" for kind, (found, number) in self.kinds.items() if found < number]
+        if missed and len(self.kinds) > 1:
+            said[0] += f" (by kind: {', '.join(missed)})"
+        if self.trained_with:
+            said.append(f"The detector was trained with {self.trained_with} of them: that it finds those promises "
+                        "nothing of others, so there is no threshold of theirs")  # fmt: skip
+        elif self.threshold is None:
+            said.append(f"{self.defects} are too few for a threshold of theirs, which needs {FEW}")
+        elif self.fpr is not None and self.fpr_most is not None and self.recall is not None:
+            said.append(
+                f"A second threshold, {self.threshold:.6g}, catches them all, and the next one of their kind with a "
+                f"chance of at least {100 * self.recall:.0f} %; {100 * self.fpr:.1f} % of {calibration.held_out} "
+                f"held-out normals lie above it (at most {100 * self.fpr_most:.0f} % of all, {100 * SURE:.0f} % sure): "
+                "kka score --threshold defects"
+            )
+        return said
+
+
+def catch(
+    scores: Float[np.ndarray, "m"], kinds: Collection[str], held_out: Float[np.ndarray, "n"],
+    calibration: Calibration, *, trained_with: int = 0,
+) -> Caught:  # fmt: skip
+    """What the threshold of the normals catches of defects of these scores, and the second threshold.
+
+    Args:
+        held_out: Scores of the normals that set the first one. Nothing of the test set enters.
+    """
+    from scipy.stats import beta
+
+    require_finite(scores, "the scores of the defects at hand", DIVERGED)
+    scores = np.asarray(scores, np.float32)
+    above = anomalous(scores, calibration.threshold)
+    counts: dict[str, list[int]] = {}
+    for kind, found in zip(kinds, above.tolist(), strict=True):
+        one = counts.setdefault(kind, [0, 0])
+        one[0] += found
+        one[1] += 1
+    whole = Caught(
+        defects=len(scores), caught=int(above.sum()), kinds=counts, trained_with=trained_with,
+        lowest=float(scores.min()),
+    )  # fmt: skip
+    if trained_with or len(scores) < FEW:
+        return whole
+    threshold = float(np.nextafter(scores.min(), np.float32(-np.inf)))
+    wrong, n = int(anomalous(np.asarray(held_out, np.float32), threshold).sum()), len(held_out)
+    most = 1.0 if wrong == n else float(beta.ppf(SURE, wrong + 1, n - wrong))
+    return dataclasses.replace(
+        whole, threshold=threshold, recall=len(scores) / (len(scores) + 1), fpr=wrong / n, fpr_most=most
+    )
