@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -15,10 +17,14 @@ from transformers import (
 )  # fmt: skip
 
 import kka.data.prepare as preparing
+from kka.config import RunConfig
+from kka.data import open_task
+from kka.data.captioned import Model, PhotoCaptions
 from kka.data.prepare import prepare
 from kka.data.prepare.options import PrepareOptions
 from kka.errors import UserError
 from kka.language.captioner import Captioner
+from kka.run.models import caption_writer
 from prepare_fakes import SETS, rows_of, small, write_sentences, write_ucm
 
 WORDS = ["<bos>", "<eos>", "an", "aerial", "view", "of", "roofs", "fields"]
@@ -86,3 +92,39 @@ def test_what_is_no_caption_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match=r"cannot be loaded. Expected an image-to-text model"):
         Captioner(f"hf:{tmp_path}")
+
+
+def test_photos_of_a_run_without_captions(model: Path, tmp_path: Path) -> None:
+    """People's captions stay, the others are written once: a run that is resumed must find the same, and no model."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(9):
+        noise = np.random.default_rng(number).integers(0, 255, (20, 30, 3), np.uint8)
+        Image.fromarray(noise).save(photos / f"{number}.png")
+    (photos / "metadata.jsonl").write_text('{"file_name": "3.png", "text": "my own"}')
+    told: list[tuple[int, int]] = []
+    writer = PhotoCaptions(f"hf:{model}", lambda done, total: told.append((done, total)))
+    task = open_task(str(photos), captions=writer, describe="a plate")
+    assert task.captions[3] == "my own" and told[-1] == (8, 8)
+    words = {word for i, text in enumerate(task.captions) if i != 3 for word in text.split()}
+    assert words and words <= {*WORDS} and "8 of the 9 training images" in " ".join(map(str, task.details["notes"]))  # type: ignore[call-overload]
+
+    def unwanted(spec: str) -> Model:
+        raise AssertionError("the model is loaded though every caption is stored")
+
+    again = open_task(str(photos), captions=PhotoCaptions(f"hf:{model}", load=unwanted))
+    assert again.captions == task.captions
+    silent = PhotoCaptions("hf:silent", load=lambda spec: lambda contents: ["" for _ in contents])
+    assert {*open_task(str(photos), captions=silent, describe="a plate").captions} == {"a plate", "my own"}
+    writer.store.write_text("{ torn")
+    assert open_task(str(photos), captions=writer).captions == task.captions
+
+
+@pytest.mark.parametrize(
+    ("data", "spec", "told"),
+    [("garden", "hf:x", "expected a folder of photos"), ("x", "blip", "expected hf:"), ("x", "hf:", "expected hf:")],
+)
+def test_what_takes_no_caption_model(data: str, spec: str, told: str) -> None:
+    """Refused before anything is loaded."""
+    with pytest.raises(UserError, match=told):
+        caption_writer(RunConfig(data=data, caption_model=spec))

@@ -53,6 +53,9 @@ sub-folders that are normal, or a pattern such as "*"."""
     describe: Text | None = None
     """Caption of photos without captions: "a photo of a machined bracket". None: an object, where \
 the language model is defects."""
+    caption_model: Text | None = None
+    """hf:<hub id or folder> of an image-to-text model, which writes the captions of photos that have none, as in kka \
+data prepare. --describe then stands in where it says nothing."""
     domain: Text | None = None
     """What the pictures show, in the plural, for the prompt: "flowers". Default: by the data, or by --describe."""
     size: Side | None = None
@@ -146,6 +149,9 @@ generated textures."""
     detector_options: DetectorOptions = field(default_factory=DetectorOptions)
 
     def __post_init__(self) -> None:
+        before, _, name = (self.caption_model or "hf:x").partition(":")
+        if before != "hf" or not name.strip():
+            raise UserError(f"caption_model: expected hf:<model id or folder>; got {self.caption_model!r}")
         if self.train_on_defects and self.defects is None:
             raise UserError("configuration: expected defects, a folder of photos, beside train_on_defects; got none")
 

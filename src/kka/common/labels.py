@@ -5,6 +5,7 @@ from kka.common.metrics import Estimate
 STAGES = {
     "loading": "Loading data and models",
     "representatives": "Typical normals (Eq. 1-2)",
+    "captioning": "Captioning photos",
     "captions": "Writing captions (Eq. 3)",
     "images": "Drawing pictures (Eq. 4)",
     "evaluator": "Training the evaluator (Eq. 5-6)",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kka.errors import UserError
@@ -23,6 +23,7 @@ def open_task(
     size: int | None = None,
     fit: Fit | None = None,
     seed: int = 0,
+    captions: Callable[[Sequence[Path]], Sequence[str]] | None = None,
     most: int | None = None,
 ) -> Task:
     """The task that `data` names: "garden", a folder with train.parquet and test.parquet, or a folder of images.
@@ -35,6 +36,7 @@ def open_task(
     `size`: side of the square working pictures in pixels. Default: 64; of Parquet data, the pictures' own size when
     they all have one. `fit`: how pictures become squares. Default: photos lose nothing (squash or pad, by their
     shapes); Parquet pictures are cropped. `seed` also chooses among several captions of a normal image.
+    `captions`: writes those of photos that have none; `describe` stands in where it says nothing.
     `most`: normals, and test pictures, of which no more are read; `details["whole"]` says how many there are.
     Raises UserError for data that is not there, holds nothing usable, or does not fit the other arguments.
     """
@@ -52,7 +54,7 @@ def open_task(
 
     request = Request(
         source=data, normal=names, unseen=unseen, describe=describe, undescribed=undescribed, domain=domain, size=size,
-        fit=fit, seed=seed, most=most,
+        fit=fit, seed=seed, captions=captions, most=most,
     )  # fmt: skip
     if not is_photos(folder):
         from kka.data.parquet import load_parquet

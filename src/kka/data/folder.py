@@ -12,6 +12,7 @@ from pathlib import Path
 from kka.common.fit import Shapes, fit_note
 from kka.common.folder_words import GOOD
 from kka.common.images import Source, first_few, sizes_of
+from kka.common.walk import printable
 from kka.data.assemble import assemble, template
 from kka.data.layout import read_layout
 from kka.data.metadata import METADATA, read_captions
@@ -34,7 +35,7 @@ def load_folder(folder: Path, request: Request) -> Task:
     captions, problems = read_captions(folder, layout.metadata, layout.files)
     sides = choose_sides(layout, request.normal, source=request.source)
     notes = sides.notes
-    written = _complete(captions, sides.train, sides.normal, request, problems, notes)
+    written = _complete(captions, sides.train, sides.normal, request, problems, notes, layout.files)
     train = _split(request.source, layout.files, sides.train, written)
     masks = {path: (layout.files[path], layout.mask_files(path)) for path in sides.test if path in layout.masks}
     test = None
@@ -74,13 +75,16 @@ def _complete(
     request: Request,
     problems: Sequence[SetAside],
     notes: list[str],
+    files: Mapping[str, Path],
 ) -> dict[str, tuple[str, ...]]:
-    """A caption for every training image: its own, else the description (normals), else the class name.
+    """A caption for every training image: its own, else (normals) a caption model's, else the description, else the
+    class name.
 
     A flat or MVTec folder has no class name to fall back on, but for what is said of undescribed photos. Raises
     UserError, with examples, where none is left.
     """
     missing: list[str] = []
+    captions = _written(captions, kinds, normal, request, files, notes)
     stood_in = undescribed = 0
     complete: dict[str, tuple[str, ...]] = {}
     for path, kind in kinds.items():
@@ -115,6 +119,20 @@ def _complete(
             "the class name ('a photo of a …') stands in"
         )
     return complete
+
+
+def _written(
+    captions: Mapping[str, tuple[str, ...]], kinds: Mapping[str, str], normal: set[str], request: Request,
+    files: Mapping[str, Path], notes: list[str],
+) -> Mapping[str, tuple[str, ...]]:  # fmt: skip
+    """With those that a caption model writes of the normals that have none."""
+    bare = [path for path, kind in kinds.items() if kind in normal and path not in captions]
+    if request.captions is None or not bare:
+        return captions
+    texts = request.captions([files[path] for path in bare])
+    found = {path: (printable(text.strip()),) for path, text in zip(bare, texts, strict=True) if text.strip()}
+    notes.append(f"{len(found)} of the {len(kinds)} training images have a caption by the caption model")
+    return {**captions, **found}
 
 
 def _split(

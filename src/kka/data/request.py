@@ -23,6 +23,8 @@ class Request:
     size: int | None = None
     fit: Fit | None = None
     seed: int = 0
+    captions: Callable[[Sequence[Path]], Sequence[str]] | None = None
+    """Writes those of photos that have none."""
     most: int | None = None
     """Normals, and test pictures, of which no more are read, spread over all of them: to look at, not to work with."""
 

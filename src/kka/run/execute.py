@@ -35,6 +35,7 @@ from kka.run.drawing import TaskClasses, require_ignorant
 from kka.run.models import (
     build_images,
     build_language,
+    caption_writer,
     check_config,
     check_counts,
     check_models,
@@ -144,6 +145,7 @@ def prepare(
         size=working_size(config.data, config.size, detector),
         fit=config.fit,
         seed=config.split_seed,
+        captions=caption_writer(config, progress),
         most=most,
     )
     specs = resolve(config, task)

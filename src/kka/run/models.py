@@ -142,6 +142,25 @@ def undescribed(config: RunConfig) -> str | None:
     return SUBJECT if config.lm in ("defects", AUTO) else None
 
 
+def caption_writer(
+    config: RunConfig, progress: StageProgress | None = None
+) -> Callable[[Sequence[Path]], Sequence[str]] | None:
+    """What writes the captions of photos that have none; None: nothing does.
+
+    Raises:
+        UserError: data that is no folder of photos.
+    """
+    if config.caption_model is None:
+        return None
+    if config.data == "garden" or not is_photos(Path(config.data)):
+        raise UserError(f"caption_model: expected a folder of photos, whose captions it writes; got {config.data}. "
+                        "Data sets have captions of their own (kka data prepare --caption-model).")  # fmt: skip
+    from kka.data.captioned import PhotoCaptions
+
+    tell = None if progress is None else (lambda done, total: progress("captioning", done, total))
+    return PhotoCaptions(config.caption_model, tell)
+
+
 def build_language(spec: str, config: RunConfig, task: Task, progress: StageProgress | None = None) -> LanguageModel:
     """The language model of a run; "corpus" trains one, or takes it from the cache."""
     if spec == "corpus":
