@@ -3,6 +3,8 @@
 import io
 import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,6 +220,10 @@ def test_a_threshold_is_kept(kept: StoredDetector, photos: Path) -> None:
         for odd in (True, "x", [1], 1e300):
             assert got(at + "say", body={"choose": odd})[0] == 400
         assert got(at + "say", body={})[0] == 400
+        for length in ("-1", "many", "9" * 30):
+            asked = urllib.request.Request(at + "say", b"{}", {"Content-Length": length})
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                urllib.request.urlopen(asked)
         assert got(at + "say", body={"choose": None})[1]["chosen"] is None
     assert not (kept.folder / CHOSEN).exists() and (kept.folder / "detector.json").read_bytes() == card
     (kept.folder / CHOSEN).write_text('{"threshold": "high"}')

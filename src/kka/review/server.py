@@ -90,8 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(404, "text/plain", b"not found")
 
     def do_POST(self) -> None:
-        asked, length = self._below_token(), int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if 0 <= length <= LONGEST else b""
+        asked, length = self._below_token(), self.headers.get("Content-Length") or ""
+        body = self.rfile.read(int(length)) if _fits(length) else b""
         if asked is None or asked[0] != "say":
             return self._send(404, "text/plain", b"not found")
         return self._answer(partial(self._say, body))
@@ -139,3 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing: an address holds the token."""
+
+
+def _fits(length: str) -> bool:
+    """Whether so many bytes are read at all."""
+    return length.isdecimal() and len(length) < 9 and int(length) <= LONGEST
