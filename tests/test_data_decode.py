@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kka.common.images import ImageError, decode, decode_all, decode_in_own_range, range_note, white_of
+from kka.common.images import decode, decode_all, decode_in_own_range, range_note, white_of
+from kka.common.opened import ImageError
 from kka.errors import UserError
 
 

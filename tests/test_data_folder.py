@@ -331,7 +331,7 @@ def test_photos_of_a_telephone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(task.normals) == 10 and not task.set_aside
     own = min(task.normals, key=lambda image: np.abs(image.astype(int) - (200, 60, 30)).mean())
     assert np.abs(own.astype(int) - (200, 60, 30)).max() <= 4
-    monkeypatch.setattr("kka.common.images._reads_heic", lambda: False)
+    monkeypatch.setattr("kka.common.opened._reads_heic", lambda: False)
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
     without = open_task(str(folder), describe=BRACKET, size=32)
     assert [s.path for s in without.set_aside] == ["phone.HEIC"]

@@ -79,7 +79,7 @@ def test_the_shapes_decide_and_the_note_counts() -> None:
     note = fit_note(some, "squash", asked=False) or ""
     assert "photos of 40 × 30 pixels by the median are squashed" in note
     assert "a crop would lose 25 % of a photo by the median and 80 % at the most" in note
-    assert "--fit pad or crop does otherwise" in note
+    assert "--fit pad, crop or tile does otherwise" in note
     assert "which loses 25 %" in (fit_note(some, "crop", asked=True) or "")
     assert fit_note(Shapes.of([(8, 8)]), "squash", asked=False) is None
 
@@ -124,7 +124,7 @@ def test_the_card_says_it_and_an_old_one_means_a_crop(tmp_path: Path) -> None:
     old = open_detector(tmp_path / "crop")
     assert old.fit == "crop" and score_files(old, [tmp_path / "a.png"]).rows[0].score == scores["crop"]
     (tmp_path / "crop" / "detector.json").write_text(json.dumps(card | {"fit": "tiles"}))
-    with pytest.raises(UserError, match='expected "fit" to be squash, pad, crop; got \'tiles\''):
+    with pytest.raises(UserError, match='expected "fit" to be squash, pad, crop, tile; got \'tiles\''):
         open_detector(tmp_path / "crop")
 
 

@@ -63,7 +63,8 @@ data prepare. --describe then stands in where it says nothing."""
 of, 64 to 256."""
     fit: Fit | None = None
     """How pictures become squares. squash: each side is scaled as it needs; pad: grey is put beside it; crop: the \
-central square. Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
+central square; tile: photos are cut into overlapping squares of --size pixels, for small defects of large ones. \
+Default: photos lose nothing, squash or pad by their shapes; other data sets are cropped."""
 
     lm: Text = AUTO
     """garden, defects, smollm2, hf:<hub id or folder>, gguf:<file>, openai:<model>, or your own class: \

@@ -9,13 +9,51 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 Images = UInt8[np.ndarray, "_n _h _w 3"]
 """The underscores: two arguments of one function may differ in number and size."""
 Masks = UInt8[np.ndarray, "_n _h _w"]
 """Where an image is anomalous: 0 nowhere, up to 255 the more of a pixel."""
 Scores = Float[np.ndarray, "n"]
+
+
+@runtime_checkable
+class Photos(Protocol):
+    """Whole photos, of any sizes, which a detector sees tile by tile. Each is read when it is asked for."""
+
+    @property
+    def side(self) -> int:
+        """Of a tile, in pixels of the photo."""
+        ...
+
+    @property
+    def overlap(self) -> float:
+        """The share of a tile's side that it has in common with its neighbour, at least."""
+        ...
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of each photo: equal ones show the same. Empty: not known."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def only(self, positions: Sequence[int]) -> "Photos":
+        """Those at these positions, in this order."""
+        ...
+
+    def read(self, position: int) -> Any:
+        """The photo as a `PIL.Image.Image`, RGB."""
+        ...
+
+    def mask(self, position: int) -> Bool[np.ndarray, "h w"] | None:
+        """What is marked of it, at the size of its map; None where that is not known."""
+        ...
+
+
+Pictures = Images | Photos
+"""What a detector scores: squares, or whole photos by their tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kka.errors import UserError
-from kka.protocols import Images
+from kka.protocols import Images, Photos, Pictures
 from kka.settings.fit import Fit
 
 MIN_NORMALS = 8
@@ -39,6 +39,13 @@ class TestSet:
     """(n, h, w) bool: what a person marked as defective, at the size and fit of the images. None: no masks."""
     masked: np.ndarray | None = None
     """(n,) bool: whether an image's mask is known; of a normal that has none it is empty."""
+    photos: Photos | None = None
+    """Where photos are cut into tiles: the photos. `images` and `masks` are small squashed views of them, to show."""
+
+    @property
+    def pictures(self) -> Pictures:
+        """What is scored."""
+        return self.images if self.photos is None else self.photos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,12 @@ class Task:
 
     fit: Fit = "crop"
     """How the photos became squares: what is scored later must become one alike."""
+
+    photos: Photos | None = None
+    """Where photos are cut into tiles: those of the normals. `normals` are tiles of them."""
+    photo_of: np.ndarray | None = None
+    """(n,) int: the position in `photos` of the photo that each normal is a tile of; of copies, that of the first. What
+    is split is split by it."""
 
     def __post_init__(self) -> None:
         if len(self.normals) < MIN_NORMALS:

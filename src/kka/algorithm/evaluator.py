@@ -79,11 +79,13 @@ def train_evaluator(
     quantile: float,
     seed: int,
     fold_seed: int,
+    photo_of: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> tuple[ConfusionEvaluator, Float[np.ndarray, "m"]]:
     """Train the evaluator; returns it with the relative distance of every anomaly (< 1 = hard).
 
     `fold_seed` deals the normals; kept equal from round to round, so that rounds are judged by the same normals.
+    `photo_of`: (n,), where the normals are tiles, which photo each is of; the tiles of one go into one fold.
     """
     if not 1 <= folds <= len(normals):
         raise UserError(f"folds: expected 1 to {len(normals)} (the number of normals); got {folds}")
@@ -92,7 +94,10 @@ def train_evaluator(
         own = network.score(normals)
         evaluator = ConfusionEvaluator(networks=(network,), normal_distances=(own,), quantile=quantile)
         return evaluator, relative_distance(network.score(anomalies), own, quantile)
-    normal_fold = fold_of(len(normals), folds, seed=derive_seed(fold_seed, "normals"))
+    photos, member = np.unique(np.arange(len(normals)) if photo_of is None else photo_of, return_inverse=True)
+    if folds > len(photos):
+        raise UserError(f"folds: expected 1 to {len(photos)} (the number of photos); got {folds}")
+    normal_fold = fold_of(len(photos), folds, seed=derive_seed(fold_seed, "normals"))[member]
     anomaly_fold = fold_of(len(anomalies), folds, seed=derive_seed(seed, "anomalies"))
     networks, distances, relative = [], [], np.empty(len(anomalies))
     for fold in range(folds):

@@ -21,6 +21,8 @@ def task_digests(task: Task) -> Digests:
     }
     if task.test is not None:
         found["test images"] = _images(task.test.images)
+        if task.test.photos is not None:
+            found["test photos"] = _texts(task.test.photos.digests)
         seen = [] if task.test.seen is None else np.asarray(task.test.seen).tolist()
         labels = [*map(str, np.asarray(task.test.is_anomaly).tolist()), *task.test.kinds, *map(str, seen)]
         found["labels of the test images"] = {**_texts(labels), "count": len(task.test.is_anomaly)}

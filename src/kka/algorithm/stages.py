@@ -247,6 +247,7 @@ class Stages:
                 quantile=self.config.quantile,
                 seed=self.seed("evaluator", number),
                 fold_seed=self.seed("folds"),
+                photo_of=self.task.photo_of,
                 progress=lambda done, total: self.tell("evaluator", done, total),
             )
             evaluator.save(folder)

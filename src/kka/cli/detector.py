@@ -61,8 +61,8 @@ is set aside by name."""
     """Side in pixels at which images are kept. Default: the data's own; for photos that of the anomalies' run, or as \
 many as the detector makes use of, 64 to 256."""
     fit: Fit | None = None
-    """How pictures become squares: squash, pad or crop, as in kka run. It stands in the detector's card: scoring \
-and export read photos alike."""
+    """How pictures become squares: squash, pad, crop or tile, as in kka run. It stands in the detector's card: \
+scoring and export read photos alike."""
     held_out: PartialShare = HELD_OUT
     """Share of the normals that sets the threshold and is not trained on."""
     fpr: Annotated[float, Gt(0), Lt(1)] = FPR

@@ -56,8 +56,11 @@ class Console:
         `kept_in`: the file that names those set aside as well, so that a few are enough here.
         """
         test = f"{len(task.test.images):,} test images" if task.test is not None else "no test images"
+        normals = f"{len(task.normals):,} normals"
+        if task.photos is not None:
+            normals = f"{len(task.photos):,} normals ({len(task.normals):,} tiles)"
         if not is_quiet():
-            self._say(Text.assemble((task.name, "bold"), f": {len(task.normals):,} normals, {test}"))
+            self._say(Text.assemble((task.name, "bold"), f": {normals}, {test}"))
             for said in ("layout", "shapes"):
                 if said in task.details:
                     self._say(Text(f"  {task.details[said]}"))

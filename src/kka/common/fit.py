@@ -51,7 +51,9 @@ def fit_note(shapes: Shapes, fit: Fit, *, asked: bool) -> str | None:
         "squash": "are squashed into squares, so that nothing is cut away",
         "pad": "are padded with grey into squares, so that nothing is cut away",
         "crop": f"are cut to their central squares, which loses {lost}",
+        "tile": "are cut into overlapping tiles, at their own resolution",
     }
-    would = "" if fit == "crop" else f"; a crop would lose {lost}"
-    other = "" if asked else f" (--fit {' or '.join(name for name in done if name != fit)} does otherwise)"
+    would = "" if fit in ("crop", "tile") else f"; a crop would lose {lost}"
+    names = [name for name in done if name != fit]
+    other = "" if asked else f" (--fit {', '.join(names[:-1])} or {names[-1]} does otherwise)"
     return f"photos of {width} × {height} pixels by the median {done[fit]}{would}{other}"

@@ -9,18 +9,15 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from kka.common.pixels import WHITE, pixels
+from kka.common.opened import ImageError, read_whole, stream_of, whole_hash
+from kka.common.pixels import WHITE, square
 from kka.common.room import require_room
 from kka.errors import UserError
 from kka.protocols import Images
@@ -35,8 +32,6 @@ SUFFIXES = frozenset(
     for name in "jpg jpeg jpe jfif png bmp gif tif tiff webp avif ppm pgm pnm heic heif".split()  # noqa: SIM905
 )
 """A file with one of these is meant to be an image: it is named when it cannot be read. Others are ignored."""
-HEIC = (".heic", ".heif")
-"""Of a telephone's camera; Pillow alone does not read it."""
 RAW = frozenset(f".{name}" for name in "cr2 cr3 nef nrw arw srf sr2 dng raf orf rw2 pef srw".split())  # noqa: SIM905
 """Of cameras' sensors: what they show depends on how they are developed."""
 DEFAULT_SIZE = 64
@@ -49,10 +44,6 @@ RANGES = (8, 10, 12, 14, 16)
 """Bits that a camera may use of the 16 of a grey file."""
 CHUNK = 32
 """Pictures that a thread decodes in one go."""
-
-
-class ImageError(ValueError):
-    """A picture that cannot be read. The text is the reason alone, without the picture's name."""
 
 
 def fitted(picture: Image.Image, height: int, width: int) -> Image.Image:
@@ -78,6 +69,8 @@ class Decoded:
     """The largest value of the 16-bit grey files; 0 where there is none."""
     clipped: tuple[str, ...] = ()
     """The 16-bit grey files with values beyond `white`, which show white."""
+    digests: tuple[str, ...] = ()
+    """Of each picture: equal ones show the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +79,8 @@ class Picture:
 
     pixels: np.ndarray
     """uint8 (h, w, 3), not to be written to."""
+    digest: str
+    """Of what it shows; where it is to be cut into tiles, of all of the photo, of which `pixels` are a small view."""
     fits: bool
     """Whether it was of the working size as it came."""
     largest: int
@@ -150,6 +145,7 @@ def decode_all(
     kept: list[int] = []
     set_aside: list[SetAside] = []
     clipped: list[str] = []
+    digests: list[str] = []
     one_size = True
     position = largest = 0
     with warnings.catch_warnings():
@@ -161,6 +157,7 @@ def decode_all(
             else:
                 images[len(kept)] = result.pixels
                 kept.append(position)
+                digests.append(result.digest)
                 one_size &= result.fits
                 largest = max(largest, result.largest)
                 if result.largest > white:
@@ -169,7 +166,7 @@ def decode_all(
     refuse_if_many_are_bad(set_aside, position, where=where)
     return Decoded(
         images=images[: len(kept)], kept=np.array(kept, int), set_aside=tuple(set_aside), one_size=one_size,
-        white=white, largest=largest, clipped=tuple(clipped),
+        white=white, largest=largest, clipped=tuple(clipped), digests=tuple(digests),
     )  # fmt: skip
 
 
@@ -234,89 +231,26 @@ def sizes_of(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with _open(file) as opened, Image.open(opened) as image:
+                with stream_of(file) as opened, Image.open(opened) as image:
                     yield image.size
         except (OSError, ValueError, Image.DecompressionBombError):
             continue  # decoding names it
 
 
 def read_picture(source: bytes | Path, size: int | None, white: int = WHITE, fit: Fit = "crop") -> Picture:
-    """As `decode`, with what is known of the file; ImageError as there."""
-    try:
-        with _open(source) as file, Image.open(file) as image:
-            _refuse_a_bomb(image.size)
-            fits = image.size == (size, size)
-            largest = _largest_grey(image)
-            return Picture(pixels=pixels(image, size, white, fit), fits=fits, largest=largest)
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # decoders fail in many ways on damaged files: all mean that it cannot be read
-        raise ImageError(_reason(error, source)) from error
+    """As `decode`, with what is known of the file; ImageError as there. Of a photo for tiles, a squashed view."""
+    whole = read_whole(source, white)
+    image = whole.image
+    if size is not None:
+        image = square(image, size, "squash" if fit == "tile" else fit)
+    found = np.asarray(image)
+    digest = whole_hash(whole.image if fit == "tile" else image)
+    return Picture(pixels=found, fits=whole.stored == (size, size), largest=whole.largest, digest=digest)
 
 
 def view(file: Path, side: int, white: int = WHITE) -> Image.Image:
     """To look at, not to judge: the whole picture, at most `side` pixels a side, a JPEG decoded at a reduced size.
     ImageError as `decode`."""
-    try:
-        with _open(file) as opened, Image.open(opened) as image:
-            _refuse_a_bomb(image.size)
-            image.draft(None, (side, side))
-            shown = Image.fromarray(pixels(image, None, white))
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:
-        raise ImageError(_reason(error, file)) from error
+    shown = read_whole(file, white, drafted=side).image
     shown.thumbnail((side, side))
     return shown
-
-
-@cache
-def _reads_heic() -> bool:
-    """Whether Pillow can read HEIC: from the first call on, where pillow-heif is installed."""
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        return False
-    register_heif_opener(thumbnails=False)
-    return True
-
-
-def _open(source: bytes | Path) -> AbstractContextManager[BinaryIO]:
-    if isinstance(source, Path) and source.suffix.lower() in HEIC:
-        _reads_heic()
-    return source.open("rb") if isinstance(source, Path) else BytesIO(source)
-
-
-def _refuse_a_bomb(size: tuple[int, int]) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and size[0] * size[1] > limit:
-        raise ImageError(
-            f"too large: {size[0]} x {size[1]} pixels, more than the {limit:,} that are decoded "
-            "(it may be a decompression bomb); make it smaller"
-        )
-
-
-def _largest_grey(image: Image.Image) -> int:
-    """The largest value of 16-bit grey, 0 for all others; ImageError for pixels without a defined range."""
-    if image.mode == "F":
-        raise ImageError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return 0
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > WHITE:
-        raise ImageError("integer pixels beyond 16 bits have no defined range; save it with 8 or 16 bits")
-    return int(values.max())
-
-
-def _reason(error: Exception, source: bytes | Path) -> str:
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"too large to decode: {error}"
-    if isinstance(error, UnidentifiedImageError):
-        if isinstance(source, Path) and source.suffix.lower() in HEIC and not _reads_heic():
-            return "HEIC is read where pillow-heif is installed (pip install 'kka[heic]'); or convert it to JPEG"
-        if (isinstance(source, Path) and source.stat().st_size == 0) or source == b"":
-            return "the file is empty"
-        return "not an image, or its beginning is damaged"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})"

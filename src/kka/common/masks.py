@@ -22,6 +22,7 @@ from PIL import Image
 
 from kka.common.folder_words import role_of
 from kka.common.pixels import square
+from kka.common.tiles import map_size
 from kka.settings.fit import Fit
 
 _WORDS = r"ground[ _.-]?truth|gt|masks?|maske|seg|segmentation|labels?|labelmap|annotation|anno|msk"
@@ -126,16 +127,18 @@ SAME_SHAPE = 0.02
 
 
 def read_mask(files: Sequence[Path], photo: Path, size: int, fit: Fit) -> Bool[np.ndarray, "h w"] | None:
-    """What the masks of a photo mark, together, at (size, size) by the fit of the photo.
+    """What the masks of a photo mark, together, at (size, size) by the fit of the photo; where it is cut into tiles,
+    as `kka.common.tiles.map_size` makes it with sides of at most `size`.
 
     A pixel is marked where half of it is; where that leaves nothing of a mask, its most marked pixels are. A mask drawn
     on what the camera stored is turned as the photo is. None: it cannot be read, or has another shape than the photo.
     """
-    whole = np.zeros((size, size), bool)
     try:
         with Image.open(photo) as opened:
             stored, orientation = opened.size, opened.getexif().get(0x0112, 1)
         shown = stored[::-1] if orientation in TURNED else stored
+        target = map_size(shown, size) if fit == "tile" else (size, size)
+        whole = np.zeros(target[::-1], bool)
         for file in files:
             mask = _marked(file)
             if orientation in TURNED and mask.size == stored != shown:
@@ -143,7 +146,8 @@ def read_mask(files: Sequence[Path], photo: Path, size: int, fit: Fit) -> Bool[n
             width, height = mask.size
             if abs(width * shown[1] / (height * shown[0]) - 1) > SAME_SHAPE:
                 return None
-            share = np.asarray(square(mask, size, fit, Image.Resampling.BOX))
+            box = Image.Resampling.BOX
+            share = np.asarray(mask.resize(target, box) if fit == "tile" else square(mask, size, fit, box))
             marked = share >= 128
             whole |= marked if marked.any() or not share.any() else share == share.max()
     except Exception:  # decoders fail in many ways on damaged files: all mean that it cannot be read

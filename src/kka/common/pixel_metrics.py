@@ -4,7 +4,7 @@ Scores of pixels are counted in bins, so that memory stays flat and a bootstrap 
 With no more distinct values than bins the figures are exact.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,12 @@ BINS = 1024
 SAMPLE, CHUNK = 48, 64
 """Photos whose pixels set the bins; photos whose maps are in memory at a time."""
 Positions = Int[np.ndarray, "k"]
-Maps = Callable[[Positions], Float[np.ndarray, "k h w"]]
-Masks = Callable[[Positions], Bool[np.ndarray, "k h w"]]
+THINNED = 2**18
+"""Pixels of one map that set the bins, at most, evenly spread."""
+Maps = Callable[[Positions], Iterable[Float[np.ndarray, "_h _w"]]]
+"""Each asked for when it is counted: photos of several sizes are in memory one at a time."""
+Masks = Callable[[Positions], Iterable[Bool[np.ndarray, "_h _w"] | None]]
+"""None: nothing is marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,8 @@ def count_pixels(n: int, maps: Maps, masks: Masks) -> PixelCounts:
     regions = np.zeros(n, np.int64)
     for start in range(0, n, CHUNK):
         rows = np.arange(start, min(start + CHUNK, n))
-        for i, found, mask in zip(rows, maps(rows), masks(rows), strict=True):
+        for i, found, marks in zip(rows, maps(rows), masks(rows), strict=True):
+            mask = np.zeros(found.shape, bool) if marks is None else marks
             binned = np.searchsorted(edges, found, side="left")
             good[i] = np.bincount(binned[~mask], minlength=b)
             if mask.any():
@@ -77,10 +82,15 @@ def count_pixels(n: int, maps: Maps, masks: Masks) -> PixelCounts:
 
 def _edges(n: int, maps: Maps) -> np.ndarray:
     """Where one bin ends and the next begins: values in the lower bin are at most this. By photos spread over all."""
-    values = np.unique(maps(np.linspace(0, n - 1, min(SAMPLE, n)).round().astype(int)))
+    some = maps(np.linspace(0, n - 1, min(SAMPLE, n)).round().astype(int))
+    values = np.unique(np.concatenate([np.unique(_thinned(found)) for found in some]))
     if len(values) > BINS:
         values = values[np.linspace(0, len(values) - 1, BINS).round().astype(int)]
     return values[:-1]
+
+
+def _thinned(found: np.ndarray) -> np.ndarray:
+    return found.ravel()[:: 1 + found.size // THINNED]
 
 
 def _overlap(binned: np.ndarray, mask: np.ndarray, bins: int) -> tuple[np.ndarray, int]:

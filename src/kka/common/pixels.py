@@ -12,20 +12,24 @@ WHITE = 65535
 """Of 16-bit grey, where the data uses the full range."""
 
 
-def pixels(image: Image.Image, size: int | None, white: int, fit: str = "crop") -> np.ndarray:
-    """An opened file as RGB, uint8 (size, size, 3). `white`: that of 16-bit grey. `fit`: as `square` makes it one."""
+def rgb(image: Image.Image, white: int) -> Image.Image:
+    """An opened file as RGB at its own size, the right way up. `white`: that of 16-bit grey."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow itself would clip at 255
-        grey = np.asarray(image).astype(np.int64).clip(0, white)
+        grey = np.asarray(image).astype(np.int32).clip(0, white)
         image = Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no defined range")
     elif image.has_transparency_data:
         page = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(page, image.convert("RGBA"))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.asarray(image if size is None else square(image, size, fit))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def pixels(image: Image.Image, size: int | None, white: int, fit: str = "crop") -> np.ndarray:
+    """An opened file as RGB, uint8 (size, size, 3). `fit`: as `square` makes it one."""
+    found = rgb(image, white)
+    return np.asarray(found if size is None else square(found, size, fit))
 
 
 def square(image: Image.Image, size: int, fit: str, resample: int = Image.Resampling.BICUBIC) -> Image.Image:

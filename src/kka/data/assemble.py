@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kka.common.cache import pixel_hash
 from kka.common.folder_words import GOOD
 from kka.common.images import (
     DEFAULT_SIZE,
     Decoded,
-    ImageError,
     clipped_reason,
     decode,
     decode_all,
@@ -24,12 +22,13 @@ from kka.common.images import (
     first_few,
     range_note,
 )
+from kka.common.opened import ImageError
 from kka.data.domain import domain_of
 from kka.data.request import Request, Split
 from kka.data.split import choose_caption, withhold
 from kka.data.tested import hold_out, refuse_one_sided, test_set
+from kka.data.tiled import photos_of, with_tiles
 from kka.errors import UserError
-from kka.protocols import Images
 from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, SetAside, Task, TestSet
 
@@ -85,6 +84,11 @@ def assemble(
         "knowledge": [i for i, kind in enumerate(train.kinds) if kind in set(known)],
     }
     fit = request.fit or "crop"
+    if fit == "tile" and native_size:
+        raise UserError(
+            f"fit: expected squash, pad or crop for the pictures in {request.source}; got tile, which is for folders "
+            "of photos"
+        )
     parts = _decode_parts(request.size, fit, native_size, train, test, rows)
     removed = _remove_duplicates(parts, train, test, rows)
     kept = {side: [rows[side][j] for j in part.kept] for side, part in parts.items() if side in rows}
@@ -93,11 +97,11 @@ def assemble(
     lost = [*set_aside, *parts["normals"].set_aside, *(s for s in removed if s.path in ours)]
     _refuse_too_few(len(kept["normals"]), lost, request.source)
     normals = parts["normals"].images
-    _refuse_copies_of_one(normals, request.source, notes)
+    _refuse_copies_of_one(parts["normals"].digests, request.source, notes)
     tested = test_set(parts["test"], test, normal, known, request.unseen, fit, notes) if test else None
     name = folder.resolve().name
     classes = "" if normal == {GOOD} else f": {_list_briefly(sorted(normal))}"
-    return Task(
+    task = Task(
         name=name + classes,
         normals=normals,
         captions=tuple(choose_caption(train.captions[i], request.seed, train.paths[i]) for i in kept["normals"]),
@@ -118,6 +122,12 @@ def assemble(
         white=parts["normals"].white,
         fit=fit,
     )
+    if fit != "tile":
+        return task
+    how = {"side": normals.shape[1], "white": task.white}
+    photos = photos_of(train, parts["normals"], kept["normals"], **how)
+    tests = photos_of(test, parts["test"], parts["test"].kept.tolist(), **how) if test else None
+    return with_tiles(task, photos, tests)
 
 
 def _some(train: Split, test: Split | None, normal: set[str], most: int) -> tuple[Split, Split | None]:
@@ -201,12 +211,12 @@ def _remove_duplicates(
     """Take out of `parts` the training pictures that the test holds too, and knowledge that shows a normal."""
     found: dict[str, str] = {}
     if test is not None:
-        for j, digest in zip(parts["test"].kept, map(pixel_hash, parts["test"].images), strict=True):
+        for j, digest in zip(parts["test"].kept, parts["test"].digests, strict=True):
             found.setdefault(digest, f"the same picture as {test.paths[j]} in the test set")
     removed: list[SetAside] = []
     for side in rows:
         part, keep = parts[side], []
-        digests = list(map(pixel_hash, part.images))
+        digests = part.digests
         for k, digest in enumerate(digests):
             path = train.paths[rows[side][part.kept[k]]]
             if digest in found:
@@ -218,7 +228,8 @@ def _remove_duplicates(
                 path = train.paths[rows[side][part.kept[k]]]
                 found.setdefault(digests[k], f"the same picture as the normal {path}")
         if len(keep) < len(digests):
-            parts[side] = replace(part, images=part.images[keep], kept=part.kept[keep])
+            digests = tuple(digests[k] for k in keep)
+            parts[side] = replace(part, images=part.images[keep], kept=part.kept[keep], digests=digests)
     return removed
 
 
@@ -231,8 +242,8 @@ def _refuse_too_few(n: int, lost: Sequence[SetAside], source: str) -> None:
         )
 
 
-def _refuse_copies_of_one(normals: Images, source: str, notes: list[str]) -> None:
-    different = len({pixel_hash(image) for image in normals})
+def _refuse_copies_of_one(normals: Sequence[str], source: str, notes: list[str]) -> None:
+    different = len(set(normals))
     if different == 1:
         raise UserError(
             f"a task needs different normal images to learn from; the {len(normals)} usable from {source} are one and "

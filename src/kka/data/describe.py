@@ -17,8 +17,9 @@ from PIL import Image
 from kka.common.cache import pixel_hash
 from kka.common.files import sha256
 from kka.common.folder_words import GOOD
-from kka.common.images import ImageError, decode
+from kka.common.images import decode
 from kka.common.json_text import parse_json
+from kka.common.opened import ImageError
 from kka.common.progress import Progress
 from kka.common.walk import printable
 from kka.data.layout import Layout, read_layout

@@ -97,6 +97,7 @@ def _masks(
     test: Split, paths: Sequence[str], is_anomaly: np.ndarray, size: int, fit: Fit, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The masks of the test pictures, and of which they are known; notes say which are not, and what a crop lost."""
+    fit = "squash" if fit == "tile" else fit  # of the small views
     masks, known, lost = np.zeros((len(paths), size, size), bool), ~is_anomaly, 0
     for i, path in enumerate(paths):
         if path in test.masks:

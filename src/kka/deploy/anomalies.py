@@ -11,11 +11,13 @@ from PIL import Image
 from kka.algorithm.folder import POOL, RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.reviews import REVIEWS, read_reviews
+from kka.common.begun import is_begun, read_config
 from kka.common.disk import reading
 from kka.common.files import image_files
 from kka.common.images import clipped_reason, decode_all, first_few, fitted
 from kka.common.pixels import WHITE
 from kka.common.walk import printable
+from kka.deploy.defect_tiles import tiles_of_defects
 from kka.detectors import fit_detector
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Masks
@@ -36,6 +38,8 @@ class Anomalies:
     masks: Masks | None = None
     """(m, h, w): where each is anomalous; None: not known."""
     set_aside: tuple[SetAside, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Of tiles: of the whole photo that each was cut from. Empty: they are whole, or it is not known."""
 
     @classmethod
     def of_pool(cls, pool: AnomalyPool, hard: np.ndarray | None) -> "Anomalies":
@@ -45,7 +49,8 @@ class Anomalies:
     def only(self, keep: np.ndarray) -> "Anomalies":
         """Those where `keep` (m,) is true."""
         hard, masks = (None if array is None else array[keep] for array in (self.hard, self.masks))
-        return replace(self, images=self.images[keep], hard=hard, masks=masks)
+        digests = tuple(digest for digest, kept in zip(self.digests, keep, strict=True) if kept) if self.digests else ()
+        return replace(self, images=self.images[keep], hard=hard, masks=masks, digests=digests)
 
 
 def fit_anomalies(
@@ -89,7 +94,8 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
     a side.
 
     `white`: of 16-bit grey, and `fit`: how photos become squares; both the normals'. A warning names
-    files with values beyond its white.
+    files with values beyond its white. With tiles, masks in the folder say which of them are anomalous
+    (`kka.deploy.defect_tiles`).
 
     Raises:
         UserError: nothing of the kind there, or no picture in it.
@@ -103,6 +109,10 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
             masks = None if pool.masks is None else _at(pool.masks, size)
             pool = AnomalyPool(pool.entries, _at(pool.images, size), masks)
         found = Anomalies.of_pool(pool, pool.hard if judged else None)
+        _warn_of_another_scale(source, fit)
+    elif fit == "tile":
+        cut = tiles_of_defects(source, size, white)
+        found = Anomalies(images=cut.images, masks=cut.masks, set_aside=cut.set_aside, digests=cut.digests)
     else:
         files = image_files([source])
         sources = [(printable(str(file)), file) for file in files]
@@ -114,6 +124,19 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
     if not len(found.images):
         raise UserError(f"anomalies: expected at least one image in {source}; got none. Leave it out to train without.")
     return found
+
+
+def _warn_of_another_scale(source: Path, fit: Fit) -> None:
+    """Where a run made whole photos of working size, and the detector sees tiles, or the other way round."""
+    if not is_begun(source):
+        return
+    made = read_config(source).get("fit")
+    if (made == "tile") != (fit == "tile"):
+        warnings.warn(
+            f"anomalies: {source} was made {'with' if made == 'tile' else 'without'} --fit tile, and the normals are "
+            f"read with --fit {fit}: the detector learns defects at another scale than it meets. Better: --fit alike",
+            stacklevel=3,
+        )
 
 
 def _pool_file(source: Path) -> Path | None:

@@ -7,8 +7,8 @@ lowest of them with a chance of at most 1 / (n + 1) (as `kka.deploy.calibrate`).
 
 import dataclasses
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,15 @@ from kka.common.images import decode_all, first_few
 from kka.common.masks import read_mask
 from kka.common.metrics import anomalous
 from kka.common.numbers import DIVERGED, require_finite
+from kka.common.photos import PhotoFiles
 from kka.common.walk import printable
 from kka.data.layout import read_layout
 from kka.deploy.anomalies import Anomalies
 from kka.deploy.calibrate import Calibration
+from kka.deploy.defect_tiles import tiles_of_photos
 from kka.errors import UserError
-from kka.protocols import Images, Masks
+from kka.protocols import Images, Masks, Photos, Pictures
+from kka.settings.fit import Fit
 from kka.task import SetAside, Task
 
 FEW = 5
@@ -44,6 +47,13 @@ class Defects:
     kinds: tuple[str, ...]
     """By the folder that each lies in."""
     set_aside: tuple[SetAside, ...] = ()
+    photos: PhotoFiles | None = None
+    """Where photos are cut into tiles: they, which are scored. `images` and `masks` are small views of them."""
+
+    @property
+    def pictures(self) -> Pictures:
+        """What is scored."""
+        return self.images if self.photos is None else self.photos
 
     def joined(self, others: Anomalies | None, *, by_masks: bool) -> tuple[Anomalies, int]:
         """The anomalies and these together, and how many of these there are.
@@ -52,6 +62,8 @@ class Defects:
             by_masks: The detector learns from where anomalies are: where that is known of `others`, those of these of
                 which it is not known are left out.
         """
+        if self.photos is not None:
+            return self._tiles(self.photos).joined(others, by_masks=by_masks)
         keep = np.ones(len(self.images), bool)
         if others is None:
             return Anomalies(images=self.images, masks=self.masks if self.masked.all() else None), len(keep)
@@ -64,6 +76,15 @@ class Defects:
             masks=np.concatenate([others.masks, self.masks[keep]]) if known and others.masks is not None else None,
             set_aside=others.set_aside,
         ), int(keep.sum())  # fmt: skip
+
+
+    def _tiles(self, photos: PhotoFiles) -> "Defects":
+        """The tiles that show what is marked, to learn from."""
+        cut = tiles_of_photos(photos, where="--defects")
+        masks = np.zeros(cut.images.shape[:3], np.uint8) if cut.masks is None else cut.masks
+        return replace(
+            self, images=cut.images, masks=masks, masked=np.full(len(masks), cut.masks is not None), photos=None
+        )  # fmt: skip
 
 
 def read_defects(folder: Path, task: Task, anomalies: Anomalies | None = None) -> Defects:
@@ -83,14 +104,14 @@ def read_defects(folder: Path, task: Task, anomalies: Anomalies | None = None) -
         ((path, layout.files[path]) for path in paths), len(paths), side, where=str(folder), white=task.white,
         fit=task.fit,
     )  # fmt: skip
-    tested = () if task.test is None else task.test.images
-    trained = () if anomalies is None else anomalies.images
-    known = {pixel_hash(image): "one of the anomalies that are trained with" for image in trained}
-    known |= {pixel_hash(image): "one of the normals" for image in task.normals}
-    known |= {pixel_hash(image): "a picture of the test set" for image in tested}
+    trained = () if anomalies is None else anomalies.digests or map(pixel_hash, anomalies.images)
+    known = dict.fromkeys(trained, "one of the anomalies that are trained with")
+    known |= dict.fromkeys(_digests(task.normals, task.photos), "one of the normals")
+    if task.test is not None:
+        known |= dict.fromkeys(_digests(task.test.images, task.test.photos), "a picture of the test set")
     aside, keep = [*layout.set_aside, *decoded.set_aside], []
-    for row, (position, image) in enumerate(zip(decoded.kept, decoded.images, strict=True)):
-        name, digest = printable(paths[position]), pixel_hash(image)
+    for row, (position, digest) in enumerate(zip(decoded.kept, decoded.digests, strict=True)):
+        name = printable(paths[position])
         if digest in known:
             aside.append(SetAside(path=name, reason=f"the same picture as {known[digest]}: it is not used as a defect"))
         else:
@@ -103,13 +124,25 @@ def read_defects(folder: Path, task: Task, anomalies: Anomalies | None = None) -
     masks, masked = np.zeros((len(keep), side, side), np.uint8), np.zeros(len(keep), bool)
     for i, path in enumerate(chosen):
         if path in layout.masks:
-            found = read_mask(layout.mask_files(path), layout.files[path], side, task.fit)
+            fit: Fit = "squash" if task.fit == "tile" else task.fit
+            found = read_mask(layout.mask_files(path), layout.files[path], side, fit)
             masked[i] = found is not None
             masks[i] = 0 if found is None else 255 * found.astype(np.uint8)
     kinds = tuple(layout.places[path].folders[-1] if layout.places[path].folders else "defects" for path in chosen)
+    photos = None
+    if task.photos is not None:
+        files = {layout.files[path]: layout.mask_files(path) for path in chosen}
+        photos = PhotoFiles(
+            files=tuple(files), side=side, white=task.white, overlap=task.photos.overlap, masks=files
+        )  # fmt: skip
     return Defects(
-        images=decoded.images[keep], masks=masks, masked=masked, kinds=kinds, set_aside=tuple(aside)
+        images=decoded.images[keep], masks=masks, masked=masked, kinds=kinds, set_aside=tuple(aside), photos=photos
     )  # fmt: skip
+
+
+def _digests(images: Images, photos: Photos | None) -> Iterable[str]:
+    """Of the pictures, or of the photos that they are tiles or views of."""
+    return map(pixel_hash, images) if photos is None else photos.digests
 
 
 @dataclass(frozen=True, kw_only=True)

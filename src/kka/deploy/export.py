@@ -1,9 +1,9 @@
 """A kept detector as one ONNX graph, from pixels to score and verdict, checked in ONNX Runtime on real images.
 
-Input: "pixels", uint8 (n, h, w, 3), RGB, n free, h and w those of the training images. Outputs: "score", fp32 (n,),
-higher = more anomalous, and with a threshold "anomalous", bool (n,). Name, threshold and false-positive rate also
-stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores. So the check
-begins with files: as `examples/device.py` reads them, the model must score as `kka score` does.
+Input: "pixels", uint8 (n, h, w, 3), RGB, n free, h and w those of the training images or tiles. Outputs: "score",
+fp32 (n,), higher = more anomalous, and with a threshold "anomalous", bool (n,). Name, threshold and false-positive rate
+also stand in the model's metadata, and how a file becomes those pixels: another resizing shifts the scores. So the
+check begins with files: as `examples/device.py` reads them, the model must score as `kka score` does.
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from kka.common.files import replacing
 from kka.common.hold import held
 from kka.common.metrics import anomalous
 from kka.common.numbers import DAMAGED, require_finite
-from kka.common.pixels import WHITE, pixels
+from kka.common.pixels import WHITE, pixels, rgb
+from kka.common.tiles import corners, photo_score, tile
 from kka.deploy.score import score_files
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
@@ -46,14 +48,18 @@ SQUARE: dict[Fit, str] = {
     "crop": "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BICUBIC), the central square",
     "squash": "image.resize(({size}, {size}), Image.Resampling.BICUBIC), whatever its shape",
     "pad": "its longer side resized to {size}, Image.Resampling.BICUBIC, in the middle of a square of (124, 116, 104)",
+    "tile": "cut into tiles of {size} pixels from edge to edge, neighbours with at least the share {overlap} of a side "
+    "in common; a smaller photo continued by its mirror image; the photo has the highest score of its tiles, and is "
+    "anomalous where one is",
 }
 """How a file becomes the graph's input, as kka.common.pixels does it: the graph takes pixels at one size."""
 LATENCY_SECONDS = 5.0
+LATENCY_SQUARES = 8
 
 
 def from_file(kept: StoredDetector) -> str:
     """How a file becomes the graph's input, in words."""
-    return FROM_FILE.format(white=kept.white, square=SQUARE[kept.fit].format(size=kept.size))
+    return FROM_FILE.format(white=kept.white, square=SQUARE[kept.fit].format(size=kept.size, overlap=kept.overlap))
 
 
 class Deployed(nn.Module):
@@ -138,14 +144,14 @@ def _exported(kept: StoredDetector, out: Path, files: Sequence[Path], scratch: P
     model = Deployed(kept.detector.graph().cpu(), threshold).eval()
     with replacing(out) as work, replacing(out.with_suffix(".json")) as beside:
         _write(model, work, kept)
-        images = device_pixels(work, [row.file for row in rows])
-        difference = _compared(work, images, expected, threshold)
+        difference = _compared(work, device_pixels(work, [row.file for row in rows]), expected, threshold)
+        squares = [next(iter(found)) for found in device_pixels(work, [row.file for row in rows[:LATENCY_SQUARES]])]
         facts = ExportFacts(
             detector=kept.name, image_size=(kept.size, kept.size), threshold=threshold,
             fpr=kept.rate, opset=OPSET, white=kept.white, fit=kept.fit,
             images=len(scored.rows), largest_relative_difference=difference, from_file=from_file(kept),
             checked_on="the images named" if named else "normals kept with the detector",
-            bytes=work.stat().st_size, latency_ms=latency(work, images), torch=torch.__version__,
+            bytes=work.stat().st_size, latency_ms=latency(work, np.stack(squares)), torch=torch.__version__,
             onnxruntime=import_module("onnxruntime").__version__,
         )  # fmt: skip
         beside.write_text(json.dumps(dataclasses.asdict(facts), indent=1), encoding="utf-8")
@@ -180,6 +186,8 @@ def _write(model: Deployed, path: Path, kept: StoredDetector) -> None:
     proto = program.model_proto
     facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
     facts |= {"white": str(kept.white), "fit": kept.fit, "from_file": from_file(kept)}
+    if kept.fit == "tile":
+        facts |= {"overlap": repr(kept.overlap)}
     facts |= {n: repr(float(v)) for n, v in (("threshold", kept.threshold), ("fpr", kept.rate)) if v is not None}
     onnx.helper.set_model_props(proto, facts)
     onnx.checker.check_model(proto)
@@ -201,16 +209,19 @@ def odd_files(file: Path, kept: StoredDetector, folder: Path) -> list[Path]:
     return [folder / "turned.jpg", folder / "grey.png"]
 
 
-def device_pixels(path: Path, files: Sequence[Path]) -> Images:
-    """The files as a device reads them, which has nothing but the model's file: size, white and fit are in its
-    metadata."""
+def device_pixels(path: Path, files: Sequence[Path]) -> Iterator[Iterable[np.ndarray]]:
+    """Each file as a device reads it, which has nothing but the model's file: size, white and fit are in its metadata.
+    One square, or its tiles, cut as they are asked for."""
     facts = session(path).get_modelmeta().custom_metadata_map
     size, white = int(facts["image_size"].partition("x")[0]), int(facts["white"])
-    batch = []
     for file in files:
         with Image.open(file) as opened:
-            batch.append(pixels(opened, size, white, facts["fit"]))
-    return np.stack(batch)
+            if facts["fit"] == "tile":
+                photo = rgb(opened, white)
+                places = corners(photo.size, size, float(facts["overlap"]))
+                yield (tile(photo, x, y, size) for x, y in places)
+            else:
+                yield [pixels(opened, size, white, facts["fit"])]
 
 
 def session(path: Path) -> Any:
@@ -230,25 +241,36 @@ def relative_difference(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) ->
     return float((np.abs(a - b) / scale).max())
 
 
-def _compared(path: Path, images: Images, expected: Scores, threshold: float | None) -> float:
+def _compared(
+    path: Path, files: Iterable[Iterable[np.ndarray]], expected: Scores, threshold: float | None
+) -> float:
     """The largest relative difference of the file's scores from the detector's own;
-    raises UserError where they or the verdicts differ."""
+    raises UserError where they or the verdicts differ. `files`: the squares of each."""
     runtime = session(path)
-    batches = [images[i : i + CHECK_BATCH] for i in range(0, len(images), CHECK_BATCH)]
-    outputs = [runtime.run(None, {"pixels": batch}) for batch in batches]
-    scores = np.concatenate([output[0] for output in outputs])
-    require_finite(scores, "export: the model's scores", DAMAGED)
+    found, verdicts = [], []
+    for squares in files:
+        outputs = [runtime.run(None, {"pixels": np.stack(batch)}) for batch in _batches(squares, CHECK_BATCH)]
+        own = np.concatenate([output[0] for output in outputs])
+        require_finite(own, "export: the model's scores", DAMAGED)
+        found.append(photo_score(own))
+        if threshold is not None:
+            verdicts.append(bool(np.concatenate([output[1] for output in outputs]).any()))
+    scores = np.array(found, np.float32)
     difference = relative_difference(expected, scores)
     if not difference <= TOLERANCE:
         raise UserError(
-            f"export: ONNX Runtime's scores differ from PyTorch's by {difference:.2g} (relative) on {len(images)} "
+            f"export: ONNX Runtime's scores differ from PyTorch's by {difference:.2g} (relative) on {len(scores)} "
             f"images; at most {TOLERANCE:g} is allowed, so no model was written"
         )
-    if threshold is not None:
-        verdicts = np.concatenate([output[1] for output in outputs])
-        if (verdicts != anomalous(scores, threshold)).any():
-            raise UserError("export: the graph's verdicts do not follow from its scores; no model was written")
+    if threshold is not None and (np.array(verdicts) != anomalous(scores, threshold)).any():
+        raise UserError("export: the graph's verdicts do not follow from its scores; no model was written")
     return difference
+
+
+def _batches(squares: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    left = iter(squares)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def latency(path: Path, images: Images) -> float:

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from kka.common.metrics import anomalous
-from kka.deploy.heat import overlay
+from kka.deploy.heat import overlay, resized_map
+from kka.deploy.whole import maps_of, some_of
 from kka.protocols import Detector, Localises, Scores
 from kka.task import TestSet
 
@@ -50,8 +51,9 @@ def write_gallery(
         "groups": np.array([group for group in GROUPS for _ in chosen[group]]),
     }
     if limits is not None and isinstance(detector, Localises):
-        heat = detector.score_map(test.images[rows])
-        drawn = [overlay(image, own, limits) for image, own in zip(test.images[rows], heat, strict=True)]
+        drawn = []
+        for image, heat in zip(test.images[rows], maps_of(detector, some_of(test.pictures, rows)), strict=True):
+            drawn.append(overlay(image, resized_map(heat, image.shape[:2]), limits))
         arrays["maps"] = np.array(drawn, np.uint8)
     if test.masks is not None and test.masked is not None:
         arrays |= {"masks": test.masks[rows], "masked": test.masked[rows]}

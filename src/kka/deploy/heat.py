@@ -20,9 +20,11 @@ def heat_limits(normal: Float[np.ndarray, "n h w"], threshold: float | None = No
     return low, low + 2 * max(high - low, 1e-6)
 
 
-def on_photo(heat: Float[np.ndarray, "n n"], fit: Fit, width: int, height: int) -> Float[np.ndarray, "h w"]:
+def on_photo(heat: Float[np.ndarray, "_n _m"], fit: Fit, width: int, height: int) -> Float[np.ndarray, "h w"]:
     """A map of the square that `fit` made of a photo, back in the photo's shape: width and height are those wanted.
-    What a crop cut away was not looked at, and is as cold as the map's coldest place."""
+    What a crop cut away was not looked at, and is as cold as the map's coldest place. Of tiles it has the shape."""
+    if fit == "tile":
+        return resized_map(heat, (height, width))
     side, longer, shorter = len(heat), max(width, height), min(width, height)
     picture = Image.fromarray(heat.astype(np.float32))
     if fit == "pad":
@@ -34,6 +36,14 @@ def on_photo(heat: Float[np.ndarray, "n n"], fit: Fit, width: int, height: int) 
         page.paste(picture.resize((shorter, shorter), BILINEAR), ((width - shorter) // 2, (height - shorter) // 2))
         return np.asarray(page)
     return np.asarray(picture.resize((width, height), BILINEAR))
+
+
+def resized_map(heat: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> Float[np.ndarray, "_h _w"]:
+    """A map at another size, (h, w): what is hot stays so, as each pixel is the largest value of its area."""
+    rows, columns = ((np.arange(n) * side) // n for n, side in zip(shape, heat.shape, strict=True))
+    if heat.shape == shape:
+        return heat
+    return np.maximum.reduceat(np.maximum.reduceat(heat, rows, axis=0), columns, axis=1)
 
 
 def overlay(

@@ -1,6 +1,6 @@
 """What the folders of scored files say of them, and a detector's figures on those that are labelled so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from kka.common.inspection import Row, inspect
 from kka.common.masks import read_mask
 from kka.common.pixel_metrics import count_pixels
 from kka.common.progress import Progress
+from kka.common.tiles import MAP_SIDE
 from kka.data.layout import Place, read_layout
 from kka.deploy.score import Row as ScoredRow
-from kka.deploy.score import read_images
+from kka.deploy.score import maps_of_files
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Localises
@@ -88,19 +89,19 @@ def inspect_files(
     if localising and isinstance(kept.detector, Localises) and (known & is_anomaly).any():
         localises = kept.detector
         files = [row.file for row, _ in labelled]
+        side = MAP_SIDE if kept.fit == "tile" else kept.size
 
-        def maps(positions: np.ndarray) -> np.ndarray:
-            return localises.score_map(read_images([files[i] for i in positions], kept))
+        def maps(positions: np.ndarray) -> Iterable[np.ndarray]:
+            return maps_of_files(localises, kept, [files[i] for i in positions])
 
-        def masks(positions: np.ndarray) -> np.ndarray:
-            found = np.zeros((len(positions), kept.size, kept.size), bool)
-            for j, i in enumerate(positions):
-                mask = read_mask(labelled[i][1].masks, files[i], kept.size, kept.fit)
-                known[i] &= mask is not None
-                found[j] = False if mask is None else mask
-            if progress is not None:
-                progress(int(positions[-1]) + 1, len(files))
-            return found
+        def masks(positions: np.ndarray) -> Iterator[np.ndarray | None]:
+            for i in positions:
+                marked = labelled[i][1].masks
+                mask = read_mask(marked, files[i], side, kept.fit) if marked else None
+                known[i] &= mask is not None or not marked
+                yield mask
+                if progress is not None:
+                    progress(int(i) + 1, len(files))
 
         if progress is not None:
             progress(0, len(files))

@@ -17,7 +17,10 @@ import numpy as np
 from kka.common.cache import pixel_hash
 from kka.common.files import sha256
 from kka.common.images import decode_all
+from kka.common.photos import PhotoFiles
+from kka.common.tiles import tile
 from kka.common.walk import is_image, printable, walk
+from kka.data.tiled import counts_of, with_photos
 from kka.deploy.anomalies import Anomalies
 from kka.deploy.marks import ANOMALOUS, NO_OPINION, NORMAL, Mark, read_marks
 from kka.errors import UserError
@@ -25,6 +28,7 @@ from kka.protocols import Images
 from kka.task import SetAside, Task
 
 TESTED = "marked, and a photo of the test set, which no detector is trained with"
+UNMARKED = "called anomalous, and larger than a tile: without a mask nothing says which of its tiles are anomalous"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,31 +80,55 @@ def with_reviews(
     size, where = task.normals.shape[1], "the reviews"
     decoded = decode_all(sources, len(files), size, where=where, white=task.white, fit=task.fit)
     aside += decoded.set_aside
-    tested = set() if task.test is None else {pixel_hash(image) for image in task.test.images}
+    tested: set[str] = set()
+    if task.test is not None:
+        photos = task.test.photos
+        tested = {pixel_hash(image) for image in task.test.images} if photos is None else {*photos.digests}
     said: dict[str, tuple[int, Mark]] = {}  # by pixels: two files may show one picture, of which the last word counts
     for place, position in enumerate(decoded.kept):
         mark = marks[list(files)[position]]
-        key = pixel_hash(decoded.images[place])
+        key = decoded.digests[place]
         if key in tested:
             aside.append(SetAside(path=names[position], reason=TESTED))
         else:
             said[key] = place, mark
     bad = {key: own for key, own in said.items() if own[1].said == ANOMALOUS}
     hashes = [pixel_hash(image) for image in task.normals]
+    if task.photos is not None and task.photo_of is not None:
+        hashes = [task.photos.digests[i] for i in task.photo_of]
     own, stays = {*hashes}, np.array([key not in bad for key in hashes], bool)
     new = [place for key, (place, mark) in said.items() if mark.said == NORMAL and key not in own]
     usual = caption or Counter(task.captions).most_common(1)[0][0]
-    captions = [text for text, kept in zip(task.captions, stays, strict=True) if kept] + [usual] * len(new)
-    joined = replace(task, normals=np.concatenate([task.normals[stays], decoded.images[new]]), captions=tuple(captions))
-    known = [] if anomalies is None else [pixel_hash(image) for image in anomalies.images]
+    whole = PhotoFiles(
+        files=tuple(list(files.values())[i] for i in decoded.kept), side=size, white=task.white, digests=decoded.digests
+    )
+    if task.photos is not None:
+        joined = with_photos(task, stays, whole.only(new), usual)
+    else:
+        captions = [text for text, kept in zip(task.captions, stays, strict=True) if kept] + [usual] * len(new)
+        normals = np.concatenate([task.normals[stays], decoded.images[new]])
+        joined = replace(task, normals=normals, captions=tuple(captions))
+    known: Sequence[str] = []
+    if anomalies is not None:
+        known = anomalies.digests or [pixel_hash(image) for image in anomalies.images]
     fine = np.array([key in said and key not in bad for key in known], bool)
     others = None if anomalies is None or fine.all() else anomalies.only(~fine)
     added = {key: one for key, one in bad.items() if key not in known}
-    found = Reviewed(
-        normals=len(new), anomalies=len(added), no_normals=int((~stays).sum()), no_anomalies=int(fine.sum())
-    )
     images = decoded.images[[place for place, _ in added.values()]]
-    return joined, _joined(others, images, [mark for _, mark in added.values()]), found, aside
+    if task.photos is not None:
+        large = {key for key, (place, _) in added.items() if counts_of(whole.only([place])) != [1]}
+        aside += [SetAside(path=names[decoded.kept[place]], reason=UNMARKED) for key, (place, _) in added.items()
+                  if key in large]  # fmt: skip
+        added = {key: one for key, one in added.items() if key not in large}
+        tiles = [tile(whole.read(place), 0, 0, size) for place, _ in added.values()]
+        images = np.stack(tiles) if tiles else images[:0]
+    gone = [key for key, kept in zip(hashes, stays, strict=True) if not kept]
+    found = Reviewed(
+        normals=len(new), anomalies=len(added), no_normals=len(gone if task.photos is None else {*gone}),
+        no_anomalies=int(fine.sum()),
+    )  # fmt: skip
+    digests = (*(key for key, left in zip(known, ~fine, strict=True) if left), *added)
+    return joined, _joined(others, images, [mark for _, mark in added.values()], digests), found, aside
 
 
 def found_files(marks: Mapping[str, Mark], folder: Path | None) -> tuple[dict[str, Path], list[SetAside]]:
@@ -133,11 +161,13 @@ def _around(marks: Iterable[Mark], data: Path | None) -> Iterator[Path]:
     yield from (file for file in (walk(data).files if data is not None else ()) if is_image(file))
 
 
-def _joined(anomalies: Anomalies | None, images: Images, marks: Sequence[Mark]) -> Anomalies | None:
+def _joined(
+    anomalies: Anomalies | None, images: Images, marks: Sequence[Mark], digests: tuple[str, ...]
+) -> Anomalies | None:
     """The anomalies and a person's. Those are hard where the detector took them for normal, and where each is
     anomalous nobody said: where others have masks, theirs cover all."""
     if anomalies is None or not len(images):
-        return anomalies if not len(images) else Anomalies(images=images)
+        return anomalies if not len(images) else Anomalies(images=images, digests=digests)
     hard, masks = anomalies.hard, anomalies.masks
     if masks is not None:
         warnings.warn(
@@ -150,4 +180,5 @@ def _joined(anomalies: Anomalies | None, images: Images, marks: Sequence[Mark]) 
         images=np.concatenate([anomalies.images, images]),
         hard=None if hard is None else np.concatenate([hard, [mark.missed for mark in marks]]),
         masks=None if masks is None else np.concatenate([masks, np.full(images.shape[:3], 255, np.uint8)]),
+        digests=digests,
     )

@@ -4,7 +4,7 @@ import csv
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,16 +15,19 @@ from jaxtyping import Float
 from PIL import Image
 
 from kka.common.files import replacing
-from kka.common.images import ImageError, Picture, clipped_reason, read_picture
+from kka.common.images import Picture, clipped_reason, read_picture
 from kka.common.metrics import anomalous
 from kka.common.numbers import DAMAGED, require_finite
+from kka.common.opened import ImageError, read_whole
 from kka.common.progress import Progress
+from kka.common.tiles import map_size
 from kka.common.walk import printable
 from kka.common.writable import is_stream
 from kka.deploy.heat import heat_limits, overlay
 from kka.deploy.train import StoredDetector
+from kka.deploy.whole import maps_of, photo_map_of, photo_score_of
 from kka.errors import UserError
-from kka.protocols import Images, Localises
+from kka.protocols import Images, Localises, Scores
 from kka.task import SetAside
 
 CHUNK = 256
@@ -71,8 +74,7 @@ def score_readable(
     kept: StoredDetector, files: Sequence[Path], *, maps: Path | None = None, progress: Progress | None = None
 ) -> Scored:
     """As `score_files`, without an error where no file could be read."""
-    detector = kept.detector
-    if maps is not None and not isinstance(detector, Localises):
+    if maps is not None and not isinstance(kept.detector, Localises):
         raise UserError(f"maps: {kept.name} judges the image as a whole and has none; leave --maps out, or train one "
                         "that localises, such as simplenet")  # fmt: skip
     rows: list[Row] = []
@@ -80,27 +82,85 @@ def score_readable(
     clipped: list[SetAside] = []
     limits: tuple[float, float] | None = None
     targets = [] if maps is None else [maps / path for path in map_paths(files)]
-    for start in range(0, len(files), CHUNK):
+    size = 1 if kept.fit == "tile" else CHUNK
+    for start in range(0, len(files), size):
         if progress is not None:
             progress(start, len(files))
-        part = files[start : start + CHUNK]
-        images, read = _decode(part, kept, bad, clipped)
-        if not len(images):
+        part = files[start : start + size]
+        seen = (_look_at_photo if kept.fit == "tile" else _look_at)(part, kept, bad, clipped, mapped=maps is not None)
+        if seen is None:
             continue
-        scores = np.asarray(detector.score(images), dtype=np.float32)
-        require_finite(scores, f"the scores of {part[read[0]]} and after it", DAMAGED)
-        verdicts = [None] * len(scores) if kept.threshold is None else anomalous(scores, kept.threshold)
+        named = [part[i] for i in seen.read]
+        require_finite(seen.scores, f"the scores of {named[0]} and after it", DAMAGED)
+        above = [None] * len(named) if kept.threshold is None else anomalous(seen.scores, kept.threshold)
         rows += [
-            Row(file=part[i], score=float(score), anomalous=None if verdict is None else bool(verdict))
-            for i, score, verdict in zip(read, scores, verdicts, strict=True)
+            Row(file=file, score=float(score), anomalous=None if verdict is None else bool(verdict))
+            for file, score, verdict in zip(named, seen.scores, above, strict=True)
         ]
-        if maps is not None and isinstance(detector, Localises):
-            heat = detector.score_map(images)
-            limits = limits or limits_of(kept, normal_heat(kept, heat))
-            write_maps([targets[start + i] for i in read], images, heat, limits)
+        if maps is not None and seen.heat is not None:
+            limits = limits or limits_of(kept, normal_heat(kept, seen.heat))
+            write_maps([targets[start + i] for i in seen.read], seen.images, seen.heat, limits)
     if progress is not None:
         progress(len(files), len(files))
     return Scored(rows=tuple(rows), set_aside=tuple(bad), clipped=tuple(clipped))
+
+
+def maps_of_files(
+    detector: Localises, kept: StoredDetector, files: Sequence[Path]
+) -> Iterator[Float[np.ndarray, "_h _w"]]:
+    """The kept detector's maps of these files, one after the other; of squares what cannot be read is left out.
+
+    Raises:
+        UserError: a photo for tiles that cannot be read.
+    """
+    return maps_of(detector, kept.photos(files) if kept.fit == "tile" else read_images(files, kept))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """Pictures of a part of the files, as they are shown, with what the detector says of them."""
+
+    read: list[int]
+    """Their positions in the part; the others could not be read."""
+    images: Images
+    scores: Scores
+    heat: Float[np.ndarray, "n h w"] | None
+    """None: not asked for."""
+
+
+def _look_at(
+    files: Sequence[Path], kept: StoredDetector, bad: list[SetAside], clipped: list[SetAside], *, mapped: bool
+) -> _Seen | None:
+    images, read = _decode(files, kept, bad, clipped)
+    if not read:
+        return None
+    detector = kept.detector
+    scores = np.asarray(detector.score(images), dtype=np.float32)
+    heat = detector.score_map(images) if mapped and isinstance(detector, Localises) else None
+    return _Seen(read=read, images=images, scores=scores, heat=heat)
+
+
+def _look_at_photo(
+    files: Sequence[Path], kept: StoredDetector, bad: list[SetAside], clipped: list[SetAside], *, mapped: bool
+) -> _Seen | None:
+    """A single photo, whole, by its tiles; shown at the size of its map."""
+    (file,) = files
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            whole = read_whole(file, kept.white)
+    except ImageError as error:
+        bad.append(SetAside(path=printable(str(file)), reason=str(error)))
+        return None
+    if whole.largest > kept.white:
+        clipped.append(SetAside(path=str(file), reason=clipped_reason(kept.white)))
+    detector, cut, photo = kept.detector, kept.photos(files), whole.image
+    scores = np.array([photo_score_of(detector, photo, cut)], np.float32)
+    heat, shown = None, np.zeros((1, 0, 0, 3), np.uint8)
+    if mapped and isinstance(detector, Localises):
+        heat = photo_map_of(detector, photo, cut)[None]
+        shown = np.asarray(photo.resize(map_size(photo.size), Image.Resampling.BOX))[None]
+    return _Seen(read=[0], images=shown, scores=scores, heat=heat)
 
 
 def read_images(files: Sequence[Path], kept: StoredDetector) -> Images:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +20,9 @@ from kka.common.inspection import Row, write_inspection
 from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.own import class_path, is_own
+from kka.common.photos import PhotoFiles
 from kka.common.pixels import WHITE
+from kka.common.tiles import OVERLAP
 from kka.deploy.anomalies import Anomalies, altered_copies, fit_anomalies
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
 from kka.deploy.chosen import Chosen, read_chosen
@@ -29,9 +31,10 @@ from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
 from kka.deploy.inspect import inspect_test
 from kka.deploy.reviewed import Reviewed
+from kka.deploy.whole import maps_of, scores_of, some_of
 from kka.detectors import detector_class, load_detector
 from kka.errors import UserError
-from kka.protocols import Detector, Images, Localises, TakesMore, Trained
+from kka.protocols import Detector, Images, Localises, Pictures, TakesMore, Trained
 from kka.seeding import derive_seed
 from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, Task
@@ -43,14 +46,22 @@ DEFECTS = "defects"
 """In a detector's card: what it finds of the defects at hand."""
 Threshold = Literal["defects"]
 """Whose, in the place of that of held-out normals or of a person's choice."""
+MOST_OVERLAP = 0.9
+"""Of tiles: beyond, each pixel would be looked at a hundred times."""
 INSPECTION = "inspection"
 """The files, beside a detector's card, with its figures by kind of defect: .csv and .json."""
 
 
-def hold_out(normals: Images, share: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    normals: Images, share: float, *, seed: int, photo_of: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the normals to train with and of those held out, both ascending.
 
-    Copies, pixel for pixel, stay on one side: a held-out copy of a training image would promise too much.
+    Copies, pixel for pixel, stay on one side: a held-out copy of a training image would promise too much. So do the
+    tiles of one photo.
+
+    Args:
+        photo_of: (n,), where the normals are tiles: which photo each is of (`kka.task.Task`).
 
     Raises:
         UserError: a share outside of [0, 1), or one that leaves too few to train with.
@@ -58,12 +69,18 @@ def hold_out(normals: Images, share: float, *, seed: int) -> tuple[np.ndarray, n
     check_share(share)
     groups: dict[str, list[int]] = {}
     for i, image in enumerate(normals):
-        groups.setdefault(pixel_hash(image), []).append(i)
+        groups.setdefault(pixel_hash(image) if photo_of is None else str(photo_of[i]), []).append(i)
     order = np.random.default_rng(derive_seed(seed, "held-out")).permutation(len(groups))
     wanted = max(1, round(share * len(groups))) if share else 0
     members = list(groups.values())
     held = sorted(i for g in order[:wanted] for i in members[g])
     kept = sorted(i for g in order[wanted:] for i in members[g])
+    if photo_of is not None and len(groups) - wanted < MIN_NORMALS:
+        raise UserError(
+            f"held-out: at least {MIN_NORMALS} photos must remain to train with; got {len(groups) - wanted} of "
+            f"{len(groups)} ({wanted} held out). Add photos, or choose a smaller share; 0 holds none out and gives no "
+            "threshold."
+        )
     if len(kept) < MIN_NORMALS:
         copies = "" if len(groups) == len(normals) else f"; they are {len(groups)} different pictures, copied"
         raise UserError(
@@ -173,8 +190,8 @@ def train_detector(
     """
     require_free(out)
     check_rate(fpr)
-    kept, held = hold_out(task.normals, held_out, seed=seed)
-    given = None if anomalies is None else _apart(anomalies, task, task.normals[held])
+    kept, held = hold_out(task.normals, held_out, seed=seed, photo_of=task.photo_of)
+    given = None if anomalies is None else _apart(anomalies, task, held)
     joined = 0
     if defects is not None and train_on_defects:
         given, joined = defects.joined(given, by_masks=isinstance(detector, TakesMore) and "masks" in detector.takes)
@@ -183,25 +200,27 @@ def train_detector(
     detector = fit_anomalies(detector, task.normals[kept], given, captions=captions)
     seconds = time.perf_counter() - started
     shown = held if len(held) else kept
-    of_held = detector.score(task.normals[held]) if len(held) else np.zeros(0, np.float32)
+    setting = photos_at(task, held)
+    of_held = scores_of(detector, setting) if len(held) else np.zeros(0, np.float32)
     calibration = calibrate(of_held, fpr) if len(held) else None
     caught = None
     if defects is not None and calibration is not None:
-        of_defects = detector.score(defects.images)
+        of_defects = scores_of(detector, defects.pictures)
         caught = catch(of_defects, defects.kinds, of_held, calibration, trained_with=joined)
     if calibration is not None and isinstance(detector, Localises):
-        calibration = with_map_threshold(calibration, detector, task.normals[held])
+        calibration = with_map_threshold(calibration, detector, setting)
     if calibration is None:
         require_finite(detector.score(task.normals[shown][:CHECK_IMAGES]), "the scores of normals", DIVERGED)
     figures: dict[str, float] = {}
     inspection: list[Row] = []
     scores = np.zeros(0, np.float32)
     if task.test is not None:
-        scores = detector.score(task.test.images)
+        scores = scores_of(detector, task.test.pictures)
         figures = evaluate(scores, task.test.is_anomaly, task.test.seen)
         threshold = None if calibration is None else calibration.threshold
         inspection = inspect_test(detector, task.test, scores, threshold)
-    counts = {"normals": len(kept), "held_out": len(held), "anomalies": 0 if given is None else len(given.images)}
+    counts = {"normals": len(photos_at(task, kept)), "held_out": len(setting)}
+    counts |= {"anomalies": 0 if given is None else len(given.images)}
     if joined:
         counts["real_defects"] = joined  # of the anomalies
     try:
@@ -218,7 +237,7 @@ def train_detector(
                     limits = heat_limits(normal, calibration.map_threshold)
                 write_gallery(work / GALLERY, detector, task.test, scores, calibration.threshold, limits)
             annotate(
-                work, task.normals[shown], calibration=calibration, of=detector, white=task.white, fit=task.fit,
+                work, task.normals[shown], calibration=calibration, of=detector, **way_of(task),
                 data=task.source,
                 trained_with=counts if reviewed is None else counts | {"reviews": dataclasses.asdict(reviewed)},
                 **({} if caught is None else {DEFECTS: dataclasses.asdict(caught)}),
@@ -232,26 +251,45 @@ def train_detector(
     )  # fmt: skip
 
 
-def with_map_threshold(calibration: Calibration, detector: Localises, held: Images) -> Calibration:
+def photos_at(task: Task, positions: np.ndarray) -> Pictures:
+    """The normals at these positions; where they are tiles, the whole photos that they are of."""
+    if task.photos is None or task.photo_of is None:
+        return task.normals[positions]
+    return task.photos.only(np.unique(task.photo_of[positions]).tolist())
+
+
+def way_of(task: Task) -> dict[str, Any]:
+    """How a file becomes what the detector sees: of the card's facts."""
+    tiles = {} if task.photos is None else {"overlap": task.photos.overlap}
+    return {"white": task.white, "fit": task.fit, **tiles}
+
+
+def with_map_threshold(calibration: Calibration, detector: Localises, held: Pictures) -> Calibration:
     """The calibration with the threshold of maps: so many of the held-out normals have no pixel above it."""
-    peaks = [detector.score_map(held[i : i + 64]).max(axis=(1, 2)) for i in range(0, len(held), 64)]
+    peaks: list[float] = []
+    for i in range(0, len(held), 64):
+        peaks += [float(heat.max()) for heat in maps_of(detector, some_of(held, np.arange(i, min(i + 64, len(held)))))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where they are too few, the scores have said so
-        found = calibrate(np.concatenate(peaks), calibration.fpr)
+        found = calibrate(np.array(peaks, np.float32), calibration.fpr)
     return dataclasses.replace(calibration, map_threshold=found.threshold)
 
 
-def _apart(anomalies: Anomalies, task: Task, held: Images) -> Anomalies:
+def _apart(anomalies: Anomalies, task: Task, held_out: np.ndarray) -> Anomalies:
     """Them without those that are test images or held-out normals, pixel for pixel; warnings count them. Nor are
     there held-out normals that were altered.
 
     A held-out normal that training calls anomalous would set the threshold too high.
     """
+    held = task.normals[held_out]
     keep = np.ones(len(anomalies.images), dtype=bool)
-    hashes = [pixel_hash(image) for image in anomalies.images]
-    tested = task.normals[:0] if task.test is None else task.test.images
-    for what, others in (("test images", tested), ("copies of held-out normals", held)):
-        known = {pixel_hash(image) for image in others}
+    hashes = anomalies.digests or [pixel_hash(image) for image in anomalies.images]
+    whole = photos_at(task, held_out)
+    for what, others, photos in (
+        ("test images", task.normals[:0] if task.test is None else task.test.images, task.test and task.test.photos),
+        ("copies of held-out normals", held, None if isinstance(whole, np.ndarray) else whole),
+    ):
+        known = {pixel_hash(image) for image in others}.union(photos.digests if photos else ())
         copies = np.array([key in known for key in hashes], dtype=bool)
         if copies.any():
             warnings.warn(f"{copies.sum()} of {len(keep)} anomalies are {what}; they were left out", stacklevel=3)
@@ -276,8 +314,17 @@ class StoredDetector:
 
     fit: Fit = "crop"
     """How a photo becomes a square. A card that does not say it is of a time when all were cropped."""
+    overlap: float = OVERLAP
+    """Of tiles, where it is cut into such."""
+
     caught: Caught | None = None
     """Of the defects that the person had at hand."""
+
+    def photos(self, files: Sequence[Path], masks: Mapping[Path, tuple[Path, ...]] | None = None) -> PhotoFiles:
+        """Whole photos, cut as it sees them. `masks`: file -> those of its masks."""
+        return PhotoFiles(
+            files=tuple(files), side=self.size, white=self.white, overlap=self.overlap, masks=masks or {}
+        )  # fmt: skip
 
     def by(self, threshold: Threshold | None) -> "StoredDetector":
         """With the threshold of the defects at hand; None: as it is.
@@ -347,6 +394,9 @@ def open_detector(folder: Path, *, of: str | None = None) -> StoredDetector:
     if fit not in get_args(Fit):
         raise UserError(f'{folder / CARD}: expected "fit" to be {", ".join(get_args(Fit))}; got {fit!r}')
     told = card.get(DEFECTS)
+    overlap = card.get("overlap", OVERLAP)
+    if not isinstance(overlap, int | float) or isinstance(overlap, bool) or not 0 <= overlap <= MOST_OVERLAP:
+        raise UserError(f'{folder / CARD}: expected "overlap" to be 0 to {MOST_OVERLAP}; got {overlap!r}')
     try:
         calibration = None if stored is None else Calibration.from_card(stored)
         caught = None if told is None else Caught(**told)
@@ -354,7 +404,7 @@ def open_detector(folder: Path, *, of: str | None = None) -> StoredDetector:
         raise UserError(f"{folder / CARD}: {error}. Copy the card anew, or train the detector again.") from error
     return StoredDetector(
         detector=load_detector(folder), name=card["detector"], size=sides[0], calibration=calibration, folder=folder,
-        chosen=read_chosen(folder), white=white, fit=fit, caught=caught,
+        chosen=read_chosen(folder), white=white, fit=fit, overlap=overlap, caught=caught,
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from kka.common.images import ImageError, Source, decode, decode_in_own_range, first_few
+from kka.common.images import Source, decode, decode_in_own_range, first_few
+from kka.common.opened import ImageError
 from kka.common.walk import printable
 from kka.data.layout import Layout, read_layout
 from kka.data.metadata import METADATA, read_captions

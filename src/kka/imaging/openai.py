@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from kka.common.cache import Picture
-from kka.common.images import ImageError, decode, fitted
+from kka.common.images import decode, fitted
 from kka.common.openai import RefusedError, Server, in_parallel
+from kka.common.opened import ImageError
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.settings import refuse_unknown

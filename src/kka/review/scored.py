@@ -22,7 +22,7 @@ from kka.deploy.chosen import LARGEST, Chosen, keep_chosen, read_chosen
 from kka.deploy.heat import on_photo, overlay
 from kka.deploy.labels import Label, labels_of
 from kka.deploy.marks import ANOMALOUS, NORMAL, Mark, add_mark, read_marks
-from kka.deploy.score import limits_of, normal_heat, read_images
+from kka.deploy.score import limits_of, maps_of_files, normal_heat
 from kka.deploy.stored_scores import ScoredPhoto
 from kka.deploy.train import StoredDetector
 from kka.errors import UserError
@@ -37,8 +37,8 @@ KINDS = ("all", "above the threshold", "below the threshold", "wrong", "marked",
 MOST, LEAST, NEAREST, BY_NAME = ORDERS = (
     "most anomalous first", "least anomalous first", "nearest to the threshold first", "by name",
 )  # fmt: skip
-MAPS = 256
-"""Heat maps that stay in memory."""
+MAPS, LARGE_MAPS = 256, 16
+"""Heat maps that stay in memory; of whole photos, which are many times as large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +192,14 @@ class ScoredPhotos:
             return None
         with self._lock:
             if number not in self._maps:
-                images = read_images([self.shown[number].photo.file], self.kept)
-                if not len(images):
+                try:
+                    found = next(maps_of_files(detector, self.kept, [self.shown[number].photo.file]), None)
+                except UserError:  # gone, or changed beyond reading
+                    found = None
+                if found is None:
                     return None
-                self._maps[number] = detector.score_map(images)[0]
-                if len(self._maps) > MAPS:
+                self._maps[number] = found
+                if len(self._maps) > (LARGE_MAPS if self.kept.fit == "tile" else MAPS):
                     self._maps.popitem(last=False)
             if self._limits is None:
                 self._limits = limits_of(self.kept, normal_heat(self.kept, self._least_anomalous(detector)))
@@ -207,7 +210,8 @@ class ScoredPhotos:
         if self.kept.check:
             return np.zeros((0, 1, 1), np.float32)
         few = np.argsort(self.scores, kind="stable")[:16]
-        return detector.score_map(read_images([self.shown[i].photo.file for i in few], self.kept))
+        found = maps_of_files(detector, self.kept, [self.shown[i].photo.file for i in few])
+        return np.concatenate([heat.ravel() for heat in found])[None, None]
 
 
 def finite(value: Any) -> float:

@@ -27,6 +27,7 @@ from kka.common.workers import EndedError, Worker, side_by_side
 from kka.data.other import pictures_of_another_kind
 from kka.deploy.anomalies import Anomalies
 from kka.deploy.defects import Defects
+from kka.deploy.train import way_of
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Scores
 from kka.run.kept import keep_detector
@@ -193,7 +194,8 @@ class _Trainings:
         def work(folder: Path) -> tuple[Scores | None, int]:
             model = self.build(k)
             task = self.task
-            stored = Stored(folder=shared, arm=arm, captions=task.captions, white=task.white, fit=task.fit)
+            photos = None if task.test is None else task.test.photos
+            stored = Stored(folder=shared, arm=arm, captions=task.captions, way=way_of(task), photos=photos)
             with self.writing:
                 if arm not in self.written:
                     material = self._material(arm)
@@ -235,8 +237,8 @@ class _Trainings:
     def _material(self, arm: str) -> Material:
         test = self.task.test
         return Material(
-            normals=self.task.normals, captions=self.task.captions, test=None if test is None else test.images,
-            white=self.task.white, fit=self.task.fit, anomalies=self.anomalies[arm](),
+            normals=self.task.normals, captions=self.task.captions, test=None if test is None else test.pictures,
+            way=way_of(self.task), anomalies=self.anomalies[arm](),
         )  # fmt: skip
 
     def _wanted(self, key: Key) -> dict[str, bool]:

@@ -29,14 +29,24 @@ MOST = 256
 """Photos of each side that a preview reads, spread over all of them."""
 
 
+def read_of(task: Task) -> tuple[int, int]:
+    """Normals and test pictures that were read; of photos that are cut, the tiles of both."""
+    tiles = task.details.get("tiles")
+    if isinstance(tiles, dict):
+        return int(tiles["normals"]), int(tiles["test"])
+    return len(task.normals), 0 if task.test is None else len(task.test.images)
+
+
 def whole_of(task: Task) -> tuple[int, int]:
     """Normals and test pictures in all, where no more than `MOST` were read: then what is set aside of the others is
     not known."""
-    read = (len(task.normals), 0 if task.test is None else len(task.test.images))
+    read = read_of(task)
     whole = task.details.get("whole")
     if not isinstance(whole, dict):
         return read
     of = (int(whole["normals"]), int(whole["test"]))
+    if task.photos is not None:
+        return of
     return of[0] if of[0] > MOST else read[0], of[1] if of[1] > MOST else read[1]
 
 

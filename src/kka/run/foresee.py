@@ -33,7 +33,7 @@ from kka.protocols import (
     TunableLanguageModel,
     WritesLists,
 )
-from kka.run.estimate import Estimate, Part, detector_cost, stored_size, whole_of
+from kka.run.estimate import Estimate, Part, detector_cost, read_of, stored_size, whole_of
 from kka.run.models import run_detector
 from kka.run.training import Division
 from kka.settings.threshold import HELD_OUT
@@ -74,7 +74,7 @@ def foresee(config: RunConfig, seen: Seen, memory: PeakMemory, listen: "Listen")
     """The run that `config` describes."""
     task, rounds = seen.task, config.rounds
     normals, tested = whole_of(task)
-    read = len(task.normals) + (0 if task.test is None else len(task.test.images))
+    read = sum(read_of(task))
     more = (normals + tested) / read
     later = config.fresh * config.best_of
     wanted = config.initial + rounds * later

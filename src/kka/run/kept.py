@@ -39,7 +39,7 @@ def keep_detector(
     """
     if not store.done(kept_stage(arm)):
         try:
-            hold_out(task.normals, HELD_OUT, seed=0)
+            hold_out(task.normals, HELD_OUT, seed=0, photo_of=task.photo_of)
         except UserError:  # too few would be left, or too few different ones
             return
 

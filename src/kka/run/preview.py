@@ -22,7 +22,7 @@ from kka.common.store import Store
 from kka.config import RunConfig
 from kka.deploy.anomalies import Anomalies
 from kka.protocols import Detector, LanguageModel, TellsMore, WritesLists
-from kka.run.estimate import MOST, Estimate, Part, detector_cost, folder_size, whole_of
+from kka.run.estimate import MOST, Estimate, Part, detector_cost, folder_size, read_of, whole_of
 from kka.run.execute import prepare
 from kka.run.foresee import Listen, Seen, foresee
 from kka.task import Task
@@ -136,7 +136,7 @@ def preview_training(
 
     loading = time.time() - psutil.Process().create_time()
     normals, tested = whole_of(task)
-    read = len(task.normals) + (0 if task.test is None else len(task.test.images))
+    read = sum(read_of(task))
     given = 0 if anomalies is None else len(anomalies.images)
     with PeakMemory() as memory:
         cost = detector_cost(
@@ -164,8 +164,9 @@ def _photos(task: Task, number: int) -> tuple[Shown, ...]:
 def _how(task: Task) -> str:
     side, (normals, tested) = task.normals.shape[1], whole_of(task)
     some = "" if normals == len(task.normals) else f", of which {len(task.normals):,} were read for this"
-    test = f"{tested:,} test pictures" if tested else "no test pictures"
-    return f"{normals:,} normals{some}; {test}; {side} x {side} pixels each, by {task.fit}"
+    of = "" if task.photos is None else "tiles of "
+    test = f"{tested:,} {of}test pictures" if tested else "no test pictures"
+    return f"{normals:,} {of}normals{some}; {test}; {side} x {side} pixels each, by {task.fit}"
 
 
 def _notes(task: Task) -> tuple[str, ...]:

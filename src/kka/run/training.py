@@ -18,8 +18,8 @@ from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT
 from kka.common.device import choose_device
 from kka.deploy.anomalies import Anomalies, fit_anomalies
 from kka.deploy.train import annotate, write_losses
-from kka.protocols import Detector, Embeds, Images, Pretrains, Scores
-from kka.settings.fit import Fit
+from kka.deploy.whole import scores_of
+from kka.protocols import Detector, Embeds, Images, Photos, Pictures, Pretrains, Scores
 
 MEMORY_EACH = 2 * 2**30
 """Bytes of memory that must be free for each process that trains detectors."""
@@ -79,9 +79,9 @@ class Material:
 
     normals: Images
     captions: Sequence[str]
-    test: Images | None
-    white: int
-    fit: Fit = "crop"
+    test: Pictures | None
+    way: Mapping[str, Any]
+    """How a file becomes what the detector sees: of its card's facts."""
     anomalies: Anomalies | None = None
 
 
@@ -101,14 +101,14 @@ def train(model: Detector, material: Material, start: Any, folder: Path, *, keep
     if isinstance(model, Pretrains):
         model = model.pretrained(start)
     model = fit_anomalies(model, material.normals, material.anomalies, captions=material.captions)
-    scores = None if material.test is None else model.score(material.test)
+    scores = None if material.test is None else scores_of(model, material.test)
     if scores is not None:
         np.save(folder / ARM_SCORES, np.asarray(scores, dtype=np.float32))
     write_losses(folder, model)
     if keep:
         model.save(folder / DETECTOR)
-        annotate(folder / DETECTOR, material.normals, of=model, white=material.white, fit=material.fit)
-    if latent and material.test is not None and isinstance(model, Embeds):
+        annotate(folder / DETECTOR, material.normals, of=model, **material.way)
+    if latent and isinstance(material.test, np.ndarray) and isinstance(model, Embeds):  # a whole photo has no place
         np.save(folder / LATENT, model.embed(material.test).astype(np.float16))
     return scores
 
@@ -123,8 +123,9 @@ class Stored:
     folder: Path
     arm: str
     captions: Sequence[str]
-    white: int
-    fit: Fit = "crop"
+    way: Mapping[str, Any]
+    photos: Photos | None = None
+    """The test's, where it is of whole photos: they lie in files as it is."""
 
     def write(self, material: Material) -> None:
         """What does not lie there yet."""
@@ -142,7 +143,7 @@ class Stored:
 
         images, hard, masks = (mapped(f"{self.arm}-{name}") for name in ("anomalies", "hard", "masks"))
         return Material(
-            normals=mapped("normals"), test=mapped("test"), captions=self.captions, white=self.white, fit=self.fit,
+            normals=mapped("normals"), test=self.photos or mapped("test"), captions=self.captions, way=self.way,
             anomalies=None if images is None else Anomalies(images=images, hard=hard, masks=masks),
         )  # fmt: skip
 
@@ -150,7 +151,7 @@ class Stored:
         given = material.anomalies
         of_arm = {} if given is None else {"anomalies": given.images, "hard": given.hard, "masks": given.masks}
         return {
-            "normals": material.normals, "test": material.test,
+            "normals": material.normals, "test": material.test if isinstance(material.test, np.ndarray) else None,
             **{f"{self.arm}-{name}": array for name, array in of_arm.items()},
         }  # fmt: skip
 

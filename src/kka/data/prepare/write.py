@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from kka.common.files import sha256, write_atomically
-from kka.common.images import ImageError, decode, fitted, refuse_if_many_are_bad
+from kka.common.images import decode, fitted, refuse_if_many_are_bad
+from kka.common.opened import ImageError
 from kka.common.progress import Progress
 from kka.data.prepare.records import Content, DataSet, Record
 from kka.errors import UserError
