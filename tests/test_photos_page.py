@@ -22,6 +22,11 @@ SKIPPED = ("review",)
 """Serves a page until it is stopped: see `test_review_page`."""
 
 
+def smaller(words: list[str]) -> str:
+    found = SMALLER.get(words[1], "")
+    return found.replace("epochs=2 ", "") if "patchcore" in words else found  # which trains nothing
+
+
 def commands() -> list[list[str]]:
     text = (ROOT / "docs" / "photos.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
@@ -46,9 +51,11 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
             told = subprocess.run(script, capture_output=True, text=True, check=True).stdout
             assert "photo.jpg" in told
         elif words[1] not in SKIPPED:
-            assert main([*words[1:], *shlex.split(SMALLER.get(words[1], ""))]) == 0, words
+            assert main([*words[1:], *shlex.split(smaller(words))]) == 0, words
         done.append(words[1])
-    assert done == ["data", "run", "run", "review", "train", "train", "score", "score", "export", "examples/device.py"]
+    assert done == [
+        "data", "run", "run", "review", "train", "train", "score", "score", "export", "examples/device.py", "train",
+    ]  # fmt: skip
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
     assert (tmp_path / "photos.html").is_file() and (tmp_path / "runs/plates.preview.png").is_file()
     assert (tmp_path / "runs/plates/report.html").is_file()

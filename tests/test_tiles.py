@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from PIL import Image
 import kka.data.tiled
 from kka.algorithm.evaluator import train_evaluator
 from kka.cli import main
-from kka.common.images import decode
+from kka.common.cache import pixel_hash
+from kka.common.images import decode, read_picture
 from kka.common.masks import read_mask
 from kka.common.photos import PhotoFiles
 from kka.common.pixel_metrics import count_pixels
@@ -189,6 +191,19 @@ def test_few_tiles_of_many_photos(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert 30 <= len(a.normals) <= 40 and set(np.bincount(a.photo_of).tolist()) == {1, 4}
     assert np.array_equal(a.normals, b.normals)
     assert any("of them, spread evenly over the photos" in note for note in a.details["notes"])
+
+
+def test_photos_are_known_again_by_all_their_pixels(task: Any, tmp_path: Path) -> None:
+    """Two large photos that differ by a pinhole have one small view: a test photo's twin is no copy of it."""
+    photo = np.random.default_rng(0).integers(90, 150, (600, 700, 3), dtype=np.uint8)
+    other = photo.copy()
+    other[300, 300] = 151
+    for i, pixels in enumerate((photo, other)):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    seen = [read_picture(tmp_path / f"{i}.png", 8, fit="tile") for i in range(2)]
+    assert np.array_equal(seen[0].pixels, seen[1].pixels) and seen[0].digest != seen[1].digest
+    assert seen[0].digest == pixel_hash(photo), "as everywhere else"
+    assert pickle.loads(pickle.dumps(task.photos)) == task.photos, "detectors of a run are trained by other processes"
 
 
 def test_photos_are_split_and_never_tiles(task: Any) -> None:
@@ -398,7 +413,8 @@ def test_scores_maps_and_figures_from_the_command_line(trained: Path, folder: Pa
     """As at the end of the training: the same photos, the same figures; an overlay as large as the photo."""
     command = ["score", "--detector-dir", str(trained), str(folder / "test"), str(folder.parent / "broken.png")]
     (folder.parent / "broken.png").write_bytes(b"no picture")
-    command += ["--out", str(tmp_path / "scores.csv"), "--maps", str(tmp_path / "maps"), "--figures", str(tmp_path / "f")]
+    command += ["--out", str(tmp_path / "scores.csv"), "--maps", str(tmp_path / "maps")]
+    command += ["--figures", str(tmp_path / "f")]
     assert main(command) == 0
     found, before = (json.loads(path.read_text()) for path in (tmp_path / "f.json", trained / "inspection.json"))
     for row, other in zip(found["rows"], before["rows"], strict=True):
@@ -443,3 +459,25 @@ def test_pictures_in_parquet_are_no_photos_to_cut(folder: Path, tmp_path: Path) 
     pq.write_table(pa.table({"image": images, "label": [0] * len(files)}), tmp_path / "train.parquet")
     with pytest.raises(UserError, match="tile, which is for folders of photos"):
         open_task(str(tmp_path), normal=["0"], fit="tile")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*held-out normals:UserWarning", "always:.*at another scale:UserWarning")
+def test_a_run_paints_on_tiles(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its pool has the defects at the scale at which a detector of tiles meets them; elsewhere a warning says so."""
+    out, sets = tmp_path / "run", ["--set", "epochs=1", "milestones="]
+    command = ["run", "--data", str(folder), "--describe", "a photo of a plate", "--fit", "tile", "--size", "64"]
+    command += ["--detector", "sad", "--preset", "cpu", *sets, "--rounds", "1", "--initial", "12", "--fresh", "6"]
+    command += ["--seeds", "1", "--autoencoder-epochs", "1", "--sad.epochs", "1", "--sad.pretrain-epochs", "1"]
+    assert main([*command, "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["task"]["normals"] == 99 and summary["arms"]["kka-1"]["auroc"]["per_seed"]
+    card = json.loads((out / "kept/kka-1/detector/detector.json").read_text())
+    assert (card["fit"], card["overlap"], card["calibration"]["held_out"]) == ("tile", 0.25, 2)
+    assert main(["run", "--out", str(out), "--resume"]) == 0
+    train = ["train", "--detector", "sad", "--preset", "cpu", *sets, "--data", str(folder), "--anomalies", str(out)]
+    capsys.readouterr()
+    assert main([*train, "--fit", "tile", "--out", str(tmp_path / "a")]) == 0
+    assert "at another scale" not in " ".join(capsys.readouterr().err.split())
+    assert main([*train, "--out", str(tmp_path / "b")]) == 0
+    assert "at another scale" in " ".join(capsys.readouterr().err.split())
