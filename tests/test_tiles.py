@@ -1,5 +1,6 @@
 """Photos as tiles: geometry, assembled maps, what is learnt from, what is split, and the way to the device."""
 
+import io
 import itertools
 import json
 import pickle
@@ -18,6 +19,7 @@ import kka.data.tiled
 from kka.algorithm.evaluator import train_evaluator
 from kka.cli import main
 from kka.common.cache import pixel_hash
+from kka.common.files import sha256
 from kka.common.images import decode, read_picture
 from kka.common.masks import read_mask
 from kka.common.photos import PhotoFiles
@@ -28,11 +30,15 @@ from kka.deploy.anomalies import read_anomalies
 from kka.deploy.calibrate import calibrate
 from kka.deploy.defect_tiles import tiles_of_defects
 from kka.deploy.export import export_onnx, relative_difference
+from kka.deploy.marks import Mark
+from kka.deploy.reviewed import TESTED, UNMARKED, with_reviews
 from kka.deploy.score import score_files
+from kka.deploy.stored_scores import ScoredPhoto
 from kka.deploy.train import hold_out, open_detector, train_detector
 from kka.deploy.whole import BATCH, maps_of, scores_of
 from kka.errors import UserError
 from kka.protocols import Images
+from kka.review.scored import ScoredPhotos
 from kka.settings.deep_sad import DeepSADSettings
 from kka.settings.fit import Fit
 from reference import photo_map as literal
@@ -89,18 +95,18 @@ def test_an_assembled_map_against_the_literal_reference(size: tuple[int, int], m
     assert made.found == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("most", [4096, 300])
+@pytest.mark.parametrize("most", [4096, 150])
 def test_an_assembled_map_has_no_seams(most: int) -> None:
     """Of equal tiles it is constant. Where neighbours disagree by 1, no step from pixel to pixel is more than the
     window allows, while tiles set side by side have a step of 1."""
-    for side in (256, 64):
-        plain = PhotoMap((700, 500), side, 0.25, most=most)
-        uneven = PhotoMap((700, 500), side, 0.25, most=most)
-        for i, place in enumerate(corners((700, 500), side, 0.25)):
+    for side in (128, 64):
+        plain = PhotoMap((350, 250), side, 0.25, most=most)
+        uneven = PhotoMap((350, 250), side, 0.25, most=most)
+        for i, place in enumerate(corners((350, 250), side, 0.25)):
             plain.add(*place, np.full((side, side), 3, np.float32))
             uneven.add(*place, np.full((side, side), i % 2, np.float32))
         assert plain.found == pytest.approx(np.full(plain.found.shape, 3), abs=1e-5)
-        shrunk = 700 / plain.found.shape[1]
+        shrunk = 350 / plain.found.shape[1]
         for axis in (0, 1):
             assert 0 < np.abs(np.diff(uneven.found, axis=axis)).max() < 8 * shrunk / (0.25 * side)
 
@@ -447,6 +453,43 @@ def turned() -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
+
+
+def test_what_a_person_says_of_photos_counts_for_their_tiles(task: Any, tmp_path: Path) -> None:
+    """A photo called normal gives tiles of a photo of its own; one called anomalous takes all of its tiles away, and
+    teaches where it is one tile; of a larger one nobody said where."""
+    files = {"new": tmp_path / "new.png", "odd": tmp_path / "odd.png", "small": tmp_path / "small.png"}
+    for name, size in (("new", (150, 90)), ("odd", (200, 150)), ("small", (50, 40))):
+        Image.fromarray(grain(len(name) + size[0], *size)).save(files[name])
+    files |= {"mine": task.photos.files[0], "tested": task.test.photos.files[0]}
+    said = {"new": "normal", "odd": "anomalous", "small": "anomalous", "mine": "anomalous", "tested": "normal"}
+    marks = {
+        sha256(file): Mark(sha256=sha256(file), bytes=file.stat().st_size, path=str(file), said=said[name], score=1.0,
+                           threshold=None)
+        for name, file in files.items()
+    }  # fmt: skip
+    joined, anomalies, found, aside = with_reviews(task, None, marks, folder=None, caption=None)
+    assert (found.normals, found.anomalies, found.no_normals) == (1, 1, 1)
+    reasons = {Path(item.path).name: item.reason for item in aside}
+    assert reasons == {"odd.png": UNMARKED, files["mine"].name: UNMARKED} | {files["tested"].name: TESTED}
+    own = joined.photo_of == 12
+    assert own.sum() == len(corners((150, 90), 64, 0.25)) and not (joined.photo_of == 0).any()
+    assert len(joined.normals) == len(joined.photo_of) == len(joined.captions) and len(joined.photos) == 13
+    assert anomalies is not None and np.array_equal(anomalies.images[0][:40, :50], grain(55, 50, 40))
+    assert len(anomalies.digests) == 1
+
+
+def test_the_page_of_scores_shows_the_map_of_a_photo(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """Of a squashed view it would show another scale than the score is of."""
+    kept, file = open_detector(trained), next((folder / "test/spot").iterdir())
+    photo = ScoredPhoto(file=file, sha256=sha256(file), bytes=1, score=1.0)
+    page = ScoredPhotos(kept, [photo], [folder], tmp_path / "marks.jsonl")
+    shown = page.heat(0, side=1024)
+    assert shown is not None
+    with Image.open(io.BytesIO(shown)) as one, Image.open(file) as other:
+        assert one.size == other.size
+    (expected,) = maps_of(kept.detector, kept.photos([file]))
+    assert np.array_equal(page._maps[0], expected)
 
 
 def test_pictures_in_parquet_are_no_photos_to_cut(folder: Path, tmp_path: Path) -> None:
