@@ -461,7 +461,7 @@ def test_what_a_person_says_of_photos_counts_for_their_tiles(task: Any, tmp_path
     files = {"new": tmp_path / "new.png", "odd": tmp_path / "odd.png", "small": tmp_path / "small.png"}
     for name, size in (("new", (150, 90)), ("odd", (200, 150)), ("small", (50, 40))):
         Image.fromarray(grain(len(name) + size[0], *size)).save(files[name])
-    files |= {"mine": task.photos.files[0], "tested": task.test.photos.files[0]}
+    files |= {"mine": task.photos.files[0], "tested": task.test.photos.files[1]}
     said = {"new": "normal", "odd": "anomalous", "small": "anomalous", "mine": "anomalous", "tested": "normal"}
     marks = {
         sha256(file): Mark(sha256=sha256(file), bytes=file.stat().st_size, path=str(file), said=said[name], score=1.0,
