@@ -173,7 +173,7 @@ def test_scored_folders_give_the_same_figures(mvtec: Path) -> None:
     assert [(row.kind, row.photos) for row in rows] == [(row.kind, row.photos) for row in wanted]
     for row, other in zip(rows, wanted, strict=True):
         assert {n: f.value for n, f in row.figures.items()} == {n: f.value for n, f in other.figures.items()}
-    assert told == [(0, 8), (8, 8)]
+    assert (told[0], told[-1]) == ((0, 8), (8, 8))
     plain = inspect_files(kept, scored, [mvtec / "test"], localising=False)
     assert [{*row.figures} for row in plain] == [{*row.figures} - {"pixel_auroc", "aupro"} for row in rows]
     assert inspect_files(kept, score_files(kept, files[:1]).rows, [files[0]], localising=True) == []
