@@ -29,6 +29,7 @@ from kka.data import open_task
 from kka.deploy.anomalies import read_anomalies
 from kka.deploy.calibrate import calibrate
 from kka.deploy.defect_tiles import tiles_of_defects
+from kka.deploy.defects import read_defects
 from kka.deploy.export import export_onnx, relative_difference
 from kka.deploy.marks import Mark
 from kka.deploy.reviewed import TESTED, UNMARKED, with_reviews
@@ -477,6 +478,28 @@ def test_what_a_person_says_of_photos_counts_for_their_tiles(task: Any, tmp_path
     assert len(joined.normals) == len(joined.photo_of) == len(joined.captions) and len(joined.photos) == 13
     assert anomalies is not None and np.array_equal(anomalies.images[0][:40, :50], grain(55, 50, 40))
     assert len(anomalies.digests) == 1
+
+
+def test_defects_at_hand_are_scored_whole_and_learnt_from_by_tiles(task: Any, folder: Path, tmp_path: Path) -> None:
+    """A threshold of tiles finds no photos; and a test photo among them would promise what it should measure."""
+    defects = tmp_path / "defects"
+    (defects / "ground_truth").mkdir(parents=True)
+    for i in range(6):
+        photo, mask = defective(500 + i, 200, 150)
+        Image.fromarray(photo).save(defects / f"{i}.png")
+        Image.fromarray(mask).save(defects / "ground_truth" / f"{i}_mask.png")
+    shutil.copy(task.test.photos.files[-1], defects / "tested.png")
+    found = read_defects(defects, task)
+    assert [item.path for item in found.set_aside] == ["tested.png"] and len(found.pictures) == 6
+    facts = train_detector(Brightest(), task, None, tmp_path / "a", held_out=0.25, fpr=0.3, seed=0, defects=found)
+    assert facts.caught is not None and facts.caught.caught == 6
+    assert facts.caught.threshold is not None and 249 < facts.caught.threshold < 250
+    detector = Brightest()
+    train_detector(
+        detector, task, None, tmp_path / "b", held_out=0.25, fpr=0.3, seed=0, defects=found, train_on_defects=True
+    )
+    assert detector.anomalies is not None and detector.masks is not None and 6 <= len(detector.anomalies) <= 24
+    assert (detector.anomalies[detector.masks > 0] == 250).all() and (detector.masks > 0).any(axis=(1, 2)).all()
 
 
 def test_the_page_of_scores_shows_the_map_of_a_photo(trained: Path, folder: Path, tmp_path: Path) -> None:
