@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
@@ -83,7 +83,7 @@ def find_masks(images: Mapping[str, Path], keep: Collection[str] = ()) -> Masks:
     for path, photo, added in _named_alike(rest):
         if photo in of:
             continue
-        sure = added and _SURE.search(_stem(path).removeprefix(_stem(photo))) is not None
+        sure = added and _SURE.search(stem_of(path).removeprefix(stem_of(photo))) is not None
         if _is_mask_of(images[path], images[photo], sure=sure, few=not added):
             of.setdefault(path, photo)
         elif added:
@@ -225,9 +225,9 @@ def _named_alike(paths: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
     """(what may be a mask, its photo, whether `_mask` or the like was added to its name) within one folder."""
     by_name: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in paths:
-        by_name[_folder(path), _stem(path)].append(path)
+        by_name[_folder(path), stem_of(path)].append(path)
     for path in paths:
-        stem = _stem(path)
+        stem = stem_of(path)
         if (base := stem_of_photo(stem)) != stem:
             yield from ((path, photo, True) for photo in by_name.get((_folder(path), base), ()))
     for same in by_name.values():
@@ -243,8 +243,8 @@ def _in_folders_beside(paths: Sequence[str], images: Mapping[str, Path]) -> Iter
     places: dict[str, set[str]] = defaultdict(set)
     related: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for path in paths:
-        inside[_folder(path)][_stem(path)] = path
-        places[_stem(path)].add(_folder(path))
+        inside[_folder(path)][stem_of(path)] = path
+        places[stem_of(path)].add(_folder(path))
     for folder in inside:
         for variant in _variants(folder):
             related[variant].append(folder)
@@ -262,7 +262,7 @@ def _in_folders_beside(paths: Sequence[str], images: Mapping[str, Path]) -> Iter
             bases = {path: stem if stem in names else stem_of_photo(stem) for stem, path in own.items()}
             called = any(_CALLED.fullmatch(part) for part in {*folder.split("/")} - {*other.split("/")})
             pairs = [(path, base) for path, base in bases.items() if base in names]
-            yield [(path, names[base]) for path, base in pairs if called or base != _stem(path)]
+            yield [(path, names[base]) for path, base in pairs if called or base != stem_of(path)]
 
 
 def _variants(folder: str) -> Iterator[tuple[str, ...]]:
@@ -274,8 +274,11 @@ def _variants(folder: str) -> Iterator[tuple[str, ...]]:
         yield (*parts[:i], "*", *parts[i + 1 :])
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(path).stem
+def stem_of(path: str) -> str:
+    """Of a path with "/"; as `PurePath.stem`, which takes ten times as long."""
+    name = path.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def _folder(path: str) -> str:

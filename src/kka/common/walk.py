@@ -54,7 +54,7 @@ def walk(folder: Path, visited: set[Path] | None = None) -> Walk:
             if real in visited:
                 folders.remove(name)
             visited.add(real)
-        raw = {name for name in names if Path(name).suffix.lower() in RAW}
+        raw = {name for name in names if os.path.splitext(name)[1].lower() in RAW}  # noqa: PTH122  # of every file
         stems = developed(names) if raw else set()
         for name in names:
             if is_junk(name):
@@ -67,7 +67,13 @@ def walk(folder: Path, visited: set[Path] | None = None) -> Walk:
                 files.append(file)
             else:
                 unreadable.append(SetAside(path=shown(file, folder), reason="a pipe, socket or device, and no file"))
-    return Walk(files=tuple(sorted(files)), unreadable=tuple(unreadable))
+    in_order = sorted(files, key=_parts) if os.sep == "/" else sorted(files)
+    return Walk(files=tuple(in_order), unreadable=tuple(unreadable))
+
+
+def _parts(file: Path) -> tuple[str, ...]:
+    """By which paths compare where large and small letters differ, at a fifth of the time."""
+    return file.parts
 
 
 def developed(names: Iterable[str]) -> set[str]:
@@ -98,11 +104,16 @@ def is_image(file: Path) -> bool:
 
 def shown(path: Path, folder: Path) -> str:
     """The path below `folder`, with "/", as it can be printed and written."""
+    text, before = os.fspath(path), f"{os.fspath(folder)}/"
+    if os.sep == "/" and text.startswith(before):  # as below, which takes twenty times as long
+        return printable(text[len(before) :])
     return printable(path.relative_to(folder).as_posix())
 
 
 def printable(text: str) -> str:
     """The text with what is no UTF-8 escaped: file names may hold any bytes, and JSON half of a character."""
+    if text.isascii():
+        return text
     try:
         content = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -5,12 +5,15 @@ are pixel for pixel a test picture are removed. The test set itself is never tou
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kka.common.cache import cache_folder
+from kka.common.decoded import kept as kept_decoded
 from kka.common.folder_words import GOOD
 from kka.common.images import (
     DEFAULT_SIZE,
@@ -181,17 +184,42 @@ def _decode_parts(
         jobs.append(("test", test, list(range(len(test.paths)))))
     for side, split, positions in jobs:
         if side == "normals":  # the first: 16-bit files are read by the range of the normals
-            parts[side] = decode_in_own_range(
-                partial(split.read, positions), len(positions), wanted, where=split.where, fit=fit
-            )
+            parts[side] = _decoded(split, positions, wanted, fit, None)
         else:
-            white = parts["normals"].white
-            parts[side] = decode_all(
-                split.read(positions), len(positions), wanted, where=split.where, white=white, fit=fit
-            )
+            parts[side] = _decoded(split, positions, wanted, fit, parts["normals"].white)
         if size is None and wanted != DEFAULT_SIZE and not parts[side].one_size:
             return _decode_parts(DEFAULT_SIZE, fit, native_size, train, test, rows)  # the sizes differ after all
     return parts
+
+
+def _decoded(split: Split, positions: Sequence[int], size: int, fit: Fit, white: int | None) -> Decoded:
+    """The pictures at these places; many files are decoded once, and kept (`kka.common.decoded`).
+
+    `white`: of 16-bit grey; None: by their own range.
+    """
+    found: list[Decoded] = []
+
+    def decode_now() -> tuple[np.ndarray, dict[str, Any]]:
+        number = len(positions)
+        if white is None:
+            now = decode_in_own_range(partial(split.read, positions), number, size, where=split.where, fit=fit)
+        else:
+            now = decode_all(split.read(positions), number, size, where=split.where, white=white, fit=fit)
+        found.append(now)
+        facts = {f.name: getattr(now, f.name) for f in fields(now) if f.name not in ("images", "kept", "set_aside")}
+        return now.images, facts | {"kept": now.kept.tolist(), "set_aside": [asdict(item) for item in now.set_aside]}
+
+    if not split.files:
+        decode_now()
+        return found[0]
+    named = {"names": split.paths_digest(positions), "size": size, "fit": fit, "white": white}
+    files = [split.files[i] for i in positions]
+    images, told = kept_decoded(cache_folder() / "decoded", files, decode_now, **named)
+    if found:
+        return found[0]
+    rest: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in told.items()}
+    aside = tuple(SetAside(**item) for item in told["set_aside"])
+    return Decoded(**{**rest, "images": images, "kept": np.array(told["kept"], int), "set_aside": aside})
 
 
 def _native_size(train: Split, rows: list[int]) -> int | None:

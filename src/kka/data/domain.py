@@ -2,6 +2,8 @@
 tile". By rule; English alone."""
 
 import re
+from typing import Any
+from unittest import mock
 
 _PHOTO = re.compile(
     r"^.{0,60}?\b(?:photos?|photographs?|pictures?|images?|close-?ups?|views?|scans?|shots?|micrographs?|x-?rays?)"
@@ -19,14 +21,19 @@ _LONGEST, _LONGEST_ALONE = 5, 3
 """Words that a name may have, after "a photo of" and without; more are a description, or another language."""
 
 
+def _english() -> Any:
+    """The engine of inflect, whose classes are not instrumented for checks of types: that takes two seconds of CPU."""
+    with mock.patch("typeguard.typechecked", lambda checked: checked):
+        import inflect
+    return inflect.engine()
+
+
 def domain_of(caption: str) -> str | None:
     """The thing that `caption` is about, in the plural; None where no short name of one is found in it.
 
     >>> domain_of("a grey photo of a magnetic tile")
     'magnetic tiles'
     """
-    import inflect
-
     text = " ".join(caption.split()).rstrip(".")
     of_a_photo = _PHOTO.sub("", text)
     thing = _ARTICLE.sub("", _REST.sub("", of_a_photo)).strip()
@@ -35,6 +42,6 @@ def domain_of(caption: str) -> str | None:
         return None
     head, of, rest = thing.partition(" of ")
     *before, noun = head.split()
-    speech = inflect.engine()
+    speech = _english()
     plural = noun if speech.singular_noun(noun) else speech.plural_noun(noun)
     return " ".join([*before, str(plural)]) + of + rest

@@ -148,5 +148,6 @@ def _split(
         paths=paths,
         kinds=tuple(kinds.values()),
         captions=tuple(captions.get(path, ()) for path in paths),
+        files=tuple(files[path] for path in paths),
         read=read,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kka.common.folder_words import GOOD, Label, Split, role_of
 from kka.common.images import SUFFIXES, first_few
-from kka.common.masks import Masks, find_masks, look_at, stem_of_photo
+from kka.common.masks import Masks, find_masks, look_at, stem_of, stem_of_photo
 from kka.common.walk import is_image, listed, shown, walk
 from kka.data.metadata import METADATA_FILES
 from kka.data.split import fold
@@ -76,9 +76,10 @@ def read_layout(folder: Path, *, source: str | None = None, normal: Collection[s
     Raises UserError where there is no photo.
     """
     walked = walk(folder)
-    images = {shown(file, folder): file for file in walked.files if is_image(file)}
+    named = {shown(file, folder): file for file in walked.files}
+    images = {path: file for path, file in named.items() if is_image(file)}
     metadata = tuple(file for file in walked.files if file.name in METADATA_FILES)
-    others = [shown(f, folder) for f in walked.files if f.name not in METADATA_FILES and shown(f, folder) not in images]
+    others = [path for path, file in named.items() if path not in images and file.name not in METADATA_FILES]
     masks = find_masks(images, normal)
     if not masks.photos:
         seen = f"{len(images)} masks in {listed(_folders_of(images))}" if images else ""
@@ -89,7 +90,13 @@ def read_layout(folder: Path, *, source: str | None = None, normal: Collection[s
             f"({', '.join(sorted(SUFFIXES))}); got {seen}.{reasons}"
         )
     outer = _outer(images, normal)
-    places = {path: _place(path.removeprefix(outer)) for path in masks.photos}
+    by_folder: dict[str, Place] = {}  # what the folders say is the same of all photos in one
+    places: dict[str, Place] = {}
+    for path in masks.photos:
+        inside = path.removeprefix(outer).rpartition("/")[0]
+        if inside not in by_folder:
+            by_folder[inside] = _place(inside)
+        places[path] = by_folder[inside]
     of, unpaired = _pairs(masks, places, outer)
     notes = []
     if others:
@@ -139,8 +146,8 @@ def _has_train(folder: Path) -> bool:
     return any(role_of(inner.name).split == "train" for inner in folder.iterdir() if inner.is_dir())
 
 
-def _place(path: str) -> Place:
-    names = path.split("/")[:-1]
+def _place(folder: str) -> Place:
+    names = folder.split("/") if folder else []
     roles = [role_of(name) for name in names]
     split = next((role.split for role in roles if role.split), None)
     at = next((i for i, role in enumerate(roles) if role.split), 0)
@@ -212,4 +219,4 @@ def _says_place(name: str) -> bool:
 
 
 def _stem(path: str) -> str:
-    return Path(path).stem
+    return stem_of(path)

@@ -1,5 +1,6 @@
 """What the user asked for, and the pictures of one side of the data, not yet decoded."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Split:
     """The captions of each picture, at least one. Of the test pictures: none, they are never read."""
     read: Callable[[Sequence[int]], Iterable[Source]]
     """Names and files (or content) of the pictures at these ascending positions, read as they are asked for."""
+    files: tuple[Path, ...] = ()
+    """Of each picture, where each is a file of its own."""
     masks: Mapping[str, tuple[Path, tuple[Path, ...]]] = field(default_factory=dict)
     """Path -> the file of the picture and those of its masks, where it has any."""
 
@@ -54,8 +57,14 @@ class Split:
             kinds=tuple(self.kinds[i] for i in chosen),
             captions=tuple(self.captions[i] for i in chosen),
             read=lambda positions: read([chosen[i] for i in positions]),
+            files=tuple(self.files[i] for i in chosen) if self.files else (),
             masks=self.masks,
         )
+
+    def paths_digest(self, places: Sequence[int]) -> str:
+        """Of the names at these positions: what is set aside is called by them."""
+        names = "\0".join([self.where, *(self.paths[i] for i in places)])
+        return hashlib.blake2b(names.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def knowledge(self, images: Images, places: Sequence[int]) -> Knowledge:
         """Decoded pictures, which stand at these places, with their captions and classes."""

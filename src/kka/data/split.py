@@ -53,6 +53,8 @@ def withhold(classes: Iterable[str], share: float, seed: int) -> tuple[str, ...]
 
 def choose_caption(captions: Sequence[str], seed: int, path: str) -> str:
     """One of an image's captions. The choice depends on the seed and the image's path alone."""
+    if len(captions) == 1:
+        return captions[0]
     return captions[derive_seed(seed, "caption", path) % len(captions)]
 
 

@@ -55,6 +55,7 @@ def hold_out(
             kinds=(*test.kinds, *(train.kinds[i] for i in held)),
             captions=(*test.captions, *(() for _ in held)),
             read=read,
+            files=(*test.files, *(train.files[i] for i in held)) if test.files and train.files else (),
             masks=test.masks,
         ),
     )
