@@ -20,7 +20,7 @@ from kka.settings import MAX_NUMBER, bounds, parsed
 
 NEEDED: dict[str, Any] = {
     "folder": Path("x"), "out": Path("x"), "action": "train", "detector_dir": Path("x"), "images": (Path("x"),),
-    "name": "cifar100", "model": "garden", "run": Path("x"), "to": "coco",
+    "name": "cifar100", "model": "garden", "run": Path("x"), "to": "coco", "paths": (Path("x"),),
 }  # fmt: skip
 """Values for options that have no default."""
 BAD = [float("nan"), float("inf"), -float("inf"), 0, 0.0, -1, -1.0, 1e30, 10**12, 10**30]

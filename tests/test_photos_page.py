@@ -34,7 +34,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*held-out normals:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*held-out normals:UserWarning", "ignore:.*masked over more than:UserWarning")
 def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The person follows the page from top to bottom; a file of one command has another name in the next."""
     for folder, number in (("photos", 16), ("new", 2), ("defects", 5)):
