@@ -3,12 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from kka.common.progress import Progress
 
 GROWTH = 4
 """How much more is done at each try."""
+STEPS, LONGEST = 4, 3
+"""So many steps are waited for, for so many times as long as is wanted; after that two are enough."""
 
 
 class EnoughError(Exception):
@@ -50,7 +54,8 @@ def watch(work: Callable[[Progress], Any], *, seconds: float) -> Watched:
         if done > 0:
             total = of
             ticks.append((done, now))
-            if now > seconds and len(ticks) > 1 and done < of:  # the first one tells what lies before it, too
+            patient = seconds if len(ticks) >= STEPS else LONGEST * seconds
+            if now > patient and len(ticks) > 1 and done < of:  # the first one tells what lies before it, too
                 raise EnoughError
 
     try:
@@ -60,8 +65,9 @@ def watch(work: Callable[[Progress], Any], *, seconds: float) -> Watched:
     whole = time.perf_counter() - started
     if not ticks:
         return Watched(result=result, finished=finished, before=0.0, seconds=whole, steps=0)
-    (first, at), (last, until) = ticks[0], ticks[-1]
-    each = (until - at) / (last - first) if last > first else at / first
+    first, at = ticks[0]
+    pairs = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(ticks) if n > m]
+    each = float(median(pairs)) if pairs else at / first  # on a busy machine single steps take many times as long
     before = max(0.0, at - each * first)
     return Watched(
         result=result, finished=finished, before=before, seconds=whole if finished else before + each * total,
@@ -80,7 +86,8 @@ def seconds_for(work: Callable[[int], Any], wanted: int, *, start: int, seconds:
         work(number)
         points.append((number, time.perf_counter() - began))
         spent += points[-1][1]
-        if number == wanted or spent + GROWTH * points[-1][1] > seconds:
+        alone = len(points) == 1 and spent < seconds  # what is done once must not count for each
+        if number == wanted or (spent + GROWTH * points[-1][1] > seconds and not alone):
             break
         number = min(GROWTH * number, wanted)
     most, took = points[-1]
