@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow check install lint types site clean
+.PHONY: demo test slow check install lint types site wheel clean
 
 # Shorter training than the default's 40 epochs, so that two cores need three to ten minutes.
 demo: $(INSTALLED)  ## The main job on the embedded world
@@ -32,6 +32,12 @@ types: $(INSTALLED)
 
 site: $(INSTALLED)  ## The documentation as pages, in site/; a broken link or an unlisted page is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The wheel alone in a fresh environment, which reads the libraries of .venv: torch is not installed twice.
+wheel: $(INSTALLED)  ## A wheel, installed outside of the checkout: run, pool, review, train, export, a device
+	work=$$(mktemp -d) && WORK=$$work OMP_NUM_THREADS=1 PYTHON=$(CURDIR)/$(BIN)/python INSTALL="-c $(CURDIR)/constraints.txt" \
+		LIBRARIES="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+		examples/end_to_end.sh && rm -rf $$work
 
 install: $(INSTALLED)
 

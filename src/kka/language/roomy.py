@@ -19,7 +19,7 @@ class RoomyLayer(DynamicLayer):
         assert full.values is not None
         self._length = full.keys.shape[-2]
         self._buffers = [torch.nn.functional.pad(held, (0, 0, 0, room)) for held in (full.keys, full.values)]
-        self.dtype, self.device, self.is_initialized = full.dtype, full.device, True
+        self.dtype, self.device, self.is_initialized = full.keys.dtype, full.keys.device, True
         self.keys, self.values = full.keys, full.values
 
     def update(
