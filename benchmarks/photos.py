@@ -1,4 +1,4 @@
-"""Which detector for photos: SimpleNet, ReContrast, PatchCore by size and strides on tiles, flowers, aerial photos.
+"""Which detector for photos: DFM, SimpleNet, ReContrast, PatchCore by size and strides; tiles, flowers, aerial photos.
 
     OMP_NUM_THREADS=1 python benchmarks/photos.py --data ../shared/data --weights mobilenetv2_100_in1k.safetensors
 
@@ -46,7 +46,7 @@ TITLES = {
     "flowers 77": "Oxford-102, 77", "flowers 26": "Oxford-102, 26", "aerial 19+20": "UCM-Caption, 19+20",
     "aerial 3+16": "UCM-Caption, 3+16",
 }  # fmt: skip
-NAMES = {"patchcore": "PatchCore", "simplenet": "SimpleNet", "recontrast": "ReContrast"}
+NAMES = {"dfm": "DFM", "patchcore": "PatchCore", "simplenet": "SimpleNet", "recontrast": "ReContrast"}
 TUNING_KINDS, REPORTED_KINDS = ("blowhole", "fray"), ("break", "crack", "uneven")
 TUNING_GOOD = 120
 SHARES = (0.0, 0.01, 0.03, 0.1, 0.25, 1.0)
@@ -99,11 +99,19 @@ TUNING = [
     Case("tuning", "patchcore", 256, ("standardise=true",)),
     Case("tuning", "simplenet", 128),
     Case("tuning", "simplenet", 192),
+    Case("tuning", "dfm", 128),
+    Case("tuning", "dfm", 256),
+    Case("tuning", "dfm", 128, ("pools=1",)),
+    Case("tuning", "dfm", 128, ("pools=4", "map_pool=4")),
+    Case("tuning", "dfm", 128, ("pools=1,8",)),
+    Case("tuning", "dfm", 128, ("stride=8", "pools=4,16", "map_pool=2")),
     Case("tuning", "recontrast", 64),
     Case("tuning", "recontrast", 128),
     Case("tuning", "recontrast", 256),
 ]
 REPORTED = [
+    Case("tiles", "dfm", 128),
+    Case("tiles", "dfm", 256),
     Case("tiles", "patchcore", 256),
     Case("tiles", "simplenet", 128),
     Case("tiles", "simplenet", 256),
@@ -115,7 +123,7 @@ OTHERS = [
     Case(task, detector, 128, (), known)
     for known in (False, True)
     for task in CLASSES
-    for detector in ("patchcore", "simplenet", "recontrast")
+    for detector in ("dfm", "patchcore", "simplenet", "recontrast")
 ]
 NO_ANOMALIES = [Case(task, "patchcore", 128, ("anomaly_weight=0",), True) for task in CLASSES]
 """The same pictures, with anomalies that are not used: what the rule for anomalies is worth."""
@@ -167,13 +175,15 @@ def measured(case: Case, data: Path, weights: Path) -> dict[str, Any]:
         scores = detector.score(found.test)
     else:  # maps and scores of one pass
         grids = in_batches(detector.graph_.maps, found.test, torch.device("cpu"), batch=16)
-        scores = of_grids(grids, row["settings"])
+        pooled = "pools" in row["settings"]  # whose score is of other poolings than its maps
+        scores = detector.score(found.test) if pooled else of_grids(grids, row["settings"])
         np.testing.assert_allclose(scores[:8], detector.score(found.test[:8]), rtol=1e-3)
     row |= {"score_ms": 1000 * (time.process_time() - cpu) / len(found.test), "auroc": by_kind(scores, found.kinds)}
     if found.masks is not None:
+        row["aupro"] = aupro(grids, found.masks, found.kinds, case.size)
+    if found.masks is not None and not pooled:
         tops = {str(share): top_mean(grids, share) for share in SHARES}
         row["auroc_by_share"] = {share: by_kind(top, found.kinds) for share, top in tops.items()}
-        row["aupro"] = aupro(grids, found.masks, found.kinds, case.size)
     return row
 
 

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import kka.run.automatic
 from kka.cli import main
 from kka.config import DetectorOptions
-from kka.errors import UserError
 from kka.run.automatic import choose_detector
 
 
@@ -25,8 +23,8 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_by_data_and_number(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was named stays; photos alone, many of them, with anomalies, and data that is no photos."""
+def test_by_data_and_anomalies(photos: Path, tmp_path: Path) -> None:
+    """What was named stays; photos alone, with masked and with whole anomalies, and data that is no photos."""
     plain = DetectorOptions()
 
     def chosen(data: str, options: DetectorOptions = plain, name: str = "auto", **known: bool) -> tuple[str, object]:
@@ -34,29 +32,19 @@ def test_by_data_and_number(photos: Path, tmp_path: Path, monkeypatch: pytest.Mo
         return found, its.preset
 
     assert chosen(str(photos), name="recontrast") == ("recontrast", None)
-    assert chosen(str(photos)) == ("patchcore", "cpu")
+    assert chosen(str(photos)) == ("dfm", "cpu")
     assert chosen(str(photos), anomalies=True) == ("simplenet", "cpu")
-    assert chosen(str(photos), DetectorOptions(preset="published")) == ("patchcore", "published")
+    assert chosen(str(photos), anomalies=True, masked=True) == ("dfm", "cpu")
+    assert chosen(str(photos), DetectorOptions(preset="published")) == ("dfm", "published")
     assert chosen("garden") == ("sad", None)
     (tmp_path / "train.parquet").write_bytes(b"")
     assert chosen(str(tmp_path)) == ("sad", None)
-    monkeypatch.setattr(kka.run.automatic, "MANY", 12)
-    assert chosen(str(photos)) == ("patchcore", "small")
-    monkeypatch.setattr(kka.run.automatic, "MANY", 13)
-    assert chosen(str(photos)) == ("patchcore", "cpu")
 
 
 def test_other_settings_stay(photos: Path) -> None:
     """Single settings and the backbone that came with auto are those of the detector that it means."""
-    given = DetectorOptions(set=("score_top=0.5",))
-    assert choose_detector("auto", str(photos), given)[1].set == ("score_top=0.5",)
-
-
-def test_a_folder_that_does_not_say(tmp_path: Path) -> None:
-    """The error of the data, before anything else."""
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="images"):
-        choose_detector("auto", str(tmp_path / "empty"), DetectorOptions())
+    given = DetectorOptions(set=("variance=0.5",))
+    assert choose_detector("auto", str(photos), given)[1].set == ("variance=0.5",)
 
 
 def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,5 +52,5 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     command = ["train", "--detector", "auto", "--data", str(photos), "--out", str(tmp_path / "d"), "--set", "size=64"]
     backbone = ["crop=64", "--fpr", "0.5", "--backbone.name", "mobilenetv2_035", "--backbone.weights", "random"]
     assert main([*command, *backbone]) == 0
-    assert "Detector: patchcore, preset cpu" in capsys.readouterr().out
-    assert json.loads((tmp_path / "d" / "detector.json").read_text())["detector"] == "patchcore"
+    assert "Detector: dfm, preset cpu" in capsys.readouterr().out
+    assert json.loads((tmp_path / "d" / "detector.json").read_text())["detector"] == "dfm"

@@ -22,6 +22,7 @@ QUICK = {
     "cmda": ("image_epochs=1", "generation_epochs=1"),
     "simplenet": ("epochs=2", "size=64", "crop=64"),
     "patchcore": ("size=64", "crop=64"),
+    "dfm": ("size=64", "crop=64"),
     "recontrast": ("iterations=3", "size=64"),
 }
 """Settings on top of the `cpu` preset, for a fit within seconds."""
@@ -31,6 +32,7 @@ LONG = {
     "cmda": ("image_epochs=12", "generation_epochs=6", "precision=fp32"),
     "simplenet": ("epochs=12", "size=64", "crop=64", "noise_weight=0.1", "score_top=0.5"),
     "patchcore": ("size=64", "crop=64"),
+    "dfm": ("size=64", "crop=64", "anomaly_weight=20"),
     "recontrast": ("iterations=20", "size=64", "margin=2", "anomaly_weight=4"),
 }
 """Settings on top of the `cpu` preset, for a fit that learns something."""
@@ -44,8 +46,8 @@ MARGIN = 0.7
 FALL = {"sad": 0.5, "simplenet": 0.6, "recontrast": 0.92, "cmda": 0.95, "ssd": 0.96}
 """What the last quarter of the losses may be of the first."""
 NAMES = sorted(QUICK)
-BACKBONED = ("patchcore", "simplenet", "recontrast")
-UNTRAINED = ("patchcore",)
+BACKBONED = ("dfm", "patchcore", "simplenet", "recontrast")
+UNTRAINED = ("dfm", "patchcore")
 """No gradients: no loss that could fall, and no training that could diverge."""
 
 
@@ -76,7 +78,7 @@ def fitted(name: str) -> Detector:
 
 def test_all_are_here() -> None:
     """A detector that is registered and not tested here would be bound by nothing."""
-    assert sorted(DETECTORS) == NAMES and len(NAMES) == 6
+    assert sorted(DETECTORS) == NAMES and len(NAMES) == 7
 
 
 @pytest.mark.filterwarnings("ignore:.*masked over more than")
@@ -252,7 +254,7 @@ def test_wrong_input_is_refused_in_use() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     lines = done.stdout.splitlines()
-    assert len(lines) == 12 and all("normals: expected RGB images as an array of uint8" in line for line in lines)
+    assert len(lines) == 14 and all("normals: expected RGB images as an array of uint8" in line for line in lines)
     assert "got float32 of shape (8, 32, 32, 3)" in lines[1]
 
 

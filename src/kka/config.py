@@ -75,7 +75,7 @@ diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a \
 small model that the run first trains on the known classes' pictures (kka images train), and keeps; or your own class: \
 package.module:Class. auto: garden's own; the known classes' pictures; or paint for photos."""
     detector: Text = "sad"
-    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: \
+    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, or your own \
 package.module:Class."""
     prompt: Text | None = None
     """Name of a prompt template (style, defect) or a text with {caption}, and {domain} or {idea} (what could be \

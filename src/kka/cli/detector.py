@@ -36,8 +36,8 @@ class Train(Hushed):
     normals."""
 
     detector: Text = "sad"
-    """sad, ssd, cmda, simplenet, recontrast, patchcore, or your own class: package.module:Class. auto: for photos \
-patchcore, or simplenet where there are anomalies, with a preset by the number of photos; for other data sad."""
+    """sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, or your own class: package.module:Class. auto: dfm for \
+photos, or simplenet where there are anomalies without masks; sad for other data."""
     data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
     normal: tuple[Text, ...] = ()
@@ -121,7 +121,7 @@ def run_train(command: Train) -> int:
     from kka.common.hold import held
     from kka.common.writable import require_writable
     from kka.data import open_task
-    from kka.deploy.anomalies import anomaly_size, read_anomalies
+    from kka.deploy.anomalies import anomaly_size, has_masks, read_anomalies
     from kka.deploy.defects import read_defects
     from kka.deploy.marks import ANOMALOUS
     from kka.deploy.reviewed import read_verdicts, with_reviews
@@ -141,8 +141,9 @@ def run_train(command: Train) -> int:
     with plain_warnings():
         marks = {} if command.reviews is None else read_verdicts(command.reviews)
     known = command.anomalies is not None or any(mark.said == ANOMALOUS for mark in marks.values())
+    masked = command.anomalies is not None and has_masks(command.anomalies)
     name, options = choose_detector(
-        command.detector, command.data, command.options, normal=command.normal, anomalies=known
+        command.detector, command.data, command.options, anomalies=known, masked=masked
     )
     if name != command.detector and not command.quiet:
         _say(f"Detector: {name}" + (f", preset {options.preset}" if options.preset else ""))

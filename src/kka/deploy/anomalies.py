@@ -89,6 +89,17 @@ def anomaly_size(source: Path) -> int | None:
     return int(size.decode().partition("x")[0])
 
 
+def has_masks(source: Path) -> bool:
+    """Whether it is a pool that says where its pictures are anomalous."""
+    file = _pool_file(source)
+    if file is None:
+        return False
+    import pyarrow.parquet as pq
+
+    with reading(file):
+        return "mask" in pq.read_schema(file).names
+
+
 def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop") -> Anomalies:
     """The pool of a run directory (without what a person vetoed) or file, or the images of a folder, at `size` pixels
     a side.

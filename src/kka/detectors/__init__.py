@@ -26,6 +26,7 @@ DETECTORS: dict[str, str | Callable[..., Detector]] = {
     "cmda": "kka.detectors.contrastive.cmda:CMDA",
     "simplenet": "kka.detectors.simplenet.detector:SimpleNet",
     "patchcore": "kka.detectors.patchcore.detector:PatchCore",
+    "dfm": "kka.detectors.dfm.detector:DFM",
     "recontrast": "kka.detectors.recontrast.detector:ReContrast",
 }
 """Name -> the class, or where it is (module:class): it is imported when it is first used."""

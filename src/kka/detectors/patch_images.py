@@ -15,13 +15,13 @@ from kka.detectors.heatmaps import photo_maps
 from kka.detectors.patches import Extractor, build_extractor
 from kka.protocols import Images, Masks
 from kka.settings.backbone import BackboneSettings
-from kka.settings.patches import PatchSettings
+from kka.settings.patches import CropSettings, PatchSettings
 
 _PIXELS = 64 * 128**2
 """Of a batch that goes through the backbone at once."""
 
 
-def images_at_once(settings: PatchSettings) -> int:
+def images_at_once(settings: CropSettings) -> int:
     """Of a batch that goes through the backbone."""
     return max(1, min(64, _PIXELS // settings.crop**2))
 
@@ -49,7 +49,7 @@ def features_computed_once(
 
 
 def score_maps(
-    maps: Callable[[Tensor], Tensor], images: Images, settings: PatchSettings, device: torch.device, *, batch: int
+    maps: Callable[[Tensor], Tensor], images: Images, settings: CropSettings, device: torch.device, *, batch: int
 ) -> Float32[np.ndarray, "n h w"]:
     """What `maps` says of images on the grid of their patches, at the images' own size. Outside of the crop its
     border's values go on."""

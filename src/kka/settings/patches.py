@@ -6,14 +6,19 @@ from kka.errors import UserError
 
 
 @runtime_checkable
-class PatchSettings(Protocol):
-    """What the settings of every detector of patches say."""
+class CropSettings(Protocol):
+    """How large a network sees images: the centre `crop` of `size` pixels a side."""
 
     @property
     def size(self) -> int: ...
 
     @property
     def crop(self) -> int: ...
+
+
+@runtime_checkable
+class PatchSettings(CropSettings, Protocol):
+    """What the settings of every detector of patches say."""
 
     @property
     def strides(self) -> tuple[int, ...]: ...

@@ -1,0 +1,1 @@
+"""DFM: what of a photo's features the principal directions of the normals cannot say."""
