@@ -42,7 +42,7 @@ SUBJECT = "a grey photo of a magnetic tile"
 COUNT = 200
 SIZE = 256
 """Pixels a side at which photos are kept and altered; what is smaller, a detector makes of all of them alike."""
-DETECTORS = {"simplenet": 128, "recontrast": 128, "patchcore": 256}
+DETECTORS = {"simplenet": 128, "recontrast": 128, "patchcore": 256, "dfm": 128}
 """Detector -> pixels a side."""
 CONTROLS = ("none", "painted", "cutpaste", "other", "noise")
 POOLS = {"kka-0": ("rep", 0), "rep-2": ("rep", 2), "add-2": ("add", 2)}
