@@ -4,7 +4,7 @@ One row a method and task: seconds to train, images/s to score, peak memory, AUR
 backbone and weights, each in a process of its own, on one thread by default. kka's methods are their "cpu" preset, with
 normals alone and with real images of other, known classes as anomalies; anomalib's take normals alone.
 
-    pip install 'kka[benchmarks]'
+    pip install 'kka[anomalib]'
     python benchmarks/detectors.py --data ../shared/data --backbone-weights FILE.safetensors --backbone-padding same \\
         --backbone-mean 0.5 --backbone-std 0.5
 

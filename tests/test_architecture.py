@@ -17,7 +17,8 @@ ROOMS = (
 """From the ground up: a room imports those before it. (`kka/__init__.py` names its public parts lazily.)"""
 AT_HOME = {
     "transformers": "language", "peft": "language", "trl": "language", "tokenizers": "language",
-    "cv2": "imaging", "diffusers": "imaging", "timm": "detectors", "gradio": "cli", "tyro": "cli",
+    "cv2": "imaging", "diffusers": "imaging", "timm": "detectors", "anomalib": "detectors", "lightning": "detectors",
+    "gradio": "cli", "tyro": "cli",
     "mlflow": "tracking", "wandb": "tracking", "tensorboard": "tracking",
 }  # fmt: skip
 """A library -> the one room that imports it."""

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from kka.detectors import DETECTORS, build_detector, fit_detector, load_detector
+from kka.detectors import (
+    DETECTORS,
+    build_detector,
+    fit_detector,
+    is_of_family,
+    learns_from_anomalies,
+    load_detector,
+)
 from kka.errors import UserError
 from kka.protocols import Detector, Embeds, Exports, HasSettings, Images, Localises, Trained
 from kka.settings.backbone import BackboneSettings
@@ -24,6 +31,10 @@ QUICK = {
     "patchcore": ("size=64", "crop=64"),
     "dfm": ("size=64", "crop=64"),
     "recontrast": ("iterations=3", "size=64"),
+    "anomalib:padim": ("size=64",),
+    "anomalib:patchcore": ("size=64",),
+    "anomalib:stfpm": ("size=64", "epochs=2"),
+    "anomalib:supersimplenet": ("size=128", "epochs=2"),
 }
 """Settings on top of the `cpu` preset, for a fit within seconds."""
 LONG = {
@@ -34,6 +45,9 @@ LONG = {
     "patchcore": ("size=64", "crop=64"),
     "dfm": ("size=64", "crop=64", "anomaly_weight=20"),
     "recontrast": ("iterations=20", "size=64", "margin=2", "anomaly_weight=4"),
+    "anomalib:padim": ("size=64",),
+    "anomalib:patchcore": ("size=64",),
+    "anomalib:stfpm": ("size=64", "epochs=30"),
 }
 """Settings on top of the `cpu` preset, for a fit that learns something."""
 LONGER = LONG | {
@@ -41,13 +55,18 @@ LONGER = LONG | {
     "recontrast": ("iterations=60", "size=64"),
 }
 """For a loss that falls by more than chance."""
+pytestmark = pytest.mark.filterwarnings("ignore:.*learns from normals alone")
 MARGIN = 0.7
 """In standard deviations of the scores."""
-FALL = {"sad": 0.5, "simplenet": 0.6, "recontrast": 0.92, "cmda": 0.95, "ssd": 0.96}
+FALL = {"anomalib:stfpm": 0.9, "sad": 0.5, "simplenet": 0.6, "recontrast": 0.92, "cmda": 0.95, "ssd": 0.96}
 """What the last quarter of the losses may be of the first."""
 NAMES = sorted(QUICK)
-BACKBONED = ("dfm", "patchcore", "simplenet", "recontrast")
-UNTRAINED = ("dfm", "patchcore")
+OF_ANOMALIB = tuple(name for name in NAMES if is_of_family(name))
+"""Four of its models; of the others `test_anomalib.py` tells."""
+QUICKEST = "anomalib:padim"
+"""The one whose contract is not left to the slow tests."""
+BACKBONED = ("dfm", "patchcore", "simplenet", "recontrast", *OF_ANOMALIB)
+UNTRAINED = ("dfm", "patchcore", "anomalib:patchcore", "anomalib:padim")
 """No gradients: no loss that could fall, and no training that could diverge."""
 
 
@@ -65,9 +84,20 @@ def captions(n: int) -> list[str]:
     return [f"a {colours[i % 4]} flower with {3 + i % 3} petals" for i in range(n)]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+SLOW = [pytest.param(n, marks=pytest.mark.slow) if n in OF_ANOMALIB and n != QUICKEST else n for n in NAMES]
+
+
+@pytest.fixture(scope="module", params=SLOW)
 def name(request: pytest.FixtureRequest) -> str:
+    if request.param in OF_ANOMALIB:
+        pytest.importorskip("anomalib", reason="anomalib is not installed: pip install 'kka[anomalib]'")
     return str(request.param)
+
+
+def needs_anomalies(name: str) -> None:
+    """Skips a test of what anomalies do, for a detector that learns from normals alone, and says so."""
+    if not learns_from_anomalies(name):
+        pytest.skip("this method learns from normals alone")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +108,7 @@ def fitted(name: str) -> Detector:
 
 def test_all_are_here() -> None:
     """A detector that is registered and not tested here would be bound by nothing."""
-    assert sorted(DETECTORS) == NAMES and len(NAMES) == 7
+    assert sorted([*DETECTORS, *OF_ANOMALIB]) == NAMES and len(DETECTORS) == 7 and len(OF_ANOMALIB) == 4
 
 
 @pytest.mark.filterwarnings("ignore:.*masked over more than")
@@ -119,6 +149,8 @@ def test_fit_returns_itself(name: str) -> None:
 def test_training_lowers_the_loss_and_higher_is_more_anomalous(name: str) -> None:
     """Normals alone, all of one kind: what is far from them must score higher, on the mean, than more of them. A
     detector that never trained passes every other test of its scores."""
+    if name not in LONG:
+        pytest.skip("what it learns is tested in test_anomalib.py")
     margins = []
     for seed in (0, 1, 2):
         detector = fit_detector(build(name, seed, overrides=LONG[name]), _smooth(16, 0), captions=captions(16))
@@ -188,6 +220,7 @@ def test_few_and_other_sizes(name: str) -> None:
 
 def test_anomalies_matter(name: str, fitted: Detector) -> None:
     """A detector that overlooks its anomalies gains nothing from KKA."""
+    needs_anomalies(name)
     plain = fit_detector(build(name), pictures(12), None, captions=captions(12))
     assert (plain.score(pictures(4, seed=5)) != fitted.score(pictures(4, seed=5))).any()
 
@@ -196,6 +229,9 @@ def test_anomalies_matter(name: str, fitted: Detector) -> None:
 def test_what_is_labelled_anomalous_becomes_so(name: str) -> None:
     """Of two kinds, red and blue patches, the one that stood among the anomalies must score higher beside the other
     than where the other stood there: a term of the wrong sign, or on the wrong images, turns this about."""
+    needs_anomalies(name)
+    if name not in LONG:
+        pytest.skip("what it learns is tested in test_anomalib.py")
 
     def patches(n: int, seed: int, channel: int) -> Images:
         images = _smooth(n, seed).astype(int)
@@ -215,6 +251,7 @@ def test_what_is_labelled_anomalous_becomes_so(name: str) -> None:
 
 def test_copies_of_normals_are_named(name: str) -> None:
     """An anomaly that is a normal says that one picture is both: it is left out, and how many were is told."""
+    needs_anomalies(name)
     normals, anomalies = pictures(8), pictures(4, seed=1)
     with pytest.warns(UserWarning, match="3 of 7 anomalies are copies of normals"):
         mixed = build(name).fit(normals, np.concatenate([anomalies, normals[:3]]))
@@ -262,6 +299,9 @@ def test_save_and_load_in_a_fresh_process(fitted: Detector, tmp_path: Path) -> N
     """To the last bit, without the caller knowing what kind it is."""
     images = pictures(6, seed=6)
     fitted.save(tmp_path / "detector")
+    if getattr(fitted, "name", None) == QUICKEST:  # anomalib takes ten seconds to be imported; others of it do that
+        assert (load_detector(tmp_path / "detector").score(images) == fitted.score(images)).all()
+        return
     np.save(tmp_path / "images.npy", images)
     code = (
         "import sys, numpy as np, torch; torch.set_num_threads(1)\n"
@@ -327,8 +367,8 @@ def test_the_exported_graph_is_the_score(fitted: Detector) -> None:
 
 def test_a_training_that_diverges_is_an_error(name: str, tmp_path: Path) -> None:
     """Scores that are NaN lie above no threshold: every image would be normal, and nobody would know why."""
-    if name in UNTRAINED:
-        pytest.skip("nothing is trained")
+    if name in UNTRAINED or name in OF_ANOMALIB:
+        pytest.skip("nothing is trained, or test_anomalib.py does it")
     detector = build(name)
     assert isinstance(detector, HasSettings)
     object.__setattr__(detector.settings, "learning_rate", 1e30)  # type: ignore[attr-defined]  # beyond its rule

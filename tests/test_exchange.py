@@ -143,7 +143,7 @@ def test_anomalib_layout(masked: Exported, tmp_path: Path) -> None:
 @pytest.mark.parametrize("masks", [True, False])
 def test_anomalib_opens_it(masks: bool, masked: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By anomalib's own data module, as the snippet makes it."""
-    pytest.importorskip("anomalib", reason="anomalib is not installed: pip install 'kka[benchmarks]'")
+    pytest.importorskip("anomalib", reason="anomalib is not installed: pip install 'kka[anomalib]'")
     exported = masked if masks else dataclasses.replace(masked, masks={})
     out = written("anomalib", exported, tmp_path / "out")
     monkeypatch.syspath_prepend(str(out))

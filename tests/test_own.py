@@ -231,7 +231,8 @@ def test_in_an_experiment(capsys: pytest.CaptureFixture[str], home: Path) -> Non
     assert main(["experiment", "table3", "--dry-run", "--detector", "own_detector:MeanColour"]) == 2
     assert "stand beside ours in table2" in " ".join(capsys.readouterr().err.split())
     assert main([*asked, "--detector", "sad"]) == 2
-    assert "expected your own class as package.module:Class; got 'sad'" in " ".join(capsys.readouterr().err.split())
+    told = " ".join(capsys.readouterr().err.split())
+    assert "expected your own class as package.module:Class, or anomalib:<model>; got 'sad'" in told
 
 
 def test_a_cell_of_an_experiment(home: Path) -> None:

@@ -30,7 +30,8 @@ class DetectorOptions:
     """published, small (few images, any machine) or cpu (minutes on two cores). Default: published; of sad small, \
 in a run the settings under --sad."""
     set: tuple[str, ...] = ()
-    """Single settings on top, as name=value; of your own class arguments of its constructor."""
+    """Single settings on top, as name=value; of your own class, and of a model of anomalib's, also arguments of its \
+constructor."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
     def __post_init__(self) -> None:
@@ -75,8 +76,8 @@ diffusers:<hub id or folder>, openai:<model>, bank:<folder>, trained: a \
 small model that the run first trains on the known classes' pictures (kka images train), and keeps; or your own class: \
 package.module:Class. auto: garden's own; the known classes' pictures; or paint for photos."""
     detector: Text = "sad"
-    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, or your own \
-package.module:Class."""
+    """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, anomalib:<model> \
+that learns from anomalies (anomalib:supersimplenet), or your own class: package.module:Class."""
     prompt: Text | None = None
     """Name of a prompt template (style, defect) or a text with {caption}, and {domain} or {idea} (what could be \
 wrong) if wanted. Default: style; defect with --describe."""

@@ -162,8 +162,9 @@ class Alters(Protocol):
 class Detector(Protocol):
     """Scores images: higher = more anomalous.
 
-    What more a detector can do, a small protocol says: `TakesMore`, `Embeds`, `Localises`, `Exports`, `Pretrains`,
-    `ChecksWeights`, `LimitsInput`, `Trained`, `AddsNoise`, `HasSettings`. None of them is needed.
+    What more a detector can do, a small protocol says: `TakesMore`, `MayIgnoreAnomalies`, `Embeds`, `Localises`,
+    `Exports`, `Pretrains`, `ChecksWeights`, `LimitsInput`, `Trained`, `AddsNoise`, `HasSettings`. None of them is
+    needed.
     """
 
     def fit(self, normals: Images, anomalies: Images | None = None) -> "Detector": ...
@@ -266,6 +267,15 @@ class TakesMore(Protocol):
     `kka.detectors.fit_detector`."""
 
     takes: frozenset[str]
+
+
+@runtime_checkable
+class MayIgnoreAnomalies(Protocol):
+    """A detector that says whether `fit` learns from anomalies: one that does not is trained and kept, but a run, whose
+    point is to compare what anomalies are worth, refuses it."""
+
+    @property
+    def uses_anomalies(self) -> bool: ...
 
 
 @runtime_checkable

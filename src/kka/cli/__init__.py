@@ -159,7 +159,7 @@ def _stored(arguments: list[str]) -> Run:
 def _require_own_classes_named(stored: RunConfig, arguments: list[str]) -> None:
     """Raises UserError where a run's configuration alone names a class in the working folder: see `kka.common.own`."""
     from kka.common.own import Family, is_class_path, require_named_before
-    from kka.detectors import DETECTORS
+    from kka.detectors import DETECTORS, FAMILIES
     from kka.detectors import OWN as DETECTOR
     from kka.imaging import IMAGE_MODELS
     from kka.imaging import OWN as IMAGES
@@ -167,7 +167,8 @@ def _require_own_classes_named(stored: RunConfig, arguments: list[str]) -> None:
     from kka.language import OWN as LANGUAGE
 
     parts: dict[str, tuple[Family, Collection[str]]] = {
-        "lm": (LANGUAGE, LANGUAGE_MODELS), "images": (IMAGES, IMAGE_MODELS), "detector": (DETECTOR, DETECTORS),
+        "lm": (LANGUAGE, LANGUAGE_MODELS), "images": (IMAGES, IMAGE_MODELS),
+        "detector": (DETECTOR, {**DETECTORS, **FAMILIES}),
     }  # fmt: skip
     for name, (family, members) in parts.items():
         path = getattr(stored, name)

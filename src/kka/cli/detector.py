@@ -36,8 +36,8 @@ class Train(Hushed):
     normals."""
 
     detector: Text = "sad"
-    """sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, or your own class: package.module:Class. auto: dfm for \
-photos, or simplenet where there are anomalies without masks; sad for other data."""
+    """sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, anomalib:<model> (anomalib:padim), or your own class: \
+package.module:Class. auto: dfm for photos, or simplenet where there are anomalies without masks; sad for other data."""
     data: Text = "garden"
     """garden, a folder of photos, or a folder with train.parquet and test.parquet."""
     normal: tuple[Text, ...] = ()

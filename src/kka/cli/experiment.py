@@ -55,7 +55,7 @@ images=diffusers:stabilityai/sd-turbo steer=examples, language.* and drawing.* a
 model trained on the known classes' captions, and their pictures as image bank."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     detector: tuple[Text, ...] = ()
-    """Of table2: your own detectors beside ours, each as package.module:Class."""
+    """Of table2: other detectors beside ours, each anomalib:<model>, or your own class as package.module:Class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,17 +244,19 @@ def _cells(command: Compute, chosen: "Experiment") -> "list[Cell]":
 
 def _check_own(command: Compute) -> None:
     """Raises UserError for detectors that are no class's path, or are not to be had; and where nothing takes them."""
-    from kka.common.own import is_class_path
-    from kka.detectors import detector_class
+    from kka.detectors import build_detector, detector_class, is_of_family, is_own_detector
 
     if command.name != "table2":
         raise UserError(f"--detector: your own detectors stand beside ours in table2; {command.name} has none of them. "
                         "Leave it out.")  # fmt: skip
     for path in command.detector:
-        if not is_class_path(path):
-            raise UserError(f"--detector: expected your own class as package.module:Class; got {path!r}. (--only "
-                            "chooses among ours.)")  # fmt: skip
-        detector_class(path)
+        if is_of_family(path):
+            build_detector(path)
+        elif is_own_detector(path):
+            detector_class(path)
+        else:
+            raise UserError(f"--detector: expected your own class as package.module:Class, or anomalib:<model>; got "
+                            f"{path!r}. (--only chooses among ours.)")  # fmt: skip
 
 
 def _place(command: Asked) -> "Place":

@@ -184,6 +184,8 @@ def _write(model: Deployed, path: Path, kept: StoredDetector) -> None:
     if program is None:
         raise RuntimeError("the exporter gave no program")
     proto = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UserError(f"export: {kept.name} cannot be written as ONNX for any number of images: its code fixes one")
     facts = {"detector": kept.name, "image_size": f"{kept.size}x{kept.size}", "score": "higher = more anomalous"}
     facts |= {"white": str(kept.white), "fit": kept.fit, "from_file": from_file(kept)}
     if kept.fit == "tile":

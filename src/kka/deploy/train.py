@@ -34,7 +34,7 @@ from kka.deploy.reviewed import Reviewed
 from kka.deploy.whole import maps_of, scores_of, some_of
 from kka.detectors import detector_class, load_detector
 from kka.errors import UserError
-from kka.protocols import Detector, Images, Localises, Pictures, TakesMore, Trained
+from kka.protocols import Detector, Images, Localises, MayIgnoreAnomalies, Pictures, TakesMore, Trained
 from kka.seeding import derive_seed
 from kka.settings.fit import Fit
 from kka.task import MIN_NORMALS, Task
@@ -195,6 +195,10 @@ def train_detector(
     joined = 0
     if defects is not None and train_on_defects:
         given, joined = defects.joined(given, by_masks=isinstance(detector, TakesMore) and "masks" in detector.takes)
+    if given is not None and isinstance(detector, MayIgnoreAnomalies) and not detector.uses_anomalies:
+        warnings.warn(f"this detector learns from normals alone: the {len(given.images)} anomalies are not used",
+                      stacklevel=2)  # fmt: skip
+        given, joined = None, 0
     started = time.perf_counter()
     captions = [task.captions[i] for i in kept]
     detector = fit_anomalies(detector, task.normals[kept], given, captions=captions)

@@ -30,13 +30,38 @@ DETECTORS: dict[str, str | Callable[..., Detector]] = {
     "recontrast": "kka.detectors.recontrast.detector:ReContrast",
 }
 """Name -> the class, or where it is (module:class): it is imported when it is first used."""
+FAMILIES: dict[str, str] = {"anomalib": "kka.detectors.anomalib.detector:Anomalib"}
+"""Name before a colon -> the class, whose constructor gets what stands after it as `model`."""
 OWN = Family(
-    what="detector", members=DETECTORS.keys(), needs=("fit", "score", "save", "load"),
+    what="detector", members=[*DETECTORS, "anomalib:<model>"], needs=("fit", "score", "save", "load"),
     example="examples/own_detector.py",
 )  # fmt: skip
 """What a class named by its path must have."""
 OFFERED = ("seed", "progress")
 """Options that an own detector gets where its constructor takes them."""
+
+
+def is_own_detector(name: str) -> bool:
+    """Whether `name` is the path of a person's own class."""
+    return name not in DETECTORS and is_class_path(name, FAMILIES)
+
+
+def is_of_family(name: str) -> bool:
+    """Whether `name` is a model of one of `FAMILIES`: "anomalib:padim"."""
+    return name.partition(":")[0] in FAMILIES
+
+
+def learns_from_anomalies(name: str) -> bool:
+    """Whether a detector of this name, with its default settings, learns from anomalies; nothing is built.
+
+    Raises:
+        UserError: no such model of a family.
+    """
+    if not is_of_family(name):
+        return True
+    from kka.detectors.anomalib.models import model_named
+
+    return model_named(name.partition(":")[2]).anomalies
 
 
 def detector_class(name: str, *, named: bool = True) -> Any:
@@ -48,11 +73,11 @@ def detector_class(name: str, *, named: bool = True) -> Any:
     Raises:
         UserError: unknown name; a class that cannot be had, or lacks methods.
     """
-    if name not in DETECTORS and is_class_path(name):
+    if is_own_detector(name):
         return own_class(name, OWN, named=named)
-    if name not in DETECTORS:
-        raise unknown("detector", name, DETECTORS, also=HOW)
-    found = DETECTORS[name]
+    if name not in DETECTORS and not is_of_family(name):
+        raise unknown("detector", name, OWN.members, also=HOW)
+    found = DETECTORS[name] if name in DETECTORS else FAMILIES[name.partition(":")[0]]
     if not isinstance(found, str):
         return found
     module, _, kind = found.partition(":")
@@ -71,7 +96,7 @@ def build_detector(
     """The detector called `name`, untrained.
 
     Args:
-        name: One of `DETECTORS`, or the path of a person's own class.
+        name: One of `DETECTORS`, a model of one of `FAMILIES` (anomalib:padim), or the path of a person's own class.
         preset: One of the detector's `PRESETS`; None: `settings`, or the detector's default.
         overrides: "setting=value", each a field of the detector's settings; of a person's own class without such
             settings, an argument of its constructor.
@@ -99,6 +124,8 @@ def build_detector(
         options["backbone"] = backbone
     elif backbone not in (None, BackboneSettings()):
         raise UserError(f"backbone: {name} has none of its own choice; leave --backbone out")
+    if is_of_family(name):
+        options["model"] = name.partition(":")[2]
     detector: Detector
     if isinstance(kind, type) and not is_own(kind):
         detector = build_member(kind, f"detector {name}", options)

@@ -1,6 +1,6 @@
 """Pretrained feature extractors by timm. Wrong weights, keys or architectures are refused, never loaded in part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +53,39 @@ def load_backbone(settings: BackboneSettings, *, strides: Sequence[int], seed: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "backbone"))
         try:
-            levels = _levels(settings.name, strides, kind)
+            wanted = levels(settings.name, strides, kind)
             network = timm.create_model(
-                settings.name, pretrained=source == HUB, features_only=True, out_indices=levels, **kind
+                settings.name, pretrained=source == HUB, features_only=True, out_indices=wanted, **kind
             )
         except UserError:
             raise
         except Exception as error:
             raise _explained(error, settings) from error
     if source not in (HUB, RANDOM):
-        _fill(network, Path(source).expanduser(), settings, kind)
+        fill_weights(
+            network, Path(source).expanduser(), settings,
+            lambda: timm.create_model(settings.name, pretrained=False, **kind),
+        )  # fmt: skip
     info: Any = network.feature_info
+    return Backbone(network, info.channels(), info.reduction(), *normalisation(settings)).eval()
+
+
+def normalisation(settings: BackboneSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the input, of RGB in 0 to 1: as the settings say, else the architecture's by timm."""
+    import timm
+
     config = timm.get_pretrained_cfg(settings.name.removeprefix("timm/"), allow_unregistered=True)
     mean = settings.mean or (tuple(config.mean) if config else IMAGENET_MEAN)
     std = settings.std or (tuple(config.std) if config else IMAGENET_STD)
-    return Backbone(network, info.channels(), info.reduction(), _three(mean), _three(std)).eval()
+    return _three(mean), _three(std)
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, ...]:
     return values * 3 if len(values) == 1 else values
 
 
-def _levels(name: str, strides: Sequence[int], kind: dict[str, Any]) -> tuple[int, ...]:
+def levels(name: str, strides: Sequence[int], kind: dict[str, Any]) -> tuple[int, ...]:
+    """The numbers of a network's maps that have these strides."""
     import timm
 
     with torch.device("meta"):  # no memory, and no weights
@@ -86,10 +97,15 @@ def _levels(name: str, strides: Sequence[int], kind: dict[str, Any]) -> tuple[in
     return tuple(last[stride] for stride in strides)
 
 
-def _fill(network: nn.Module, file: Path, settings: BackboneSettings, kind: dict[str, Any]) -> None:
-    """The weights of the whole model from `file`, of which the features need a part."""
-    import timm
+def fill_weights(network: nn.Module, file: Path, settings: BackboneSettings, whole: Callable[[], nn.Module]) -> None:
+    """The weights of the whole model from `file`, of which `network`, its features or itself, needs a part.
 
+    Args:
+        whole: Makes the whole model, of which the shapes are read.
+
+    Raises:
+        UserError: a file that cannot be read, or does not fit in every key and shape.
+    """
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -102,9 +118,9 @@ def _fill(network: nn.Module, file: Path, settings: BackboneSettings, kind: dict
         raise UserError(f"backbone weights: {file} cannot be read as safetensors: {error}") from error
     require_finite_tensors(tensors, f"backbone weights: {file}", "Copy or download the file anew")
     with torch.device("meta"):
-        whole = timm.create_model(settings.name, pretrained=False, **kind).state_dict()
-    missing, extra = sorted(whole.keys() - tensors.keys()), sorted(tensors.keys() - whole.keys())
-    shapes = sorted(k for k in whole.keys() & tensors.keys() if whole[k].shape != tensors[k].shape)
+        expected = whole().state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    shapes = sorted(k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape)
     if missing or extra or shapes:
         said = [
             f"{what}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"

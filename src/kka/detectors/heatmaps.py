@@ -27,15 +27,15 @@ def smooth_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int], sigma: floa
 
 
 def photo_maps(
-    maps: Float[Tensor, "b g g"], photo: tuple[int, int], *, size: int, crop: int
+    maps: Float[Tensor, "b g g"], photo: tuple[int, int], *, size: int, crop: int, sigma: float = 4.0
 ) -> Float[Tensor, "b h w"]:
     """From what a network that saw the centre `crop` of `size` x `size` says, to `photo` (h, w), the photos' own size.
 
-    Outside of the crop its border's values go on.
+    Outside of the crop its border's values go on. `sigma`: of the Gaussian, in pixels of the crop; 0: none.
     """
     before = (size - crop) // 2
     after = size - crop - before
-    frame = F.pad(smooth_maps(maps, (crop, crop))[:, None], (before, after) * 2, mode="replicate")
+    frame = F.pad(smooth_maps(maps, (crop, crop), sigma)[:, None], (before, after) * 2, mode="replicate")
     return F.interpolate(frame, size=photo, mode="bilinear", antialias=True, align_corners=False)[:, 0]
 
 

@@ -10,6 +10,7 @@ detector gains from KKA, SAD the most (about +25 points on Oxford-102), pretrain
 
 from collections.abc import Sequence
 
+from kka.detectors import learns_from_anomalies
 from kka.experiments.engine import paper
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.cells import Cell, Row
@@ -46,7 +47,7 @@ def cells(plan: Plan) -> list[Cell]:
         for seed in plan.seeds
         for name, task in plan.tasks()
         for detector in (*DETECTORS, *plan.own)
-        for arm in (arms(name) if detector != "recontrast-random" else ("none",))
+        for arm in (arms(name) if detector != "recontrast-random" and learns_from_anomalies(detector) else ("none",))
     ]
 
 

@@ -144,7 +144,7 @@ def _shortened(detector: Any) -> Any:
     """It, to be trained for one pass, where its settings say how many there are."""
     if isinstance(type(detector), HasSettings) and dataclasses.is_dataclass(getattr(detector, "settings", None)):
         names = {f.name for f in dataclasses.fields(detector.settings)} & {*PASSES}
-        short = {name: 1 for name in names if getattr(detector.settings, name) > 1}
+        short = {name: 1 for name in names if (getattr(detector.settings, name) or 2) > 1}  # None: as many as it likes
         detector.settings = dataclasses.replace(detector.settings, **short)
     return detector
 

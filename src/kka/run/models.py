@@ -19,7 +19,7 @@ from kka.errors import UserError
 from kka.imaging import build_image_model, check_image_model
 from kka.imaging.diffusers import KINDS
 from kka.language import build_language_model, check_language_model, check_local
-from kka.protocols import Alters, ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput
+from kka.protocols import Alters, ChecksWeights, Detector, ImageModel, LanguageModel, LimitsInput, MayIgnoreAnomalies
 from kka.run.drawing import (
     TRAINED,
     Allowed,
@@ -65,6 +65,7 @@ def check_config(config: RunConfig) -> Detector:
     if config.other is not None:
         check_other(config.other)
     detector = run_detector(config, config.seed)
+    require_use_of_anomalies(detector, config.detector)
     automatic = (AUTO, AUTO)  # of classes, whether any are known is not known yet
     if config.data == "garden":
         automatic = GARDEN
@@ -75,6 +76,16 @@ def check_config(config: RunConfig) -> Detector:
     check_classes(specs[1], Path(config.data), config.normal, config.unseen, config.split_seed)
     check_weights(detector)
     return detector
+
+
+def require_use_of_anomalies(detector: Detector, name: str) -> None:
+    """Raises UserError for a detector that learns from normals alone: all arms of a run would be the same."""
+    if isinstance(detector, MayIgnoreAnomalies) and not detector.uses_anomalies:
+        raise UserError(
+            f"detector: a run compares detectors that learn from its pictures; {name} learns from normals alone, so "
+            f"that nothing would differ. Train it by itself, kka train --detector {name}, or choose one that uses "
+            "anomalies: sad, simplenet, recontrast, patchcore, anomalib:supersimplenet"
+        )
 
 
 def check_classes(images: str, data: Path, normal: Sequence[str], unseen: float, split_seed: int) -> str | None:

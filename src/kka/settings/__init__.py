@@ -178,6 +178,8 @@ def refuse_own(given: Any, *, of: str, group: str) -> None:
 def parsed(kind: type[Any], overrides: Sequence[str], *, of: str) -> dict[str, Any]:
     """Field -> value, from texts "setting=value": "none" where None may stand, and tuples as "1,2".
 
+    A class may name a field in `REST`, which then takes all texts of names that are no fields.
+
     Args:
         of: Whose settings they are, as errors say it.
 
@@ -191,6 +193,9 @@ def parsed(kind: type[Any], overrides: Sequence[str], *, of: str) -> dict[str, A
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"settings of {of}: expected setting=value; got {text!r}")
+        if key not in fields and hasattr(kind, "REST"):
+            values[kind.REST] = (*values.get(kind.REST, ()), text)
+            continue
         if key not in fields:
             raise unknown(f"setting of {of}", key, fields)
         values[key] = parse_value(hints[key], value, what=f"settings of {of}", name=key)
@@ -206,7 +211,7 @@ def parse_value(hint: Any, text: str, *, what: str, name: str) -> Any:
     given: Any = text
     if text.lower() == "none" and type(None) in _alternatives(hint):
         given = None
-    elif any((get_origin(kind) or kind) in (tuple, list) for kind in _alternatives(hint)):
+    elif any((get_origin(kind) or kind) in (tuple, list, Sequence) for kind in _alternatives(hint)):
         given = [part for part in text.split(",") if part]
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from kka.common.json_text import parse_json
+from kka.detectors import is_of_family
 from kka.errors import UserError
 from kka.experiments.engine.arms import Arm
 from kka.experiments.engine.tasks import Protocol, Scale
@@ -24,6 +25,11 @@ from kka.experiments.engine.tasks import Protocol, Scale
 T = TypeVar("T")
 
 BACKBONED = ("simplenet", "recontrast", "recontrast-random")
+
+
+def has_backbone(detector: str) -> bool:
+    """Whether an experiment's backbone is given to the detector of this name."""
+    return detector in BACKBONED or is_of_family(detector)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,10 @@ import numpy as np
 from kka import __version__
 from kka.common.images import first_few
 from kka.common.metrics import evaluate, share_flagged
-from kka.common.own import is_class_path
-from kka.detectors import build_detector, fit_detector
+from kka.detectors import build_detector, fit_detector, is_own_detector
 from kka.experiments.engine.anomalies import ArmImages, anomalies_of
 from kka.experiments.engine.cell_task import open_cell_task
-from kka.experiments.engine.cells import BACKBONED, Cell, Row
+from kka.experiments.engine.cells import Cell, Row, has_backbone
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.tasks import SCALES, dataset
@@ -64,11 +63,11 @@ def build(cell: Cell, place: Place) -> Detector:
     if name == "sad":
         settings = [*sad_schedule(cell), *settings]
     backbone = None
-    if cell.detector in BACKBONED:
+    if has_backbone(cell.detector):
         backbone = place.backbone
         if cell.detector.endswith("-random"):
             backbone = dataclasses.replace(backbone, weights=RANDOM)
-    if is_class_path(name):  # a person's own, as it is unasked
+    if is_own_detector(name):  # a person's own, as it is unasked
         return build_detector(name, seed=derive_seed(cell.seed, "detector"))
     preset = scale.preset if name != "sad" or cell.scale == "full" else "small"
     return build_detector(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kka.experiments.engine.cells import BACKBONED, Cell
+from kka.experiments.engine.cells import Cell, has_backbone
 from kka.experiments.engine.tasks import Protocol, Scale, dataset
 
 
@@ -38,7 +38,7 @@ class Plan:
     def cell(self, name: str, task: str, detector: str, arm: str, seed: int, variant: str = "") -> Cell:
         cell = Cell(
             dataset=name, normal=task, detector=detector, arm=arm, seed=seed, protocol=self.protocol, scale=self.scale,
-            backbone=self.backbone if detector in BACKBONED else "", split_seed=self.split_seed,
+            backbone=self.backbone if has_backbone(detector) else "", split_seed=self.split_seed,
         )  # fmt: skip
         if not cell.needs_pool:
             return cell

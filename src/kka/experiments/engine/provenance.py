@@ -14,12 +14,12 @@ from typing import Any
 
 from kka.common.begun import flat
 from kka.common.files import sha256
-from kka.common.own import is_class_path
 from kka.config import RunConfig
+from kka.detectors import is_of_family, is_own_detector
 from kka.errors import UserError
 from kka.experiments.engine.arms import TRACES
 from kka.experiments.engine.cell_task import data_digest, file_digest, has_data, other_of
-from kka.experiments.engine.cells import BACKBONED, Cell, Results
+from kka.experiments.engine.cells import Cell, Results, has_backbone
 from kka.experiments.engine.compute import build
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import pool_config
@@ -48,7 +48,7 @@ WAS = {"loop.pairs": "pool"}
 def settings_of(cell: Cell, place: Place) -> Settings:
     """The settings behind a cell's figure."""
     detector: Any = build(cell, place)
-    if is_class_path(cell.detector):
+    if is_own_detector(cell.detector):
         found: dict[str, Any] = {"detector": {"source": _source_digest(type(detector))}}
     else:
         found = {"detector": dataclasses.asdict(detector.settings)}
@@ -57,7 +57,9 @@ def settings_of(cell: Cell, place: Place) -> Settings:
     if has_data(cell.dataset, place.data):
         found["data"] = data_digest(cell.dataset, place.data)
     found["detector"].pop("device", None)
-    if cell.detector in BACKBONED:
+    if is_of_family(cell.detector):
+        found["detector"]["version"] = detector.version
+    if has_backbone(cell.detector) and detector.backbone is not None:
         found["backbone"] = {name: getattr(detector.backbone, name) for name in ("padding", "mean", "std")}
         weights = Path(detector.backbone.weights)
         found["backbone"]["weights"] = file_digest(weights) if weights.is_file() else str(weights)
