@@ -41,7 +41,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--detector", "sda"], "unknown detector: expected one of cmda, dfm, patchcore, recontrast, sad, simplenet, ssd"),
+        (["--detector", "sda"], "unknown detector: expected one of anomalib:<model>, cmda, dfm, patchcore"),
         (["--data", "gardn"], "expected 'garden' (the embedded world)"),
         (["--preset", "gpu"], "unknown preset of sad: expected one of cpu, published, small; got 'gpu'"),
         (["--set", "epoch=3"], "unknown setting of sad"),

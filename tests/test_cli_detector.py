@@ -190,7 +190,7 @@ def test_the_garden_with_a_backbone_and_maps(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--detector", "sda"], "unknown detector: expected one of cmda, dfm, patchcore, recontrast, sad"),
+        (["--detector", "sda"], "unknown detector: expected one of anomalib:<model>, cmda, dfm, patchcore"),
         (["--preset", "gpu"], "unknown preset of sad: expected one of cpu, published, small"),
         (["--set", "epoch=3"], "unknown setting of sad"),
         (["--set", "epochs"], "expected name=value"),
