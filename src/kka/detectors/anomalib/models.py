@@ -55,7 +55,6 @@ _ANOMALIB_CACHE = "anomalib's own files, which it downloads into its cache when 
 MODELS: dict[str, Model] = {
     "anomaly_dino": Model(kind="AnomalyDINO", names=("encoder_name",)),
     "cfa": Model(kind="Cfa", names=("backbone",), epochs=30, needs=_TORCHVISION),
-    "cflow": Model(kind="Cflow", names=("backbone",), layers="layers", epochs=50),
     "csflow": Model(kind="Csflow", network="efficientnet_b5", epochs=240, needs=_TORCHVISION),
     "dfkde": Model(kind="Dfkde", names=("backbone",), layers="layers", maps=False),
     "dfm": Model(kind="Dfm", names=("backbone",), layers="layer"),
@@ -85,9 +84,9 @@ MODELS: dict[str, Model] = {
         with_anomalies={"supervised": True}, smallest=128, besides={"noise_std": "model.anomaly_generator.noise_std"},
     ),
     "uflow": Model(kind="Uflow", names=("backbone",), epochs=200),
-    "uninet": Model(
-        kind="UniNet", names=("student_backbone", "teacher_backbone"), epochs=100, anomalies=True, needs=_TORCHVISION
-    ),
+    # Its loss reads labels and masks too, but labelled anomalies did not come to score higher: normals alone.
+    "uninet": Model(kind="UniNet", names=("student_backbone", "teacher_backbone"), epochs=100, needs=_TORCHVISION),
+    "cflow": Model(kind="Cflow", refused="an image's score depends on those that are scored with it"),
     "anomalyvfm": Model(kind="AnomalyVFM", refused="it is not trained on normals, but comes trained"),
     "cfm": Model(kind="CFM", refused="it reads depth beside colour"),
     "vlm_ad": Model(kind="VlmAd", refused="it asks a chat model on a server, and is not trained"),
