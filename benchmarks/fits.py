@@ -185,12 +185,32 @@ def main() -> None:
                 spec = {"tiles": length, "fit": fit, "seed": seed}
                 if not known("rows", spec):
                     keep("rows", spec, long_objects(options.data, options.weights, length, fit, seed))
-    print("shape alone", stored["shape_alone"])
-    for kind, by in (("photos", ("detector", "fit")), ("rows", ("tiles", "fit"))):
-        for group in dict.fromkeys(tuple(row[key] for key in by) for row in stored[kind]):
-            own = [row for row in stored[kind] if tuple(row[key] for key in by) == group]
-            figures = {key: round(float(np.mean([row[key] for row in own])), 3) for key in own[0] if key not in by}
-            print(*group, {key: value for key, value in figures.items() if key != "seed"})
+    print(*tables(stored), sep="\n")
+
+
+def tables(stored: dict[str, Any]) -> list[str]:
+    """Markdown: the photos by detector and fit, and long objects by their length; mean over seeds, in %."""
+    names = {"simplenet": "SimpleNet", "patchcore": "PatchCore"}
+    figures = ("auroc", "auroc_whole_or_part", "auroc_matched_shapes", "aupro")
+    lines = ["| detector | fit | AUROC | of those that a crop leaves | among like shapes | AUPRO | seeds |",
+             "|---|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    for detector, size in DETECTORS.items():
+        for fit in FITS:
+            own = [row for row in stored["photos"] if (row["detector"], row["fit"]) == (detector, fit)]
+            cells = [f"{100 * np.mean([row[figure] for row in own]):.1f}" for figure in figures] if own else []
+            if cells:
+                lines.append(f"| {names[detector]}, {size} px | {fit} | {' | '.join(cells)} | {len(own)} |")
+    lines += ["", "| tiles in a row | width by height | squash | pad | seeds |", "|---:|---:|---:|---:|---:|"]
+    for length in ROWS:
+        by_fit = {
+            fit: [row for row in stored["rows"] if (row["tiles"], row["fit"]) == (length, fit)]
+            for fit in ("squash", "pad")
+        }
+        if all(by_fit.values()):
+            ratio = np.mean([row["ratio"] for row in by_fit["squash"]])
+            both = [f"{100 * np.mean([row['auroc'] for row in own]):.1f}" for own in by_fit.values()]
+            lines.append(f"| {length} | {ratio:.1f} | {' | '.join(both)} | {len(by_fit['pad'])} |")
+    return lines
 
 
 if __name__ == "__main__":
