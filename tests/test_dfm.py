@@ -87,6 +87,16 @@ def test_masks_say_which_places_teach() -> None:
     assert float(directions[:, :, shape[1] // 2 :].abs().max()) == 0
 
 
+def test_no_more_than_so_many_are_learned_from() -> None:
+    """Memory grows with the square of their number: a pool of 100,000 pictures must not fill it."""
+    normals, anomalies = drawn(30, 6).float(), drawn(40, 6, seed=1).float()
+    cover = [torch.ones(40, 6)]
+    settings = DFMSettings(most=5, variance=1.0, anomaly_directions=100)
+    (few,) = fit_subspaces(InMemory(normals), InMemory(anomalies), [6], settings=settings, seed=0, cover=cover)
+    assert len(few.basis) == 4  # five centred points
+    assert 1 <= len(few.odd) <= 2  # of six dimensions four are gone
+
+
 def test_a_map_shows_where() -> None:
     """Normals that are alike but for noise, and one with a white square: the map is highest there."""
     rng = np.random.default_rng(0)

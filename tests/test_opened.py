@@ -76,6 +76,24 @@ def test_the_second_time_nothing_is_decoded(photos: Path, decodings: list[str]) 
     assert opened(photos, size=12).normals.shape[1] == 12 and len(decodings) == 6
 
 
+def test_what_may_be_readable_the_next_time_is_asked_again(photos: Path, decodings: list[str]) -> None:
+    """HEIC without pillow-heif, or a share that was away: kept, these photos would be missing for ever."""
+    (photos / "train" / "good" / "broken.bmp").unlink()  # two of thirteen would be refused
+    real = Path.open
+
+    def refused(self: Path, *given: Any, **more: Any) -> Any:
+        if self.name == "3.bmp" and self.parent.parent.name == "train":
+            raise OSError(5, "Input/output error")
+        return real(self, *given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", refused)
+        first = opened(photos)
+    assert "Input/output error" in {item.reason for item in first.set_aside}
+    again = opened(photos)
+    assert len(again.normals) == len(first.normals) + 1 and len(again.set_aside) == len(first.set_aside) - 1
+
+
 @pytest.mark.parametrize("way", ["written over", "replaced", "renamed", "added", "removed"])
 def test_another_file_is_noticed(photos: Path, decodings: list[str], way: str) -> None:
     """Old pixels in the place of a changed photo would be wrong without a word. Equal size and time do not hide it."""

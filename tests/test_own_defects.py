@@ -146,6 +146,30 @@ def test_the_threshold_that_catches_them_all() -> None:
         Caught(defects=1, caught=0, lowest=0.0, threshold=float("nan"))
 
 
+def test_a_defect_is_caught_however_its_score_is_worked_out() -> None:
+    """Alone, in a batch, on a GPU or exported a score differs in its last digits; export allows a ten-thousandth."""
+    scores = np.array([0.55, 3.0, 0.9, 0.75, 2.0], np.float32)
+    found = catch(scores, ["a"] * 5, np.array([0.1, 0.5], np.float32), OF_NORMALS).threshold
+    assert found is not None and 0.54 < found < 0.55 * (1 - 1e-4)
+    far = catch(-100 * scores, ["a"] * 5, np.array([0.1, 0.5], np.float32), OF_NORMALS).threshold
+    assert far is not None and -310 < far < -300 * (1 + 1e-4)
+
+
+def test_defects_that_are_trained_with_say_nothing(photos: Path, defects: Path) -> None:
+    """A pool may hold the very photos: that the detector catches these promises nothing of others."""
+    from kka.data import open_task
+
+    found = read_defects(defects, open_task(str(photos), describe="x", size=20))
+    other = Anomalies(images=255 - found.images)
+    assert found.apart_from(other) is found
+    with pytest.warns(UserWarning, match="2 of 6 defects are among the anomalies"):
+        rest = found.apart_from(Anomalies(images=np.concatenate([other.images, found.images[1:3]])))
+    assert rest is not None and rest.kinds == (found.kinds[0], *found.kinds[3:])
+    assert np.array_equal(rest.images, found.images[[0, 3, 4, 5]])
+    with pytest.warns(UserWarning, match="6 of 6 defects"):
+        assert found.apart_from(Anomalies(images=found.images)) is None
+
+
 def _choose(n: int, k: int) -> float:
     return float(np.prod([(n - i) / (i + 1) for i in range(k)]))
 

@@ -141,7 +141,7 @@ def run_train(command: Train) -> int:
     with plain_warnings():
         marks = {} if command.reviews is None else read_verdicts(command.reviews)
     known = command.anomalies is not None or any(mark.said == ANOMALOUS for mark in marks.values())
-    masked = command.anomalies is not None and has_masks(command.anomalies)
+    masked = command.anomalies is not None and has_masks(command.anomalies, command.fit)
     name, options = choose_detector(
         command.detector, command.data, command.options, anomalies=known, masked=masked
     )
@@ -365,10 +365,13 @@ def _of_people(facts: "TrainingFacts") -> list[tuple[str, str]]:
 
 def _say_chosen(kept: "StoredDetector") -> None:
     """Whose threshold it is, where it is not the detector's own."""
+    from kka.deploy.chosen import AT_HAND
+
     if kept.chosen is None:
         return
     own = "it had none" if kept.calibration is None else f"its own is {kept.calibration.threshold:.6g}"
-    _say(f"The threshold {kept.chosen.threshold:.6g} was {kept.chosen.told}, in kka review; {own}.", "yellow")
+    whose = f"was {kept.chosen.told}, in kka review" if kept.chosen.by != AT_HAND else f"is that of {AT_HAND}"
+    _say(f"The threshold {kept.chosen.threshold:.6g} {whose}; {own}.", "yellow")
 
 
 def _print_scores(scored: "Scored", kept: "StoredDetector") -> None:

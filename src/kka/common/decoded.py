@@ -112,14 +112,16 @@ def _checksum(head: bytes, images: np.ndarray) -> bytes:
 Wanted = Callable[[], tuple[np.ndarray, dict[str, Any]]]
 
 
-def kept(folder: Path, files: Sequence[Path], decode: Wanted, **facts: Any) -> tuple[np.ndarray, dict[str, Any]]:
+def kept(
+    folder: Path, files: Sequence[Path], decode: Wanted, *, keep: Callable[[dict[str, Any]], bool], **facts: Any
+) -> tuple[np.ndarray, dict[str, Any]]:
     """What `decode` gives, or gave when the files were as they are. A file that changes meanwhile keeps it from being
-    stored."""
+    stored, and so does `keep`, which is asked of its facts."""
     key = key_of(files, **facts) if len(files) >= LEAST else None
     cache = DecodedCache(folder)
     if key is not None and (found := cache.get(key)) is not None:
         return found
     images, told = decode()
-    if key is not None and key == key_of(files, **facts):
+    if key is not None and keep(told) and key == key_of(files, **facts):
         cache.put(key, images, told)
     return images, told

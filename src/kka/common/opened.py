@@ -100,6 +100,10 @@ def _largest_grey(image: Image.Image) -> int:
     return int(values.max())
 
 
+LASTING = ("too large to decode", "the file is empty", "not an image", "damaged")
+"""How reasons begin that a file itself gives: with others it may be readable the next time."""
+
+
 def _reason(error: Exception, source: bytes | Path) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"too large to decode: {error}"

@@ -25,7 +25,7 @@ from kka.common.images import (
     first_few,
     range_note,
 )
-from kka.common.opened import ImageError
+from kka.common.opened import LASTING, ImageError
 from kka.data.domain import domain_of
 from kka.data.request import Request, Split
 from kka.data.split import choose_caption, withhold
@@ -212,9 +212,13 @@ def _decoded(split: Split, positions: Sequence[int], size: int, fit: Fit, white:
     if not split.files:
         decode_now()
         return found[0]
+
+    def lasting(told: dict[str, Any]) -> bool:
+        return all(item["reason"].startswith(LASTING) for item in told["set_aside"])
+
     named = {"names": split.paths_digest(positions), "size": size, "fit": fit, "white": white}
     files = [split.files[i] for i in positions]
-    images, told = kept_decoded(cache_folder() / "decoded", files, decode_now, **named)
+    images, told = kept_decoded(cache_folder() / "decoded", files, decode_now, keep=lasting, **named)
     if found:
         return found[0]
     rest: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in told.items()}

@@ -17,6 +17,7 @@ from kka.common.files import image_files
 from kka.common.images import clipped_reason, decode_all, first_few, fitted
 from kka.common.pixels import WHITE
 from kka.common.walk import printable
+from kka.data.layout import read_layout
 from kka.deploy.defect_tiles import tiles_of_defects
 from kka.detectors import fit_detector
 from kka.errors import UserError
@@ -89,11 +90,11 @@ def anomaly_size(source: Path) -> int | None:
     return int(size.decode().partition("x")[0])
 
 
-def has_masks(source: Path) -> bool:
-    """Whether it is a pool that says where its pictures are anomalous."""
+def has_masks(source: Path, fit: Fit | None = None) -> bool:
+    """Whether it says where its pictures are anomalous: a pool by its masks; a folder by its own, which tiles need."""
     file = _pool_file(source)
     if file is None:
-        return False
+        return fit == "tile" and source.is_dir() and bool(read_layout(source).masks)
     import pyarrow.parquet as pq
 
     with reading(file):

@@ -34,6 +34,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+AT_HAND = "the defects at hand"
+"""Who chose a threshold, where no person did but `--threshold defects`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """It counts in the place of the threshold in the card."""

@@ -7,6 +7,7 @@ lowest of them with a chance of at most 1 / (n + 1) (as `kka.deploy.calibrate`).
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,9 @@ from kka.task import SetAside, Task
 
 FEW = 5
 """Defects from which on there is a threshold of theirs: fewer promise less than five of six."""
+MARGIN = 1e-3
+"""How far, of the scores' size, their threshold lies below the lowest of them: a score differs by so much less from
+one way of working it out to another (alone or in a batch, on a GPU, exported)."""
 SURE = 0.95
 """Of the largest false-positive rate that is told with it."""
 
@@ -77,6 +81,25 @@ class Defects:
             set_aside=others.set_aside,
         ), int(keep.sum())  # fmt: skip
 
+
+    def apart_from(self, anomalies: Anomalies) -> "Defects | None":
+        """Those that are not, pixel for pixel, one of `anomalies`: of what a detector was trained with it says nothing
+        that it catches it. None where none is left."""
+        known = {*anomalies.digests, *map(pixel_hash, anomalies.images)}
+        keep = np.array([pixel_hash(image) not in known for image in self.images], bool)
+        if keep.all():
+            return self
+        said = f"{int((~keep).sum())} of {len(keep)} defects are among the anomalies that are trained with"
+        warnings.warn(f"{said}; they are left out", stacklevel=3)
+        photos = None
+        if self.photos is not None:
+            files = tuple(file for file, kept in zip(self.photos.files, keep, strict=True) if kept)
+            photos = replace(self.photos, files=files)
+        kinds = tuple(kind for kind, kept in zip(self.kinds, keep, strict=True) if kept)
+        found = replace(
+            self, images=self.images[keep], masks=self.masks[keep], masked=self.masked[keep], kinds=kinds, photos=photos
+        )
+        return found if keep.any() else None
 
     def _tiles(self, photos: PhotoFiles) -> "Defects":
         """The tiles that show what is marked, to learn from."""
@@ -222,7 +245,8 @@ def catch(
     )  # fmt: skip
     if trained_with or len(scores) < FEW:
         return whole
-    threshold = float(np.nextafter(scores.min(), np.float32(-np.inf)))
+    room = MARGIN * max(abs(float(scores.min())), float(np.abs(scores).mean()))
+    threshold = float(np.nextafter(np.float32(scores.min() - room), np.float32(-np.inf)))
     wrong, n = int(anomalous(np.asarray(held_out, np.float32), threshold).sum()), len(held_out)
     most = 1.0 if wrong == n else float(beta.ppf(SURE, wrong + 1, n - wrong))
     return dataclasses.replace(

@@ -155,4 +155,5 @@ class _Book:
 def _place(file: Path) -> tuple[str, int, int]:
     """Where a file lies, its size, and when it was changed."""
     facts = file.stat()
-    return os.path.abspath(file), facts.st_size, facts.st_mtime_ns  # noqa: PTH100  # resolve() would follow links
+    changed = max(facts.st_mtime_ns, facts.st_ctime_ns)  # a file put in another's place keeps its time, if asked
+    return os.path.abspath(file), facts.st_size, changed  # noqa: PTH100  # resolve() would follow links

@@ -25,7 +25,7 @@ from kka.common.pixels import WHITE
 from kka.common.tiles import OVERLAP
 from kka.deploy.anomalies import Anomalies, altered_copies, fit_anomalies
 from kka.deploy.calibrate import Calibration, calibrate, check_rate
-from kka.deploy.chosen import Chosen, read_chosen
+from kka.deploy.chosen import AT_HAND, Chosen, read_chosen
 from kka.deploy.defects import Caught, Defects, catch
 from kka.deploy.gallery import GALLERY, write_gallery
 from kka.deploy.heat import heat_limits
@@ -193,6 +193,8 @@ def train_detector(
     kept, held = hold_out(task.normals, held_out, seed=seed, photo_of=task.photo_of)
     given = None if anomalies is None else _apart(anomalies, task, held)
     joined = 0
+    if defects is not None and given is not None:
+        defects = defects.apart_from(given)
     if defects is not None and train_on_defects:
         given, joined = defects.joined(given, by_masks=isinstance(detector, TakesMore) and "masks" in detector.takes)
     if given is not None and isinstance(detector, MayIgnoreAnomalies) and not detector.uses_anomalies:
@@ -345,7 +347,7 @@ class StoredDetector:
             )
             raise UserError(f"--threshold defects: expected a detector that has one of defects; {self.folder} {why}")
         return dataclasses.replace(
-            self, chosen=Chosen(threshold=found, promised=self.caught.fpr_most, by="the defects at hand")
+            self, chosen=Chosen(threshold=found, promised=self.caught.fpr_most, by=AT_HAND)
         )
 
     @property

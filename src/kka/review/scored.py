@@ -6,6 +6,7 @@ A photo has the number of its place in the folder as its name, so that no path c
 import io
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -210,8 +211,11 @@ class ScoredPhotos:
         if self.kept.check:
             return np.zeros((0, 1, 1), np.float32)
         few = np.argsort(self.scores, kind="stable")[:16]
-        found = maps_of_files(detector, self.kept, [self.shown[i].photo.file for i in few])
-        return np.concatenate([heat.ravel() for heat in found])[None, None]
+        found = []
+        for i in few:
+            with suppress(UserError):  # gone meanwhile
+                found += [heat.ravel() for heat in maps_of_files(detector, self.kept, [self.shown[i].photo.file])]
+        return np.concatenate(found or [np.zeros(1, np.float32)])[None, None]
 
 
 def finite(value: Any) -> float:

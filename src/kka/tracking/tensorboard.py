@@ -14,7 +14,9 @@ class TensorBoard:
     def __init__(self, argument: str | None, place: Place) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = place.folder / "tensorboard" if argument is None else Path(argument) / place.folder.resolve().name
+        folder = place.folder / "tensorboard"
+        if argument is not None:  # where it was, from whatever folder a run is resumed
+            folder = Path(place.identity or Path(argument).expanduser().absolute() / place.folder.resolve().name)
         self.identity = str(folder)
         self._writer = SummaryWriter(str(folder))
 

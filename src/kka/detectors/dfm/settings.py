@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, MinLen
 
 from kka.errors import UserError
-from kka.settings import MAX_SIDE, Count, Natural, NonNegative, Share, Side, Text, settings
+from kka.settings import MAX_SIDE, Natural, NonNegative, Share, Side, Text, settings
 
 
 @settings()
@@ -25,8 +25,8 @@ its own, and a score is of all. Fine ones are strict about places, coarse ones a
     """The same, of the subspace that heat maps are of."""
     variance: Annotated[float, Gt(0), Le(1)] = 0.97
     """Share of the normals' variance that a subspace keeps."""
-    most: Count = 1_000_000
-    """Normals that a subspace is made of at most, a random choice: time grows with its square."""
+    most: Annotated[int, Ge(1), Le(20_000)] = 4000
+    """Normals, and anomalies, that a subspace is made of at most, a random choice: memory grows with its square."""
     anomaly_directions: Natural = 16
     """Directions of what the normals' subspace leaves of the anomalies, the strongest, that are kept."""
     anomaly_weight: NonNegative = 2.0

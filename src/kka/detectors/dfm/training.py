@@ -27,11 +27,12 @@ def fit_subspaces(
 
     `cover`: (m, d) of each pooling, 1 where an anomaly is one, else 0, where that is known.
     """
-    some = np.random.default_rng(derive_seed(seed, "normals")).permutation(len(normals))[: settings.most]
-    parts = normals[torch.from_numpy(np.sort(some))].split(list(lengths), dim=1)
+    parts = normals[_some(len(normals), settings.most, seed, "normals")].split(list(lengths), dim=1)
     odd: Sequence[Tensor] = ()
     if anomalies is not None and settings.anomaly_weight and settings.anomaly_directions:
-        odd = anomalies[torch.arange(len(anomalies))].split(list(lengths), dim=1)
+        some = _some(len(anomalies), settings.most, seed, "anomalies")
+        odd = anomalies[some].split(list(lengths), dim=1)
+        cover = None if cover is None else [part[some] for part in cover]
     found = []
     for i, x in enumerate(parts):
         mean = x.mean(dim=0)
@@ -47,6 +48,12 @@ def fit_subspaces(
             subspace.odd = principal(left, share=1.0, most=settings.anomaly_directions)
         found.append(subspace)
     return found
+
+
+def _some(n: int, most: int, seed: int, what: str) -> Tensor:
+    """At most `most` of `n` positions, ascending."""
+    rng = np.random.default_rng(derive_seed(seed, what))
+    return torch.from_numpy(np.sort(rng.permutation(n)[:most]))
 
 
 def principal(x: Float[Tensor, "n d"], *, share: float, most: int | None = None) -> Float[Tensor, "k d"]:
