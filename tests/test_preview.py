@@ -183,7 +183,7 @@ def test_requests_are_foreseen(count: int, server: Server) -> None:  # noqa: F81
     seen = Seen(
         task=small_task(), specs=("openai:m", "fake"), language=model, images=Painter(), prompts=prompts, asked=1,
         written=[WrittenCaption(caption=c, prompt=prompts[0], seed=0) for c in first.captions],
-        pool=AnomalyPool((), np.zeros((0, 8, 8, 3), np.uint8)), loading=0.0, stored=0, process=0,
+        pool=AnomalyPool((), np.zeros((0, 8, 8, 3), np.uint8)), loading=0.0, reading=0.0, stored=0, process=0,
         counts={"captions": Entry(seconds=1.0, peak_mb=0.0, counts={"answers": first.answers, "captions": 8})},
     )  # fmt: skip
     foreseen = requests_for(FAST, seen, count)

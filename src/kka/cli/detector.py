@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -165,10 +166,12 @@ def run_train(command: Train) -> int:
         reads_captions = isinstance(detector, TakesMore) and "captions" in detector.takes
         if describe is None and photo_size and not reads_captions:
             describe = "a photo"  # which nothing reads
+        began = time.perf_counter()
         task = open_task(
             command.data, normal=command.normal, describe=describe, size=size, fit=command.fit, seed=command.seed,
             most=MOST if command.preview else None,
         )  # fmt: skip
+        reading = time.perf_counter() - began
         if not command.preview:
             console.task(task)
         side = task.normals.shape[1]
@@ -189,8 +192,9 @@ def run_train(command: Train) -> int:
             if command.preview:
                 console.progress("measuring a training", 0, 1)
                 found = preview_training(
-                    lambda told: build(progress=told), task, anomalies, name=name, held_out=command.held_out
-                )
+                    lambda told: build(progress=told), task, anomalies, name=name, held_out=command.held_out,
+                    reading=reading,
+                )  # fmt: skip
                 name_set_aside(aside)
                 print_preview(found, out)
                 return 0

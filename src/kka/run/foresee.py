@@ -66,6 +66,8 @@ class Seen:
     """Bytes of the pictures' stage."""
     loading: float
     """Seconds from the start of the process until data and models were there."""
+    reading: float
+    """Of them those that the pictures took, which grow with their number."""
     process: int
     """Bytes of a process that has imported everything and loaded nothing."""
 
@@ -79,7 +81,10 @@ def foresee(config: RunConfig, seen: Seen, memory: PeakMemory, listen: "Listen")
     later = config.fresh * config.best_of
     wanted = config.initial + rounds * later
     parts = [
-        Part(stage="loading", seconds=seen.loading * max(1.0, more), how=f"{read:,} photos and the models, as here"),
+        Part(
+            stage="loading", seconds=seen.loading + seen.reading * max(0.0, more - 1),
+            how=f"{read:,} photos and the models, as here",
+        ),
         _representatives(config, seen, normals / len(task.normals)),
         _captions(config, seen),
         _pictures(seen, wanted),

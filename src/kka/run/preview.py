@@ -87,7 +87,8 @@ def preview_run(
     with tempfile.TemporaryDirectory(prefix="kka-preview-") as scratch, PeakMemory() as memory:
         if say is not None:
             say(f"Loading what the run loads: data {config.data}, language model {config.lm}, images {config.images}")
-        task, specs, images, language = prepare(config, told, None, say, most=MOST)
+        began, read_by = time.time(), []
+        task, specs, images, language = prepare(config, told, lambda _: read_by.append(time.time()), say, most=MOST)
         if isinstance(language, TellsMore):
             language.say = None  # how long a tuning takes is told below
         loading = time.time() - process.create_time()
@@ -105,7 +106,8 @@ def preview_run(
             stored = folder_size(store.root / "rounds/0/images")
         seen = Seen(
             task=task, specs=specs, language=language, images=images, prompts=prompts, asked=len(asked),
-            written=written, pool=pool, counts=counts, loading=loading, stored=stored, process=imported,
+            written=written, pool=pool, counts=counts, loading=loading, reading=read_by[0] - began, stored=stored,
+            process=imported,
         )  # fmt: skip
         estimate = foresee(config, seen, memory, listen)
     pictures = tuple(
@@ -129,9 +131,12 @@ def _few(prompts: Sequence[str], language: LanguageModel, number: int) -> Sequen
 
 def preview_training(
     build: Callable[[Progress | None], Detector], task: Task, anomalies: Anomalies | None, *, name: str,
-    held_out: float,
+    held_out: float, reading: float,
 ) -> Preview:  # fmt: skip
-    """What `kka train` would begin with, of a task of which no more than `MOST` were read, and what it will take."""
+    """What `kka train` would begin with, of a task of which no more than `MOST` were read, and what it will take.
+
+    `reading`: seconds that the task took.
+    """
     import torch
 
     loading = time.time() - psutil.Process().create_time()
@@ -142,9 +147,9 @@ def preview_training(
         cost = detector_cost(
             build, task, anomalies, normals=normals, all_of=given, seconds=SECONDS, use=torch.get_num_threads()
         )
-    scored = round(held_out * normals) + tested
+    scored, more = round(held_out * normals) + tested, (normals + tested) / read
     parts = (
-        Part(stage="loading", seconds=loading * max(1.0, (normals + tested) / read), how=f"{read:,} photos, as here"),
+        Part(stage="loading", seconds=loading + reading * max(0.0, more - 1), how=f"{read:,} photos, as here"),
         Part(stage="detectors", seconds=cost.kept(held_out, 0), how=cost.how),
         Part(stage="scoring", seconds=scored * cost.picture, how=f"a few photos, of {scored:,}"),
     )
