@@ -212,7 +212,8 @@ def train_detector(
     caught = None
     if defects is not None and calibration is not None:
         of_defects = scores_of(detector, defects.pictures)
-        caught = catch(of_defects, defects.kinds, of_held, calibration, trained_with=joined)
+        trained = min(joined, len(of_defects))  # of a large photo, several tiles
+        caught = catch(of_defects, defects.kinds, of_held, calibration, trained_with=trained)
     if calibration is not None and isinstance(detector, Localises):
         calibration = with_map_threshold(calibration, detector, setting)
     if calibration is None:
