@@ -20,7 +20,8 @@ from kka.deploy.anomalies import Anomalies, read_anomalies
 from kka.deploy.calibrate import calibrate
 from kka.deploy.chosen import Chosen, keep_chosen
 from kka.deploy.score import heat_limits, map_paths, overlay, write_maps
-from kka.deploy.train import hold_out, open_detector, train_detector
+from kka.deploy.stored import open_detector
+from kka.deploy.train import hold_out, train_detector
 from kka.detectors import load_detector
 from kka.errors import UserError
 from kka.run.models import detector_of

@@ -19,7 +19,8 @@ import kka.deploy.export
 from kka.deploy.calibrate import Calibration
 from kka.deploy.export import export_onnx, relative_difference, session
 from kka.deploy.score import read_images
-from kka.deploy.train import annotate, open_detector
+from kka.deploy.stored import open_detector
+from kka.deploy.train import annotate
 from kka.detectors import fit_detector
 from kka.detectors.graph import resized
 from kka.errors import UserError

@@ -15,7 +15,8 @@ from kka.config import RunConfig
 from kka.data import open_task
 from kka.deploy.anomalies import read_anomalies
 from kka.deploy.score import score_files
-from kka.deploy.train import annotate, open_detector
+from kka.deploy.stored import open_detector
+from kka.deploy.train import annotate
 from kka.errors import UserError
 from kka.settings.fit import Fit
 from test_detector_contract import build, pictures

@@ -13,7 +13,7 @@ from kka.deploy.calibrate import Calibration
 from kka.deploy.inspect import inspect_test
 from kka.deploy.labels import inspect_files, labels_of
 from kka.deploy.score import score_files
-from kka.deploy.train import StoredDetector
+from kka.deploy.stored import StoredDetector
 from kka.protocols import Images, Scores
 from kka.settings.fit import Fit
 

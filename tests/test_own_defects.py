@@ -15,7 +15,7 @@ from kka.cli import main
 from kka.deploy.anomalies import Anomalies
 from kka.deploy.calibrate import Calibration
 from kka.deploy.defects import FEW, Caught, Defects, catch, read_defects
-from kka.deploy.train import open_detector
+from kka.deploy.stored import open_detector
 from kka.errors import UserError
 from test_painted_run import plate
 

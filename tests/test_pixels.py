@@ -18,7 +18,8 @@ from kka.common.pixels import pixels, rgb, square
 from kka.common.tiles import starts, tile
 from kka.deploy.export import export_onnx, relative_difference
 from kka.deploy.score import score_files
-from kka.deploy.train import annotate, open_detector
+from kka.deploy.stored import open_detector
+from kka.deploy.train import annotate
 from kka.errors import UserError
 from test_detector_contract import build, pictures
 

@@ -20,8 +20,8 @@ from kka.deploy.calibrate import calibrate
 from kka.deploy.chosen import CHOSEN, Chosen, keep_chosen, read_chosen
 from kka.deploy.heat import on_photo
 from kka.deploy.marks import MARKS, add_mark, read_marks
+from kka.deploy.stored import StoredDetector
 from kka.deploy.stored_scores import detector_digest, scored_photos
-from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Images, Scores
 from kka.review.scored import ScoredPhotos

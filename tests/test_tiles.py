@@ -34,8 +34,9 @@ from kka.deploy.export import export_onnx, relative_difference
 from kka.deploy.marks import Mark
 from kka.deploy.reviewed import TESTED, UNMARKED, with_reviews
 from kka.deploy.score import score_files
+from kka.deploy.stored import open_detector
 from kka.deploy.stored_scores import ScoredPhoto
-from kka.deploy.train import hold_out, open_detector, train_detector
+from kka.deploy.train import hold_out, train_detector
 from kka.deploy.whole import BATCH, maps_of, scores_of
 from kka.errors import UserError
 from kka.protocols import Images

@@ -24,7 +24,8 @@ from kka.settings.threshold import FPR, HELD_OUT
 
 if TYPE_CHECKING:
     from kka.deploy.score import Scored
-    from kka.deploy.train import StoredDetector, TrainingFacts
+    from kka.deploy.stored import StoredDetector
+    from kka.deploy.train import TrainingFacts
     from kka.task import SetAside
 
 SHOWN = 40
@@ -224,7 +225,7 @@ def run_score(command: Score) -> int:
     from kka.common.writable import require_writable
     from kka.deploy.labels import inspect_files
     from kka.deploy.score import score_files, write_csv
-    from kka.deploy.train import NO_THRESHOLD, open_detector
+    from kka.deploy.stored import NO_THRESHOLD, open_detector
 
     if command.figures is not None:
         require_writable(command.figures, "--figures")
@@ -275,7 +276,7 @@ def run_export(command: Export) -> int:
     """What `kka export` does; returns the exit status."""
     from kka.common.writable import require_writable
     from kka.deploy.export import export_onnx
-    from kka.deploy.train import NO_THRESHOLD, open_detector
+    from kka.deploy.stored import NO_THRESHOLD, open_detector
 
     out = command.out or command.detector_dir / "model.onnx"
     if command.out is not None or command.detector_dir.is_dir():

@@ -89,8 +89,8 @@ def _scores_site(command: Review, folder: Path) -> "tuple[Site, Callable[[], str
     from kka.common.files import image_files
     from kka.common.writable import require_writable
     from kka.deploy.marks import MARKS, SAID
+    from kka.deploy.stored import NO_THRESHOLD, open_detector
     from kka.deploy.stored_scores import scored_photos
-    from kka.deploy.train import NO_THRESHOLD, open_detector
     from kka.review.scored import ScoredPhotos
     from kka.review.scores_site import scores_site
 

@@ -31,7 +31,7 @@ from kka.common.numbers import DAMAGED, require_finite
 from kka.common.pixels import WHITE, pixels, rgb
 from kka.common.tiles import corners, photo_score, tile
 from kka.deploy.score import score_files
-from kka.deploy.train import StoredDetector
+from kka.deploy.stored import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Exports, Images, Scores
 from kka.settings.fit import Fit

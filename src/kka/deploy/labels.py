@@ -15,7 +15,7 @@ from kka.common.tiles import MAP_SIDE
 from kka.data.layout import Place, read_layout
 from kka.deploy.score import Row as ScoredRow
 from kka.deploy.score import maps_of_files
-from kka.deploy.train import StoredDetector
+from kka.deploy.stored import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Localises
 

@@ -24,7 +24,7 @@ from kka.common.tiles import map_size
 from kka.common.walk import printable
 from kka.common.writable import is_stream
 from kka.deploy.heat import heat_limits, overlay
-from kka.deploy.train import StoredDetector
+from kka.deploy.stored import StoredDetector
 from kka.deploy.whole import maps_of, photo_map_of, photo_score_of
 from kka.errors import UserError
 from kka.protocols import Images, Localises, Scores

@@ -24,7 +24,7 @@ from kka.deploy.chosen import CHOSEN
 from kka.deploy.gallery import GALLERY
 from kka.deploy.marks import MARKS
 from kka.deploy.score import score_readable
-from kka.deploy.train import CHECK, INSPECTION, StoredDetector
+from kka.deploy.stored import CHECK, INSPECTION, StoredDetector
 from kka.detectors.saving import CARD, read_card
 from kka.errors import UserError
 from kka.task import SetAside

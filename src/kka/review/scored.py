@@ -24,8 +24,8 @@ from kka.deploy.heat import on_photo, overlay
 from kka.deploy.labels import Label, labels_of
 from kka.deploy.marks import ANOMALOUS, NORMAL, Mark, add_mark, read_marks
 from kka.deploy.score import limits_of, maps_of_files, normal_heat
+from kka.deploy.stored import StoredDetector
 from kka.deploy.stored_scores import ScoredPhoto
-from kka.deploy.train import StoredDetector
 from kka.errors import UserError
 from kka.protocols import Localises
 from kka.task import SetAside

@@ -25,7 +25,7 @@ from kka.common.store import Store
 from kka.config import RunConfig
 from kka.data import open_task
 from kka.deploy.defects import read_defects
-from kka.deploy.train import INSPECTION, open_detector
+from kka.deploy.stored import INSPECTION, open_detector
 from kka.errors import UserError
 from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
 from kka.imaging.diffusers import DiffusersModel

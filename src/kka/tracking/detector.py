@@ -6,7 +6,7 @@ from pathlib import Path
 from kka.common.begun import flat
 from kka.common.files import read_json
 from kka.common.inspection import Row
-from kka.deploy.train import INSPECTION
+from kka.deploy.stored import INSPECTION
 from kka.detectors.saving import CARD
 from kka.tracking import open_tracker
 from kka.tracking.figures import inspected, losses
