@@ -53,6 +53,7 @@ def sad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*learns from normals alone")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_detector_goes_to_the_edge(name: str, tmp_path: Path) -> None:
     """The scores of ONNX Runtime are the detector's, for any number of images; the verdict and the facts are there."""
