@@ -19,7 +19,6 @@ import kka.run.execute
 from fakes import FAST, Painter, fakes_registered, fast_arguments, run_fake, small_task
 from kka.cli import main
 from kka.common.hub import require_model
-from kka.common.images import decode_all
 from kka.common.json_text import parse_json
 from kka.common.store import Store
 from kka.errors import UserError
@@ -228,16 +227,6 @@ def test_there_is_one_terminal() -> None:
     found = {file.name for file in source.rglob("*.py") if making.search(file.read_text(encoding="utf-8"))}
     assert found <= {"terminal.py", "description.py"}  # the latter for a type
     assert "Console(" not in (source / "report" / "description.py").read_text(encoding="utf-8")
-
-
-def test_pictures_that_do_not_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine swapped for an hour, or the kernel ended the run without a word."""
-    import psutil
-
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
-    with pytest.raises(UserError, match=r"100 pictures of 4,096 pixels a side need 4\.7 GiB of memory"):
-        decode_all([], 100, 4096, where="here")
-    assert len(decode_all([], 100, 64, where="here").images) == 0
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kka.common.cache import ImageCache, cache_folder, picture_key, pixel_hash
+from kka.common.cache import ImageCache, picture_key, pixel_hash
+from kka.common.caches import cache_folder
 from kka.errors import UserError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kka.common.cache import cache_folder
+from kka.common.caches import cache_folder
 from kka.errors import UserError
 from kka.language import batches
 from kka.language.openai import OpenAILanguageModel

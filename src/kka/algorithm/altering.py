@@ -8,6 +8,7 @@ import numpy as np
 from kka.algorithm.pictures import BATCH
 from kka.algorithm.records import Representative
 from kka.common.cache import ImageCache, picture_key, pixel_hash
+from kka.common.mapped import empty
 from kka.common.progress import Progress
 from kka.errors import UserError
 from kka.protocols import Altered, Alters, DrawsInBatches, Images, Masks
@@ -56,7 +57,7 @@ def alter_pictures(
     cache: ImageCache | None = None,
     progress: Progress | None = None,
 ) -> AlteredPictures:
-    """Normal i altered as caption i says with seed i, from the cache where it lies there. Peak memory: the results.
+    """Normal i altered as caption i says with seed i, from the cache where it lies there. Peak memory: one batch.
 
     Raises:
         UserError: a model whose pictures or masks are not uint8 of the normals' shape.
@@ -65,7 +66,7 @@ def alter_pictures(
         picture_key(model.identity, caption, seed, pixel_hash(normal))
         for caption, seed, normal in zip(captions, seeds, normals, strict=True)
     ]
-    images, masks = np.empty_like(normals), np.empty(normals.shape[:3], np.uint8)
+    images, masks = empty(normals.shape), empty(normals.shape[:3])
     done, missing = 0, []
     for i, key in enumerate(keys):
         stored = None if cache is None else _stored(cache, key)

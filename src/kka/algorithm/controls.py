@@ -6,6 +6,7 @@ Each control draws from a generator of its own, so that a run and an experiment 
 import numpy as np
 
 from kka.algorithm.textures import texture_images
+from kka.common.mapped import taken
 from kka.protocols import Images
 from kka.seeding import derive_seed
 from kka.task import Knowledge, Task
@@ -26,7 +27,7 @@ def texture_controls(task: Task, count: int, *, seed: int) -> Images:
 def real_images(knowledge: Knowledge, count: int, *, seed: int) -> Images:
     """`count` real images of the known classes at random, or all; of a larger count the first drawn are the same."""
     chosen = _generator(seed).permutation(len(knowledge.images))[:count]
-    return knowledge.images[np.sort(chosen)]
+    return taken(knowledge.images, np.sort(chosen))
 
 
 def _generator(seed: int) -> np.random.Generator:

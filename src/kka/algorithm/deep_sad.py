@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
-from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.common.device import autocast_dtype, batch_at, choose_device, resident, seeded
 from kka.common.disk import reading
 from kka.common.numbers import DAMAGED, DIVERGED, require_finite, require_finite_tensors
 from kka.common.progress import Progress
@@ -179,10 +179,8 @@ def train_deep_sad(
     network.load_state_dict(start)
 
     n_anomalies = 0 if anomalies is None else len(anomalies)
-    pixels = resident(normals, device, limit=LIMIT)
-    centre = centre_of(_embed(network, pixels))
-    if anomalies is not None and n_anomalies:
-        pixels = torch.cat([pixels, resident(anomalies, device, limit=LIMIT, like=pixels)])
+    pixels = resident(normals, device, limit=LIMIT, beside=anomalies if n_anomalies else None)
+    centre = centre_of(_embed(network, pixels[: len(normals)]))
     is_anomaly = torch.arange(len(pixels), device=device) >= len(normals)
     weight = None
     if hard is not None and settings.hard_weight != 1:
@@ -246,11 +244,12 @@ def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto"
 @torch.no_grad()
 def _embed(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
     network.eval()
+    device = next(network.parameters()).device
     parts = [
-        network(normalise(resize(p, INPUT_SIZE)).contiguous(memory_format=torch.channels_last))
+        network(normalise(resize(p.to(device), INPUT_SIZE)).contiguous(memory_format=torch.channels_last))
         for p in pixels.split(SCORE_BATCH)
     ]
-    return torch.cat(parts) if parts else torch.empty(0, DIMENSIONS, device=pixels.device)
+    return torch.cat(parts) if parts else torch.empty(0, DIMENSIONS, device=device)
 
 
 def _fit(
@@ -270,7 +269,7 @@ def _fit(
 
     `order` draws what an epoch goes through; None: everything, shuffled.
     """
-    device = pixels.device
+    device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(settings.falls), gamma=0.1)
@@ -283,7 +282,7 @@ def _fit(
         steps = max(1, round(len(taken) / settings.batch_size))
         for index in taken.tensor_split(steps):
             index = index.to(device)
-            batch = augment(pixels[index], INPUT_SIZE, generator=generator)
+            batch = augment(batch_at(pixels, index, device), INPUT_SIZE, generator=generator)
             batch = batch.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 value = loss(batch, index)

@@ -14,6 +14,7 @@ from kka.algorithm.deep_sad import DeepSAD, pretrain, train_deep_sad
 from kka.algorithm.hardness import fold_of, relative_distance
 from kka.common.disk import reading
 from kka.common.files import read_array
+from kka.common.mapped import taken
 from kka.common.progress import Progress
 from kka.errors import UserError
 from kka.protocols import Images
@@ -101,19 +102,19 @@ def train_evaluator(
     anomaly_fold = fold_of(len(anomalies), folds, seed=derive_seed(seed, "anomalies"))
     networks, distances, relative = [], [], np.empty(len(anomalies))
     for fold in range(folds):
-        mine = normals[normal_fold != fold]
+        mine = taken(normals, normal_fold != fold)
         start = pretrain(mine, settings=settings, seed=derive_seed(fold_seed, "start", fold))
         network = train_deep_sad(
             mine,
-            anomalies[anomaly_fold != fold],
+            taken(anomalies, anomaly_fold != fold),
             settings=settings,
             seed=derive_seed(seed, "fold", fold),
             start=start,
             progress=None if progress is None else _part(progress, fold, folds),
         )
-        held_out = network.score(normals[normal_fold == fold])
+        held_out = network.score(taken(normals, normal_fold == fold))
         judged = anomaly_fold == fold
-        relative[judged] = relative_distance(network.score(anomalies[judged]), held_out, quantile)
+        relative[judged] = relative_distance(network.score(taken(anomalies, judged)), held_out, quantile)
         networks.append(network)
         distances.append(held_out)
     return (

@@ -16,6 +16,7 @@ from kka.algorithm.records import UnusablePicture, WrittenCaption
 from kka.common.cache import ImageCache
 from kka.common.files import write_records
 from kka.common.ledger import Counts
+from kka.common.mapped import taken
 from kka.common.progress import Progress
 from kka.protocols import Alters, IgnoresWords, ImageModel, Images, ReadsDefects, RunsDry
 from kka.seeding import derive_seed
@@ -71,7 +72,7 @@ class Making:
         ignored = model.ignored_words if isinstance(model, IgnoresWords) else 0
         prompts, seeds = [written.prompt for written in captions], [written.seed for written in captions]
         chosen = choose_normals(prompts, members, len(normals), seeds=[derive_seed(s, "normal") for s in seeds])
-        before = normals[chosen]
+        before = taken(normals, chosen)
         made = alter_pictures(
             model, before, [written.caption for written in captions], seeds=seeds, cache=self.cache,
             progress=self.progress,
@@ -80,7 +81,7 @@ class Making:
         reasons = unfit(before, made.images, made.masks, chosen, filters) | blank
         kept = [i for i in range(len(captions)) if i not in reasons]
         entries = [self._lineage(i, captions[i], made.keys[i], normal=chosen[i]) for i in kept]
-        AnomalyPool(tuple(entries), made.images[kept], made.masks[kept]).save(folder / IMAGES)
+        AnomalyPool(tuple(entries), taken(made.images, kept), taken(made.masks, kept)).save(folder / IMAGES)
         used = sorted({chosen[i] for i in kept})
         with (folder / NORMALS).open("wb") as file:
             np.savez_compressed(file, index=np.array(used, np.int64), images=normals[used])

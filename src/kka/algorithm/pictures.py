@@ -1,7 +1,7 @@
 """Eq. 4: x = f_I(c), captions to pictures. Nothing is drawn twice; what a safety filter blanks is set aside.
 
 An `ImageModel` is asked in batches for the pictures that the cache does not hold; an `ImageLibrary` is asked which
-of its pictures are nearest. Peak memory is one batch at the model's own size plus the small pictures returned.
+of its pictures are nearest. Peak memory is one batch at the model's own size.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -14,6 +14,7 @@ from PIL import Image
 
 from kka.common.cache import ImageCache, Picture, picture_key
 from kka.common.images import fitted
+from kka.common.mapped import empty, taken
 from kka.common.progress import Progress
 from kka.errors import UserError
 from kka.protocols import DrawsInBatches, ImageLibrary, ImageModel, Images
@@ -147,7 +148,7 @@ def _collect(
     done = from_cache = made_now = 0
     for indexes, picture, cached in made:
         if done == 0:
-            images = np.empty((len(keys), *(size or picture.shape[:2]), 3), np.uint8)
+            images = empty((len(keys), *(size or picture.shape[:2]), 3))
         fitted = fit_picture(picture, size) if size else picture
         if fitted.shape != images.shape[1:]:
             raise UserError(
@@ -164,7 +165,7 @@ def _collect(
             progress(done, len(keys))
     kept = [i for i in range(len(keys)) if i not in reasons]
     return Drawn(
-        images=images[kept] if reasons else images,
+        images=taken(images, kept) if reasons else images,
         kept=tuple(kept),
         keys=tuple(keys[i] for i in kept),
         set_aside=tuple(sorted(reasons.items())),
@@ -195,4 +196,7 @@ def fit_pictures(images: Images, size: tuple[int, int]) -> Images:
     """Each of `images` (n, h, w, 3) as by `fit_picture`; the same array where they have that size."""
     if images.shape[1:3] == size or not len(images):
         return images
-    return np.stack([fit_picture(np.ascontiguousarray(image), size) for image in images])
+    found = empty((len(images), *size, 3))
+    for i, image in enumerate(images):
+        found[i] = fit_picture(np.ascontiguousarray(image), size)
+    return found

@@ -20,6 +20,7 @@ from PIL import Image
 
 from kka.algorithm.hardness import is_hard
 from kka.common.disk import reading
+from kka.common.mapped import empty, joined, taken
 from kka.protocols import Images, Masks
 
 
@@ -80,15 +81,15 @@ class AnomalyPool:
     def take(self, index: Sequence[int]) -> "AnomalyPool":
         """The images at `index`, in that order."""
         places = np.asarray(index, dtype=int)
-        masks = None if self.masks is None else self.masks[places]
-        return AnomalyPool(tuple(self.entries[i] for i in index), self.images[places], masks)
+        masks = None if self.masks is None else taken(self.masks, places)
+        return AnomalyPool(tuple(self.entries[i] for i in index), taken(self.images, places), masks)
 
     def joined(self, other: "AnomalyPool") -> "AnomalyPool":
         """These, then the other's, which has masks where this one has."""
         masks = None
         if self.masks is not None and other.masks is not None:
-            masks = np.concatenate([self.masks, other.masks])
-        return AnomalyPool(self.entries + other.entries, np.concatenate([self.images, other.images]), masks)
+            masks = joined(self.masks, other.masks)
+        return AnomalyPool(self.entries + other.entries, joined(self.images, other.images), masks)
 
     def with_added(
         self, fresh: "AnomalyPool", limit: int, *, max_hard_share: float, seed: int, order: Sequence[int] | None = None
@@ -141,19 +142,23 @@ class AnomalyPool:
 
         pictures = {"image": self.images} if self.masks is None else {"image": self.images, "mask": self.masks}
         names = (*_COLUMNS, *(() if self.masks is None else _OF_ALTERED))
-        rows: list[dict[str, Any]] = [
-            {
+
+        def row(i: int) -> dict[str, Any]:
+            entry = self.entries[i]
+            return {
                 **{name: {"bytes": _png(of[i]), "path": f"{entry.id}.png"} for name, of in pictures.items()},
                 **{name: getattr(entry, name) for name in names},
                 "history": [{"round": r, "relative_distance": d} for r, d in entry.history],
             }
-            for i, entry in enumerate(self.entries)
-        ]
+
         height, width = self.images.shape[1:3]
         # Tells the `datasets` library which columns hold pictures, so that it decodes them.
         features = json.dumps({"info": {"features": {name: {"_type": "Image"} for name in pictures}}})
         schema = _schema(tuple(pictures), names).with_metadata({"size": f"{height}x{width}", "huggingface": features})
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+        with pq.ParquetWriter(path, schema) as file:  # a group of rows at a time: not all the files are in memory
+            for start in range(0, max(1, len(self)), GROUP):
+                rows = [row(i) for i in range(start, min(start + GROUP, len(self)))]
+                file.write_table(pa.Table.from_pylist(rows, schema=schema))
 
     @classmethod
     def load(cls, path: Path) -> "AnomalyPool":
@@ -161,16 +166,20 @@ class AnomalyPool:
         import pyarrow.parquet as pq
 
         with reading(path):
-            table = pq.read_table(path)
-            rows = table.to_pylist()
-            height, width = map(int, table.schema.metadata[b"size"].decode().split("x"))
-            images = np.zeros((len(rows), height, width, 3), dtype=np.uint8)
-            masks = np.zeros(images.shape[:3], dtype=np.uint8) if "mask" in table.column_names else None
-            for i, row in enumerate(rows):
-                images[i] = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
-                if masks is not None:
-                    masks[i] = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
-            return cls(_lineage(rows), images, masks)
+            with pq.ParquetFile(path) as file:
+                schema, number = file.schema_arrow, file.metadata.num_rows
+                height, width = map(int, schema.metadata[b"size"].decode().split("x"))
+                images = empty((number, height, width, 3))
+                masks = empty((number, height, width)) if "mask" in schema.names else None
+                entries: list[Lineage] = []
+                for part in file.iter_batches(batch_size=GROUP):
+                    rows = part.to_pylist()
+                    for i, row in enumerate(rows, start=len(entries)):
+                        images[i] = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
+                        if masks is not None:
+                            masks[i] = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+                    entries += _lineage(rows)
+            return cls(tuple(entries), images, masks)
 
 
 def read_lineage(path: Path) -> tuple[Lineage, ...]:
@@ -216,6 +225,8 @@ def _png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+GROUP = 1000
+"""Pictures that are read or written at a time."""
 LATER_SHARE = 0.5
 """Where an order says what enters: at most this share of the pool is of later rounds, and the rest generic."""
 

@@ -10,6 +10,7 @@ from kka.algorithm.pictures import draw_pictures
 from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.common.cache import ImageCache, picture_key
 from kka.common.ledger import Counts
+from kka.common.mapped import taken
 from kka.common.store import Store
 from kka.errors import UserError
 from kka.protocols import ImageModel, LeavesTraces
@@ -53,7 +54,7 @@ def leave_traces(task: Task, model: LeavesTraces, pool: AnomalyPool, *, store: S
     masks, which = pool.masks, [entry.normal for entry in pool.entries]
     if masks is None or any(normal is None for normal in which):
         raise UserError("traces: expected pictures that are altered normals, with masks; got some drawn whole")
-    normals = task.normals[np.array(which, int)]
+    normals = taken(task.normals, np.array(which, int))
 
     def compute(folder: Path) -> Counts:
         entries = tuple(

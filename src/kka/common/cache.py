@@ -6,7 +6,6 @@ temporary name and then moved into place: several processes can share a cache, a
 
 import hashlib
 import io
-import os
 import warnings
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from kka.common.caches import cache_folder
 from kka.common.files import replacing
 from kka.errors import UserError
 
@@ -22,12 +22,6 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 _DIGEST = 16  # bytes: at 128 bits, a chance collision needs some 2**64 pictures
 _CHECK = "kka-pixels"  # the PNG text field that holds the hash of the pixels
-
-
-def cache_folder() -> Path:
-    """Where cached pictures and models lie: `$KKA_CACHE`, else `~/.cache/kka`. It need not exist yet."""
-    named = os.environ.get("KKA_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "kka"
 
 
 def pixel_hash(image: Picture) -> str:

@@ -26,7 +26,7 @@ VERSION = 1
 """Raised when photos are decoded otherwise."""
 LEAST = 500
 """Photos from which on they are kept: fewer are decoded in a second."""
-LIMIT = 4 * 2**30
+LIMIT = 8 * 2**30
 """Bytes of all files together."""
 MAGIC = b"kka-decoded-1\n"
 SAMPLED = 64
@@ -124,4 +124,5 @@ def kept(
     images, told = decode()
     if key is not None and keep(told) and key == key_of(files, **facts):
         cache.put(key, images, told)
+        return cache.get(key) or (images, told)  # from then on as the next command has them
     return images, told

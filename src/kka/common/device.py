@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from kka.common.mapped import LARGE, empty
 from kka.errors import UserError
 from kka.protocols import Images
 
 M = TypeVar("M", bound=nn.Module)
+SMALL_SHARE = 0.25
+"""Of a GPU's free memory, for images."""
 
 
 def choose_device(device: str) -> torch.device:
@@ -70,16 +73,40 @@ def seeded(build: Callable[[], M], device: torch.device, *, seed: int) -> M:
 
 
 def resident(
-    images: Images, device: torch.device, *, limit: int, like: Tensor | None = None
-) -> UInt8[Tensor, "n 3 h w"]:
-    """Images on the device, once, at no more than `limit` pixels a side, or at the size of `like`."""
-    side = (limit, limit) if like is None else (int(like.shape[2]), int(like.shape[3]))
-    chunks = []
-    for part in np.array_split(images, max(1, len(images) // 512)):
-        x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)
-        fits = max(x.shape[2:]) <= limit if like is None else x.shape[2:] == like.shape[2:]
-        if not fits:
-            x = F.interpolate(x.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
-            x = x.round().clamp(0, 255).to(torch.uint8)
-        chunks.append(x.to(device))
-    return torch.cat(chunks)
+    images: Images, device: torch.device, *, limit: int, beside: Images | None = None
+) -> UInt8[Tensor, "_n 3 h w"]:
+    """Images, and those `beside` them, once, at no more than `limit` pixels a side, or at the size of the first.
+
+    They lie on the device where they take a small part of its memory; else, and on a CPU, in this machine's memory, or
+    beyond a certain size on its disk (`kka.common.mapped`). `batch_at` takes those of a batch.
+    """
+    height, width = (int(side) for side in images.shape[1:3])
+    if max(height, width) > limit:
+        height = width = limit
+    n = len(images) + (0 if beside is None else len(beside))
+    shape = (n, 3, height, width)
+    if _has_room(device, n * 3 * height * width):
+        found = torch.empty(shape, dtype=torch.uint8, device=device)
+    else:
+        found = torch.from_numpy(empty(shape))
+    done = 0
+    for given in (images, *(() if beside is None else (beside,))):
+        for part in np.array_split(given, max(1, len(given) // 512)):
+            x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)
+            if x.shape[2:] != found.shape[2:]:
+                x = F.interpolate(x.float(), size=shape[2:], mode="bilinear", antialias=True, align_corners=False)
+                x = x.round().clamp(0, 255).to(torch.uint8)
+            found[done : done + len(x)] = x
+            done += len(x)
+    return found
+
+
+def _has_room(device: torch.device, wanted: int) -> bool:
+    if device.type == "cuda":
+        return wanted <= SMALL_SHARE * torch.cuda.mem_get_info(device)[0]
+    return device.type == "mps" and wanted <= LARGE
+
+
+def batch_at(pixels: UInt8[Tensor, "_n 3 h w"], index: Tensor, device: torch.device) -> UInt8[Tensor, "b 3 h w"]:
+    """The images at these places, on the device."""
+    return pixels[index.to(pixels.device)].to(device, non_blocking=True)

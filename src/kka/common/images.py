@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from kka.common.mapped import empty
 from kka.common.opened import ImageError, read_whole, stream_of, whole_hash
 from kka.common.pixels import WHITE, square
-from kka.common.room import require_room
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.settings.fit import Fit
@@ -137,11 +137,11 @@ def decode_all(
 ) -> Decoded:
     """Decode up to `total` pictures to (n, size, size, 3), in threads, reading `sources` only as fast as needed.
 
-    What cannot be read is set aside with its name and the reason. Raises UserError when that is more than a tenth;
+    What cannot be read is set aside with its name and the reason. Raises UserError when that is more than a tenth, and
+    where the disk has no room for what does not lie in memory (`kka.common.mapped`);
     `where` names the whole of the sources in that error.
     """
-    require_room(total, size)
-    images = np.empty((total, size, size, 3), np.uint8)
+    images = empty((total, size, size, 3))
     kept: list[int] = []
     set_aside: list[SetAside] = []
     clipped: list[str] = []

@@ -21,6 +21,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from kka.common.caches import cache_folder
 from kka.errors import UserError, unknown
 from kka.settings import parse_value
 
@@ -192,8 +193,6 @@ def _named_before() -> set[str]:
 
 
 def _list_of_named() -> Path:
-    from kka.common.cache import cache_folder  # with Pillow, which the names of models alone do not need
-
     return cache_folder() / NAMED
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kka.common.cache import cache_folder
+from kka.common.caches import cache_folder
 from kka.common.decoded import kept as kept_decoded
 from kka.common.folder_words import GOOD
 from kka.common.images import (
@@ -25,6 +25,7 @@ from kka.common.images import (
     first_few,
     range_note,
 )
+from kka.common.mapped import taken
 from kka.common.opened import LASTING, ImageError
 from kka.data.domain import domain_of
 from kka.data.request import Request, Split
@@ -261,7 +262,7 @@ def _remove_duplicates(
                 found.setdefault(digests[k], f"the same picture as the normal {path}")
         if len(keep) < len(digests):
             digests = tuple(digests[k] for k in keep)
-            parts[side] = replace(part, images=part.images[keep], kept=part.kept[keep], digests=digests)
+            parts[side] = replace(part, images=taken(part.images, keep), kept=part.kept[keep], digests=digests)
     return removed
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kka.common.cache import cache_folder
+from kka.common.caches import cache_folder
 from kka.common.files import sha256, write_atomically
 from kka.common.images import ImageError, decode
 from kka.common.progress import Progress

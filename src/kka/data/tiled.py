@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from kka.common.images import Decoded, sizes_of
+from kka.common.mapped import empty, joined, taken
 from kka.common.photos import PhotoFiles
-from kka.common.room import require_room
 from kka.common.tiles import corners, tile
 from kka.data.request import Split
 from kka.errors import UserError
@@ -78,7 +78,6 @@ def sample(photos: PhotoFiles) -> tuple[Images, Int[np.ndarray, "n"], int]:
     each, most = int(counts.max()), max(len(photos), MOST_BYTES // (3 * side**2))
     while np.minimum(counts, each).sum() > most:
         each -= 1
-    require_room(int(np.minimum(counts, each).sum()), side)
 
     def cut(i: int) -> list[np.ndarray]:
         image = photos.read(i)
@@ -87,7 +86,7 @@ def sample(photos: PhotoFiles) -> tuple[Images, Int[np.ndarray, "n"], int]:
         some = np.sort(rng.permutation(len(places))[:each])
         return [tile(image, x, y, side) for x, y in (places[k] for k in some)]
 
-    tiles = np.empty((int(np.minimum(counts, each).sum()), side, side, 3), np.uint8)
+    tiles = empty((int(np.minimum(counts, each).sum()), side, side, 3))
     photo_of = np.empty(len(tiles), int)
     first: dict[str, int] = {}
     done = 0
@@ -113,12 +112,12 @@ def with_photos(task: Task, stays: np.ndarray, more: PhotoFiles, caption: str) -
     assert isinstance(task.photos, PhotoFiles) and task.photo_of is not None
     captions = tuple(text for text, kept in zip(task.captions, stays, strict=True) if kept)
     if not len(more):
-        return replace(task, normals=task.normals[stays], captions=captions, photo_of=task.photo_of[stays])
+        return replace(task, normals=taken(task.normals, stays), captions=captions, photo_of=task.photo_of[stays])
     tiles, photo_of, _ = sample(more)
     photos = replace(
         task.photos, files=task.photos.files + more.files, digests=task.photos.digests + more.digests
     )  # fmt: skip
     return replace(
-        task, normals=np.concatenate([task.normals[stays], tiles]), captions=captions + (caption,) * len(tiles),
+        task, normals=joined(taken(task.normals, stays), tiles), captions=captions + (caption,) * len(tiles),
         photos=photos, photo_of=np.concatenate([task.photo_of[stays], photo_of + len(task.photos)]),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from kka.common.begun import is_begun, read_config
 from kka.common.disk import reading
 from kka.common.files import image_files
 from kka.common.images import clipped_reason, decode_all, first_few, fitted
+from kka.common.mapped import empty, taken
 from kka.common.pixels import WHITE
 from kka.common.walk import printable
 from kka.data.layout import read_layout
@@ -49,9 +50,10 @@ class Anomalies:
 
     def only(self, keep: np.ndarray) -> "Anomalies":
         """Those where `keep` (m,) is true."""
-        hard, masks = (None if array is None else array[keep] for array in (self.hard, self.masks))
+        hard = None if self.hard is None else self.hard[keep]
+        masks = None if self.masks is None else taken(self.masks, keep)
         digests = tuple(digest for digest, kept in zip(self.digests, keep, strict=True) if kept) if self.digests else ()
-        return replace(self, images=self.images[keep], hard=hard, masks=masks, digests=digests)
+        return replace(self, images=taken(self.images, keep), hard=hard, masks=masks, digests=digests)
 
 
 def fit_anomalies(
@@ -172,4 +174,7 @@ def altered_copies(anomalies: Anomalies, normals: Images) -> np.ndarray:
 
 def _at(pictures: np.ndarray, size: int) -> np.ndarray:
     """Pictures or masks as squares of `size` pixels a side."""
-    return np.stack([np.asarray(fitted(Image.fromarray(picture), size, size)) for picture in pictures])
+    found = empty((len(pictures), size, size, *pictures.shape[3:]))
+    for i, picture in enumerate(pictures):
+        found[i] = np.asarray(fitted(Image.fromarray(picture), size, size))
+    return found

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from kka.common.cache import pixel_hash
 from kka.common.images import decode_all, first_few
+from kka.common.mapped import joined
 from kka.common.masks import read_mask
 from kka.common.metrics import anomalous
 from kka.common.numbers import DIVERGED, require_finite
@@ -75,9 +76,9 @@ class Defects:
             keep = self.masked
         known = others.masks is not None and self.masked[keep].all()
         return Anomalies(
-            images=np.concatenate([others.images, self.images[keep]]),
+            images=joined(others.images, self.images[keep]),
             hard=None if others.hard is None else np.concatenate([others.hard, np.zeros(int(keep.sum()), bool)]),
-            masks=np.concatenate([others.masks, self.masks[keep]]) if known and others.masks is not None else None,
+            masks=joined(others.masks, self.masks[keep]) if known and others.masks is not None else None,
             set_aside=others.set_aside,
         ), int(keep.sum())  # fmt: skip
 

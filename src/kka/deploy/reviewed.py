@@ -17,6 +17,7 @@ import numpy as np
 from kka.common.cache import pixel_hash
 from kka.common.files import sha256
 from kka.common.images import decode_all
+from kka.common.mapped import joined, taken
 from kka.common.photos import PhotoFiles
 from kka.common.tiles import tile
 from kka.common.walk import is_image, printable, walk
@@ -103,11 +104,11 @@ def with_reviews(
         files=tuple(list(files.values())[i] for i in decoded.kept), side=size, white=task.white, digests=decoded.digests
     )
     if task.photos is not None:
-        joined = with_photos(task, stays, whole.only(new), usual)
+        updated = with_photos(task, stays, whole.only(new), usual)
     else:
         captions = [text for text, kept in zip(task.captions, stays, strict=True) if kept] + [usual] * len(new)
-        normals = np.concatenate([task.normals[stays], decoded.images[new]])
-        joined = replace(task, normals=normals, captions=tuple(captions))
+        normals = joined(taken(task.normals, stays), decoded.images[new])
+        updated = replace(task, normals=normals, captions=tuple(captions))
     known: Sequence[str] = []
     if anomalies is not None:
         known = anomalies.digests or [pixel_hash(image) for image in anomalies.images]
@@ -128,7 +129,7 @@ def with_reviews(
         no_anomalies=int(fine.sum()),
     )  # fmt: skip
     digests = (*(key for key, left in zip(known, ~fine, strict=True) if left), *added)
-    return joined, _joined(others, images, [mark for _, mark in added.values()], digests), found, aside
+    return updated, _joined(others, images, [mark for _, mark in added.values()], digests), found, aside
 
 
 def found_files(marks: Mapping[str, Mark], folder: Path | None) -> tuple[dict[str, Path], list[SetAside]]:
@@ -177,8 +178,8 @@ def _joined(
         )
     return replace(
         anomalies,
-        images=np.concatenate([anomalies.images, images]),
+        images=joined(anomalies.images, images),
         hard=None if hard is None else np.concatenate([hard, [mark.missed for mark in marks]]),
-        masks=None if masks is None else np.concatenate([masks, np.full(images.shape[:3], 255, np.uint8)]),
+        masks=None if masks is None else joined(masks, np.full(images.shape[:3], 255, np.uint8)),
         digests=digests,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kka import __version__
-from kka.common.cache import cache_folder
+from kka.common.caches import cache_folder
 from kka.common.files import append_line, sha256
 from kka.common.json_text import parse_json
 from kka.common.progress import Progress

@@ -15,6 +15,7 @@ from kka.algorithm.folder import LOSSES
 from kka.common.cache import pixel_hash
 from kka.common.files import replacing
 from kka.common.inspection import Row, write_inspection
+from kka.common.mapped import taken
 from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.own import class_path, is_own
@@ -186,7 +187,7 @@ def train_detector(
         given, joined = None, 0
     started = time.perf_counter()
     captions = [task.captions[i] for i in kept]
-    detector = fit_anomalies(detector, task.normals[kept], given, captions=captions)
+    detector = fit_anomalies(detector, taken(task.normals, kept), given, captions=captions)
     seconds = time.perf_counter() - started
     shown = held if len(held) else kept
     setting = photos_at(task, held)
@@ -200,7 +201,7 @@ def train_detector(
     if calibration is not None and isinstance(detector, Localises):
         calibration = with_map_threshold(calibration, detector, setting)
     if calibration is None:
-        require_finite(detector.score(task.normals[shown][:CHECK_IMAGES]), "the scores of normals", DIVERGED)
+        require_finite(detector.score(task.normals[shown[:CHECK_IMAGES]]), "the scores of normals", DIVERGED)
     figures: dict[str, float] = {}
     inspection: list[Row] = []
     scores = np.zeros(0, np.float32)
@@ -223,11 +224,11 @@ def train_detector(
             if task.test is not None and calibration is not None:
                 limits: tuple[float, float] | None = None
                 if isinstance(detector, Localises):
-                    normal = detector.score_map(_some(task.normals[shown]))
+                    normal = detector.score_map(_some(taken(task.normals, shown)))
                     limits = heat_limits(normal, calibration.map_threshold)
                 write_gallery(work / GALLERY, detector, task.test, scores, calibration.threshold, limits)
             annotate(
-                work, task.normals[shown], calibration=calibration, of=detector, **way_of(task),
+                work, taken(task.normals, shown), calibration=calibration, of=detector, **way_of(task),
                 data=task.source,
                 trained_with=counts if reviewed is None else counts | {"reviews": dataclasses.asdict(reviewed)},
                 **({} if caught is None else {DEFECTS: dataclasses.asdict(caught)}),
@@ -244,7 +245,7 @@ def train_detector(
 def photos_at(task: Task, positions: np.ndarray) -> Pictures:
     """The normals at these positions; where they are tiles, the whole photos that they are of."""
     if task.photos is None or task.photo_of is None:
-        return task.normals[positions]
+        return taken(task.normals, positions)
     return task.photos.only(np.unique(task.photo_of[positions]).tolist())
 
 
@@ -271,7 +272,7 @@ def _apart(anomalies: Anomalies, task: Task, held_out: np.ndarray) -> Anomalies:
 
     A held-out normal that training calls anomalous would set the threshold too high.
     """
-    held = task.normals[held_out]
+    held = taken(task.normals, held_out)
     keep = np.ones(len(anomalies.images), dtype=bool)
     hashes = anomalies.digests or [pixel_hash(image) for image in anomalies.images]
     whole = photos_at(task, held_out)

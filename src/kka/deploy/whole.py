@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from kka.common.mapped import taken
 from kka.common.tiles import PhotoMap, corners, photo_score, tile
 from kka.protocols import Detector, Images, Localises, Photos, Pictures, Scores
 
@@ -34,7 +35,7 @@ def maps_of(detector: Localises, pictures: Pictures) -> Iterator[Float[np.ndarra
 
 def some_of(pictures: Pictures, positions: np.ndarray) -> Pictures:
     """Those at these positions."""
-    return pictures[positions] if isinstance(pictures, np.ndarray) else pictures.only(positions.tolist())
+    return taken(pictures, positions) if isinstance(pictures, np.ndarray) else pictures.only(positions.tolist())
 
 
 def photo_score_of(detector: Detector, photo: Image.Image, cut: Photos) -> float:

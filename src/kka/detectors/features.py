@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kka.common.cache import cache_folder, pixel_hash
+from kka.common.cache import pixel_hash
+from kka.common.caches import cache_folder
 from kka.common.files import replacing
 from kka.detectors.graph import in_batches
 from kka.errors import UserError
@@ -85,7 +86,7 @@ def cached_features(
     Args:
         extract: Takes `batch` images at a time to the same number of features.
         identity: Of the extractor; see `fingerprint`.
-        folder: Defaults to `features` in `kka.common.cache.cache_folder()`.
+        folder: Defaults to `features` in `kka.common.caches.cache_folder()`.
 
     Raises:
         UserError: the folder cannot be written.

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from kka.common.cache import pixel_hash
+from kka.common.mapped import taken
 from kka.errors import UserError
 from kka.protocols import Images, Masks
 
@@ -27,7 +28,7 @@ def checked(
         return normals, None, None
     if hard is not None and len(hard) != len(anomalies):
         raise UserError(f"hard: expected a flag for each of the {len(anomalies)} anomalies; got {len(hard)}")
-    return normals, anomalies[keep], None if hard is None else hard[keep]
+    return normals, taken(anomalies, keep), None if hard is None else hard[keep]
 
 
 def checked_with_masks(
@@ -46,19 +47,19 @@ def checked_with_masks(
             f"masks: expected uint8 of shape {anomalies.shape[:3]}, as the anomalies; "
             f"got {masks.dtype} of shape {masks.shape}"
         )
-    return normals, anomalies[keep], None if masks is None else masks[keep]
+    return normals, taken(anomalies, keep), None if masks is None else taken(masks, keep)
 
 
 def small_ones(anomalies: Images, masks: Masks, most: float) -> tuple[Images | None, Masks | None]:
     """The anomalies whose masks cover at most the share `most` of them; None where there are none."""
-    keep = (masks > 0).mean(axis=(1, 2)) <= most
+    keep = np.array([(mask > 0).mean() for mask in masks]) <= most
     if not keep.all():
         warnings.warn(
             f"{int((~keep).sum())} of {len(keep)} anomalies are masked over more than {100 * most:g} % of the picture; "
             f"this detector, which learns from patches, leaves them out",
             stacklevel=3,
         )
-    return (anomalies[keep], masks[keep]) if keep.any() else (None, None)
+    return (taken(anomalies, keep), taken(masks, keep)) if keep.any() else (None, None)
 
 
 def _kept(normals: Images, anomalies: Images | None) -> np.ndarray | None:

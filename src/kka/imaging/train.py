@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
-from kka.common.device import autocast_dtype, choose_device, resident, seeded
+from kka.common.device import autocast_dtype, batch_at, choose_device, resident, seeded
 from kka.common.files import replacing
 from kka.common.progress import StageProgress
 from kka.errors import UserError
@@ -236,10 +236,10 @@ class _Training:
         settings = self.settings
         seed = derive_seed(settings.seed, "autoencoder")
         generator = generator_of(seed, step)
-        index = torch.from_numpy(batch_of(len(pixels), self._batch("autoencoder"), seed, step)).to(self.device)
+        index = torch.from_numpy(batch_of(len(pixels), self._batch("autoencoder"), seed, step))
         side = settings.size // CROPS
         top, left = torch.randint(settings.size - side + 1, (2,), generator=generator).tolist()
-        crop = pixels[index][:, :, top : top + side, left : left + side]
+        crop = batch_at(pixels, index, self.device)[:, :, top : top + side, left : left + side]
         flip = (torch.rand(len(index), generator=generator) < settings.flips).to(self.device)
         x = _signed(torch.where(flip[:, None, None, None], crop.flip(3), crop))
         with self._autocast():
@@ -255,7 +255,8 @@ class _Training:
         parts: list[list[Tensor]] = [[], []]
         errors = []
         for chunk in pixels.split(256):
-            for side, x in enumerate((chunk, chunk.flip(3))):
+            plain = chunk.to(self.device)
+            for side, x in enumerate((plain, plain.flip(3))):
                 z = self.vae.encode(_signed(x)).latents
                 parts[side].append(z)
                 if side == 0:

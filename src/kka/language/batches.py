@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kka.common.cache import cache_folder
+from kka.common.caches import cache_folder
 from kka.common.files import read_json, write_atomically
 from kka.common.openai import RefusedError, Server
 from kka.common.replies import says_filtered

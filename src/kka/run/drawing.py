@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.pictures import fit_pictures
-from kka.common.cache import cache_folder
+from kka.common.caches import cache_folder
 from kka.common.hold import held
 from kka.common.progress import StageProgress
 from kka.data import is_photos, open_task

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kka.algorithm.prompts import build_prompt, resolve_template, worked_examples
-from kka.common.cache import cache_folder, pixel_hash
+from kka.common.cache import pixel_hash
+from kka.common.caches import cache_folder
 from kka.common.hold import held
 from kka.common.progress import StageProgress
 from kka.config import AUTO, DetectorOptions, RunConfig

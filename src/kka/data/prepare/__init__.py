@@ -122,7 +122,7 @@ def _find(dataset: Any, work: Path, options: PrepareOptions, progress: StageProg
         if not folder.is_dir():
             raise UserError(f"from: expected a folder, or hf:<dataset id>; {options.source} is neither")
         return dataset.find(dataset, folder, work, options)
-    from kka.common.cache import cache_folder
+    from kka.common.caches import cache_folder
     from kka.data.prepare.download import fetch
 
     folder = (options.downloads or cache_folder() / "downloads") / dataset.name

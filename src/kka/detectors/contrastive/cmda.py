@@ -113,7 +113,7 @@ class CMDA:
         parts = [("images", step_1, s.image_epochs)]
         if texts is not None and s.generation_epochs:
             parts.append(("generation", step_2, s.generation_epochs))
-        each = steps_of(len(stock.normals), s)
+        each = steps_of(stock.n, s)
         total, before = each * sum(epochs for *_, epochs in parts), 0
         losses: list[float] = []
         for name, loss, epochs in parts:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from kka.common.augment import augment
-from kka.common.device import autocast_dtype, resident
+from kka.common.device import autocast_dtype, batch_at, resident
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.contrastive.network import ImageNetwork
@@ -22,18 +22,23 @@ there are none), and of the normals' places (n,) among all."""
 
 
 class TrainingImages:
-    """The training images on the device, at no more than twice the network's input: crops then hardly alias."""
+    """The training images, at no more than twice the network's input: crops then hardly alias."""
 
     def __init__(self, normals: Images, anomalies: Images | None, device: torch.device, *, size: int) -> None:
-        self.normals = resident(normals, device, limit=2 * size)
-        self.anomalies = None if anomalies is None else resident(anomalies, device, limit=2 * size, like=self.normals)
+        self.device, self.n = device, len(normals)
+        self.pixels = resident(normals, device, limit=2 * size, beside=anomalies)
+
+    def normals(self, index: Int[Tensor, "n"]) -> UInt8[Tensor, "n 3 h w"]:
+        """Those at these places."""
+        return batch_at(self.pixels, index, self.device)
 
     def negatives(self, n: int, generator: torch.Generator) -> UInt8[Tensor, "k 3 h w"] | None:
         """`n` random anomalies, or all if there are fewer."""
-        if self.anomalies is None:
+        anomalies = len(self.pixels) - self.n
+        if not anomalies:
             return None
-        chosen = torch.randperm(len(self.anomalies), generator=generator)[:n]
-        return self.anomalies[chosen.to(self.anomalies.device)]
+        chosen = torch.randperm(anomalies, generator=generator)[:n]
+        return batch_at(self.pixels, self.n + chosen, self.device)
 
 
 def steps_of(n: int, settings: ContrastiveSettings) -> int:
@@ -62,19 +67,19 @@ def train_contrastive(
     Raises:
         UserError: the training diverged.
     """
-    device = stock.normals.device
+    device = stock.device
     trained = nn.ModuleList([network] if beside is None else [network, beside])
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(
         trained.parameters(), lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
     dtype = autocast_dtype(settings.precision, device)
-    each = steps_of(len(stock.normals), settings)
+    each = steps_of(stock.n, settings)
     total, done, losses = each * epochs, 0, []
     trained.train()
     for epoch in range(epochs):
         summed = torch.zeros((), device=device)
-        for index in torch.randperm(len(stock.normals), generator=generator).tensor_split(each):
+        for index in torch.randperm(stock.n, generator=generator).tensor_split(each):
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done / total)) / 2
             index = index.to(device)
@@ -96,7 +101,7 @@ def _vectors(
     network: ImageNetwork, stock: TrainingImages, index: Int[Tensor, "n"], size: int, generator: torch.Generator
 ) -> tuple[Vectors, Vectors, Float[Tensor, "_k d"] | None]:
     """The network's vectors of two views of the normals and of anomalies, in one pass: they share the BatchNorm."""
-    pixels, n = stock.normals[index], len(index)
+    pixels, n = stock.normals(index), len(index)
     anomalies = stock.negatives(n, generator)
     parts = [pixels, pixels] if anomalies is None else [pixels, pixels, anomalies, anomalies]
     views = augment(torch.cat(parts), size, generator=generator).contiguous(memory_format=torch.channels_last)

@@ -14,11 +14,12 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kka.common.device import choose_device
+from kka.common.mapped import taken
 from kka.common.progress import Progress
 from kka.detectors.backbones import load_backbone
 from kka.detectors.dfm.network import DFMGraph, PooledMaps, Subspace
 from kka.detectors.dfm.settings import DFMSettings
-from kka.detectors.dfm.training import fit_subspaces
+from kka.detectors.dfm.training import fit_subspaces, some_of
 from kka.detectors.features import cached_features, fingerprint
 from kka.detectors.graph import Preprocess, covered, in_batches
 from kka.detectors.inputs import checked_with_masks
@@ -72,6 +73,10 @@ class DFM:
         """
         normals, anomalies, masks = checked_with_masks(normals, anomalies, masks)
         settings, device = self.settings, choose_device(self.settings.device)
+        normals = taken(normals, some_of(len(normals), settings.most, self.seed, "normals"))
+        if anomalies is not None:
+            some = some_of(len(anomalies), settings.most, self.seed, "anomalies")
+            anomalies, masks = taken(anomalies, some), None if masks is None else taken(masks, some)
         extract = _extractor(settings, self.backbone, seed=self.seed)
         extract = extract.to(device).to(memory_format=torch.channels_last)
         identity = fingerprint(
@@ -84,12 +89,10 @@ class DFM:
             if self.progress is not None:
                 self.progress(1, 2)
             if anomalies is None:
-                found = fit_subspaces(of_normals, None, extract.lengths, settings=settings, seed=self.seed)
+                found = fit_subspaces(of_normals, None, extract.lengths, settings=settings)
             else:
                 with cached_features(anomalies, extract, device, identity=identity, batch=batch) as of_anomalies:
-                    found = fit_subspaces(
-                        of_normals, of_anomalies, extract.lengths, settings=settings, seed=self.seed, cover=cover
-                    )
+                    found = fit_subspaces(of_normals, of_anomalies, extract.lengths, settings=settings, cover=cover)
         if self.progress is not None:
             self.progress(2, 2)
         self.graph_ = DFMGraph(extract, found, settings).to(device).eval()

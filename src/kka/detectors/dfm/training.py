@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from kka.detectors.dfm.network import Subspace
@@ -20,19 +20,17 @@ _RANK = 1e-9
 
 @torch.no_grad()
 def fit_subspaces(
-    normals: Features, anomalies: Features | None, lengths: Sequence[int], *, settings: DFMSettings, seed: int,
+    normals: Features, anomalies: Features | None, lengths: Sequence[int], *, settings: DFMSettings,
     cover: Sequence[Tensor] | None = None,
 ) -> list[Subspace]:  # fmt: skip
     """The subspace of each pooling, whose parts of the features (n, d) have these `lengths`.
 
     `cover`: (m, d) of each pooling, 1 where an anomaly is one, else 0, where that is known.
     """
-    parts = normals[_some(len(normals), settings.most, seed, "normals")].split(list(lengths), dim=1)
+    parts = normals[np.arange(len(normals))].split(list(lengths), dim=1)
     odd: Sequence[Tensor] = ()
     if anomalies is not None and settings.anomaly_weight and settings.anomaly_directions:
-        some = _some(len(anomalies), settings.most, seed, "anomalies")
-        odd = anomalies[some].split(list(lengths), dim=1)
-        cover = None if cover is None else [part[some] for part in cover]
+        odd = anomalies[np.arange(len(anomalies))].split(list(lengths), dim=1)
     found = []
     for i, x in enumerate(parts):
         mean = x.mean(dim=0)
@@ -50,10 +48,10 @@ def fit_subspaces(
     return found
 
 
-def _some(n: int, most: int, seed: int, what: str) -> Tensor:
-    """At most `most` of `n` positions, ascending."""
+def some_of(n: int, most: int, seed: int, what: str) -> Int[np.ndarray, "k"]:
+    """At most `most` of `n` positions, ascending: what is learnt from of the "normals" or the "anomalies"."""
     rng = np.random.default_rng(derive_seed(seed, what))
-    return torch.from_numpy(np.sort(rng.permutation(n)[:most]))
+    return np.sort(rng.permutation(n)[:most])
 
 
 def principal(x: Float[Tensor, "n d"], *, share: float, most: int | None = None) -> Float[Tensor, "k d"]:

@@ -1,13 +1,13 @@
 """How ReContrast is trained: iterations of normals, with anomalies beside them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kka.common.device import resident
+from kka.common.device import batch_at, resident
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.graph import Preprocess, covered
@@ -50,11 +50,12 @@ def train_recontrast(
     Raises UserError where it diverges.
     """
     s, device = settings, next(network.parameters()).device
-    pixels = resident(normals, device, limit=s.size)
-    others = None if anomalies is None else resident(anomalies, device, limit=s.size, like=pixels)
+    pixels, normal = resident(normals, device, limit=s.size, beside=anomalies), len(normals)
+    odd = len(pixels) - normal
     if untrained:
         for encoder in (network.encoder, network.frozen):
-            settle_batchnorm(encoder, [prepare(part.permute(0, 2, 3, 1)) for part in pixels.split(64)])
+            parts = (part.to(device).permute(0, 2, 3, 1) for part in pixels[:normal].split(64))
+            settle_batchnorm(encoder, map(prepare, parts))
     rate = s.encoder_learning_rate
     if rate is None:
         rate = RANDOM_RATE if untrained else FINE_TUNING_RATE
@@ -66,18 +67,18 @@ def train_recontrast(
         betas=(0.9, 0.999), weight_decay=s.weight_decay,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(derive_seed(seed, "train"))
-    batches = _batches(len(pixels), s.batch_size, generator)
-    negatives = None if others is None else _batches(len(others), s.anomalies_per_batch, generator)
-    epoch_length = max(1, round(len(pixels) / s.batch_size))
+    batches = _batches(normal, s.batch_size, generator)
+    negatives = _batches(odd, s.anomalies_per_batch, generator)
+    epoch_length = max(1, round(normal / s.batch_size))
     losses = []
-    by_batch = s.encoder_batchnorm == "train" or (s.encoder_batchnorm == "auto" and others is not None)
+    by_batch = s.encoder_batchnorm == "train" or (s.encoder_batchnorm == "auto" and odd > 0)
     _train_mode(network, by_batch)
     for step in range(s.iterations):
-        batch = pixels[next(batches).to(device)]
+        batch = batch_at(pixels, next(batches), device)
         n, of_batch = len(batch), None
-        if others is not None and negatives is not None:
+        if odd:
             chosen = next(negatives)
-            batch = torch.cat([batch, others[chosen.to(device)]])
+            batch = torch.cat([batch, batch_at(pixels, normal + chosen, device)])
             of_batch = None if masks is None else torch.from_numpy(masks[chosen.numpy()]).to(device)
         beside = Beside(n, of_batch, prepare)
         loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), beside, alpha_at(step, s.iterations), s)
@@ -148,7 +149,7 @@ def _train_mode(network: ReContrastNet, by_batch: bool) -> None:
 
 
 @torch.no_grad()
-def settle_batchnorm(module: nn.Module, batches: list[Tensor]) -> None:
+def settle_batchnorm(module: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set every BatchNorm's running statistics to those of `batches`, layer upon layer in one pass."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [m.momentum for m in norms]
