@@ -58,7 +58,7 @@ def test_errors(worker: Worker) -> None:
         worker.call(fails, "a finer word")
     with pytest.raises(ZeroDivisionError) as caught:
         worker.call(operator.floordiv, 1, 0)
-    assert "in _done" in caught.value.__notes__[0]
+    assert "in done" in caught.value.__notes__[0]
     with pytest.raises(TypeError, match="cannot be handed"):
         worker.call(open, os.devnull)
     assert worker.call(operator.add, 1, 2) == 3

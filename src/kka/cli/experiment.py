@@ -18,12 +18,14 @@ from kka.errors import UserError, unknown
 from kka.experiments import EXPERIMENTS
 from kka.settings import Few, Text, settings
 from kka.settings.backbone import RANDOM, BackboneSettings
+from kka.settings.needs import Needs
 
 if TYPE_CHECKING:
     from kka.experiments.engine.cells import Cell, Results, Row
     from kka.experiments.engine.experiment import Experiment
     from kka.experiments.engine.place import Place
     from kka.experiments.engine.plan import Plan
+    from kka.experiments.engine.runner import OnCell
 
 
 @settings()
@@ -82,6 +84,10 @@ class Compute(Asked, Hushed):
     """Detectors; default: all of the experiment's."""
     jobs: Annotated[int, Ge(1), Le(256)] = 1
     """Processes at once; they share the machine's cores."""
+    ray: Text | None = None
+    """A Ray cluster that does the work: auto (the one that this machine is part of), local (this machine alone), \
+host:port or ray://host:port. The data sets lie at the same path on all machines; results and pools come back here."""
+    needs: Needs = field(default_factory=Needs)
     draw: bool = True
     """Print the tables and draw the figures at the end."""
     redo: bool = False
@@ -152,12 +158,16 @@ def _compute(command: Compute, results: "Results") -> int:
         check_tasks(left, command.data)
     if command.dry_run:
         return _dry_run(command, cells, results)
+    if command.ray is not None and command.jobs > 1:
+        raise UserError("--jobs: processes of this machine; with --ray those of the cluster work. Leave it out.")
     _check_places(command)
     if left:
         from kka.experiments.engine.checks import check_parts
 
         check_parts(left, _place(command))
-    if command.jobs > 1 and cells:
+    if command.ray is not None:
+        _on_cluster(command, command.ray, cells, results)
+    elif command.jobs > 1 and cells:
         if not command.redo:  # once, not in every process
             from kka.experiments.engine.provenance import check_settings
 
@@ -322,9 +332,31 @@ def _in_processes(command: Compute) -> int:
         raise
 
 
-def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool) -> None:
+def _on_cluster(command: Compute, address: str, cells: "list[Cell]", results: "Results") -> None:
+    from kka.common.cluster import Cluster
+    from kka.experiments.engine.on_cluster import run_cells_on
+
+    place = _place(command)
+    with Cluster(address, command.needs) as cluster:
+        run_cells_on(cluster, cells, place, results, _teller(), redo=command.redo, say=_say)
+
+
+def _say(text: str) -> None:
     from kka.common.terminal import terminal
+
+    LOG.at(text)
+    if not is_quiet():
+        terminal(stderr=True).print(text)
+
+
+def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool) -> None:
     from kka.experiments.engine.runner import run_cells
+
+    run_cells(cells, place, results, _teller(), redo=redo)
+
+
+def _teller() -> "OnCell":
+    from kka.common.terminal import terminal
 
     console = terminal(stderr=True)
 
@@ -339,7 +371,7 @@ def _run(cells: "list[Cell]", place: "Place", results: "Results", *, redo: bool)
             figures = f"AUROC {100 * row.auroc:.1f}, {row.fit_seconds:.0f} s"
             console.print(f"[{done}/{total}] {cell.id}: {figures}")
 
-    run_cells(cells, place, results, told, redo=redo)
+    return told
 
 
 def _shown(command: Asked, rows: "list[Row]", names: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ class EndedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
+class Answer:
     """What a worker sends back."""
 
     value: Any = None
@@ -42,6 +42,17 @@ class _Answer:
     """The traceback of the error."""
     warned: list[tuple[str, type[Warning], str, int, str | None]] = field(default_factory=list)
     """Message, category, file, line and module of each warning."""
+
+    def given(self, *, warn: bool = True) -> Any:
+        """The value, or the error raised, in the process that asked for it; the warnings are warned of there."""
+        if warn:
+            for message, category, file, line, module in self.warned:
+                warnings.warn_explicit(message, category, file, line, module)
+        if self.error is not None:
+            if not isinstance(self.error, UserError):  # whose words are enough
+                self.error.add_note(f"In a process of its own:\n{self.where}")
+            raise self.error
+        return self.value
 
 
 class Worker:
@@ -72,14 +83,9 @@ class Worker:
             received = _receive(answers)
         except (OSError, EOFError, ValueError) as error:
             raise EndedError(f"exit status {self._process.wait()}") from error
-        answer: _Answer = pickle.loads(received)
-        for message, category, file, line, module in answer.warned:
-            warnings.warn_explicit(message, category, file, line, module)
-        if answer.error is not None:
-            if not isinstance(answer.error, UserError):  # whose words are enough
-                answer.error.add_note(f"In a process of its own:\n{answer.where}")
-            raise answer.error
-        return answer.value
+        answer: Answer = pickle.loads(received)
+        value: R = answer.given()
+        return value
 
     def end(self) -> None:
         """At once, whatever it is at."""
@@ -139,13 +145,12 @@ def serve() -> None:
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     while True:
-        answer = _done(jobs.get())
+        answer = done(_unpacked, jobs.get())
         try:
             packed = pickle.dumps(answer)
             pickle.loads(packed)  # an error with arguments of its own is packed, and cannot be unpacked
         except Exception as error:  # an answer, or an error, that cannot be sent
-            told = TypeError(f"cannot be handed from one process to another: {error}\n{answer.where}")
-            packed = pickle.dumps(_Answer(error=told))
+            packed = pickle.dumps(_unsendable(answer, error))
         _send(answers, packed)
 
 
@@ -157,17 +162,35 @@ def _listen(jobs: "queue.SimpleQueue[bytes]") -> None:
     os._exit(1)
 
 
-def _done(job: bytes) -> _Answer:
+def _unpacked(job: bytes) -> Any:
+    work, arguments = pickle.loads(job)
+    return work(*arguments)
+
+
+def _unsendable(answer: Answer, error: Exception) -> Answer:
+    return Answer(error=TypeError(f"cannot be handed from one process to another: {error}\n{answer.where}"))
+
+
+def done(work: Callable[..., Any], *arguments: Any) -> Answer:
+    """What `work` returns or raises, and what it warned of, to be sent to the process that asked for it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")  # what is shown, the process that gets them knows
         try:
-            work, arguments = pickle.loads(job)
-            answer = _Answer(value=work(*arguments))
+            answer = Answer(value=work(*arguments))
         except Exception as error:
-            answer = _Answer(error=error, where=traceback.format_exc())
+            answer = Answer(error=error, where=traceback.format_exc())
     modules = {getattr(module, "__file__", None): name for name, module in sys.modules.copy().items()}
     for told in caught:
         answer.warned.append((str(told.message), told.category, told.filename, told.lineno, modules.get(told.filename)))
+    return answer
+
+
+def sendable(answer: Answer) -> Answer:
+    """The answer; in the place of an error that could not be unpacked again, one that says so."""
+    try:
+        pickle.loads(pickle.dumps(answer.error))
+    except Exception as error:
+        return _unsendable(answer, error)
     return answer
 
 

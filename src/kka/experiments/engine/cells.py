@@ -159,17 +159,25 @@ class Results:
     def done(self) -> set[str]:
         return {row.id for row in self.rows()}
 
-    def append(self, row: Row, settings: dict[str, Any] | None = None) -> None:
-        """One line, whole, whatever other processes append at the time.
+    def append(
+        self, row: Row, settings: dict[str, Any] | None = None, *, unless: Callable[[Row], bool] | None = None
+    ) -> bool:
+        """One line, whole, whatever other processes append at the time; whether it was added.
 
         Args:
             settings: What the figures were made with; kept once in the file beside, under the row's `made_with`.
+            unless: Of the row that stands for the cell now: whether that one is to stay, and this one to go.
         """
         if settings is not None:
             row = replace(row, made_with=made_with(settings))
             if row.made_with not in self.settings():
                 _append(self._beside, {"id": row.made_with, **settings})
-        _append(self.path, row.as_dict())
+
+        def stays() -> bool:
+            there = None if unless is None else {each.id: each for each in self.rows()}.get(row.id)
+            return there is not None and unless is not None and unless(there)
+
+        return _append(self.path, row.as_dict(), unless=stays)
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """`made_with` -> the settings, by name."""
@@ -195,13 +203,16 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> dict[str, T]:
     return found
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def _append(path: Path, row: dict[str, Any], *, unless: Callable[[], bool] = lambda: False) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, ensure_ascii=False) + "\n"
     with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+") as file:
+        if unless():
+            return False
         if file.tell() and not _ends_whole(file):  # a process was killed within its line
             line = "\n" + line
         file.write(line.encode("utf-8"))
+    return True
 
 
 def made_with(settings: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from kka.experiments.engine.cells import Cell, Row, has_backbone
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.tasks import SCALES, dataset
-from kka.experiments.engine.traces import draws, ensure_traces
+from kka.experiments.engine.traces import ensure_traces, with_traces
 from kka.protocols import AddsNoise, Detector, Images
 from kka.seeding import derive_seed
 from kka.settings.backbone import RANDOM
@@ -41,6 +41,11 @@ def _task(dataset_name: str, normal: str, protocol: Any, split_seed: int, data: 
     for note in notes if isinstance(notes, list | tuple) else ():
         warnings.warn(f"{dataset_name} {normal}: {note}", stacklevel=2)
     return task
+
+
+def task_of(cell: Cell, place: Place) -> Task:
+    """The cell's task; the last one is kept in memory."""
+    return _task(cell.dataset, cell.normal, cell.protocol, cell.split_seed, place.data)
 
 
 PUBLISHED_FALL = 50
@@ -94,7 +99,7 @@ def compute(cell: Cell, place: Place) -> Row:
         BusyError: another process is making its pool.
         UserError: a leak; data that is not there.
     """
-    task = _task(cell.dataset, cell.normal, cell.protocol, cell.split_seed, place.data)
+    task = task_of(cell, place)
     assert task.test is not None
     anomalies, detector = prepared(cell, task, place)
     traces = _traces(cell, task, place)
@@ -129,9 +134,7 @@ def compute(cell: Cell, place: Place) -> Row:
 
 def _traces(cell: Cell, task: Task, place: Place) -> Images | None:
     """Pictures of the normals' own captions, to ask a detector trained with KKA about; None where there are none."""
-    if cell.trained_with.kind not in ("rep", "add") or not draws(cell.dataset, cell.variant.split(",")):
-        return None
-    return ensure_traces(cell, task, place).images
+    return ensure_traces(cell, task, place).images if with_traces(cell) else None
 
 
 def machine() -> str:

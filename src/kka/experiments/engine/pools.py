@@ -116,6 +116,19 @@ def _shared_stages(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
     return tuple(stage for stage in BEFORE_POOL if all(stage in UNTOUCHED.get(name, ()) for name in names))
 
 
+def forerunner(cell: Cell, data: Path, work: Path) -> tuple[Cell, tuple[str, ...]]:
+    """The cell of the pool from which this one's parts, and the stages that they have in common; none: it is alone."""
+    config = pool_config(cell, data, work)
+    # mode add follows rep with the same settings; a variant in mode rep follows the default settings
+    usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="" if config.mode == "rep" else cell.variant)
+    return usual, _shared_stages(config, pool_config(usual, data, work))
+
+
+def pool_folder(cell: Cell, work: Path) -> Path:
+    """Of a cell's pool, whether it is there or not."""
+    return work / "pools" / pool_name(cell)
+
+
 def pool_name(cell: Cell) -> str:
     """The folder of a cell's pool, among the pools."""
     mode = cell.trained_with.mode
@@ -134,9 +147,9 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
         UserError: it is there, but made with other settings; a leak.
     """
     config = pool_config(cell, data, work)
-    out = work / "pools" / pool_name(cell)
-    made_from, own = data_digest(cell.dataset, data), _own_language(cell, config, work)
-    _require_unchanged(out, config, made_from, own=own)
+    out = pool_folder(cell, work)
+    made_from, own = data_digest(cell.dataset, data), own_language(cell, config, work)
+    check_pool(cell, data, work)
     if (out / "done").is_file():
         return out
     check_images(task, {})
@@ -145,9 +158,7 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
     with claim(work / "claims", str(out)) as mine:
         if not mine:
             raise BusyError(str(out))
-        # mode add follows rep with the same settings; a variant in mode rep follows the default settings
-        usual = dataclasses.replace(cell, arm=f"rep-{ROUNDS}", variant="" if config.mode == "rep" else cell.variant)
-        shared = _shared_stages(config, pool_config(usual, data, work))
+        usual, shared = forerunner(cell, data, work)
         begun = RunFolder(out).begun
         first = ensure_pool(usual, task, data, work) if shared and not begun else None
         with open_pool(cell, out, data, work) as store:
@@ -169,7 +180,7 @@ def ensure_pool(cell: Cell, task: Task, data: Path, work: Path) -> Path:
 def open_pool(cell: Cell, out: Path, data: Path, work: Path) -> Store:
     """The store of a cell's pool in the folder `out`, new or begun."""
     config = pool_config(cell, data, work)
-    updated = partial(_up_to_date, config=config, own=_own_language(cell, config, work))
+    updated = partial(_up_to_date, config=config, own=own_language(cell, config, work))
     return Store(out, config.as_dict(), resume=RunFolder(out).begun, complete=updated, free=_free)
 
 
@@ -197,7 +208,7 @@ def check_loop(settings: Sequence[str]) -> None:
 def missing_language_models(cells: Sequence[Cell], work: Path) -> int:
     """How many language models these cells' pools need that are not there."""
     config = {cell: pool_config(cell, work, work) for cell in cells}
-    wanted = {config[cell].lm.removeprefix("hf:") for cell in cells if _own_language(cell, config[cell], work)}
+    wanted = {config[cell].lm.removeprefix("hf:") for cell in cells if own_language(cell, config[cell], work)}
     return sum(not (Path(folder) / "config.json").is_file() for folder in wanted)
 
 
@@ -207,20 +218,22 @@ def missing_pools(cells: Sequence[Cell], work: Path) -> list[Cell]:
     return [cell for key, cell in found.items() if not (work / "pools" / key / "done").is_file()]
 
 
-def _own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
-    """Whether the language model is the one that is trained here, and not one that was named."""
+def own_language(cell: Cell, config: RunConfig, work: Path) -> bool:
+    """Whether a pool's language model is the one that is trained here, and not one that was named."""
     return config.lm == f"hf:{language_folder(cell, dataset(cell.dataset), work)}"
 
 
-def _require_unchanged(out: Path, config: RunConfig, made_from: str, *, own: bool) -> None:
-    """A pool of other settings or other data under the same name must not pass for this one."""
+def check_pool(cell: Cell, data: Path, work: Path) -> None:
+    """Raises UserError for a pool of other settings or other data, which must not pass for the cell's."""
+    out, config = pool_folder(cell, work), pool_config(cell, data, work)
     if not RunFolder(out).begun:
         return
-    if (out / DATA).is_file() and (out / DATA).read_text().strip() != made_from:
+    if (out / DATA).is_file() and (out / DATA).read_text().strip() != data_digest(cell.dataset, data):
         raise UserError(
             f"the pool {out} was made from other files than those in --data. Remove the folder to make it anew, or "
             f"name another --work."
         )
+    own = own_language(cell, config, work)
     if lines := differences(_up_to_date(read_config(out), config, own=own), config.as_dict(), free=_free):
         raise UserError(
             f"the pool {out} was made with other settings:\n{lines}\nRemove the folder to make it anew (and results "

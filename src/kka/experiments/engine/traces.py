@@ -32,6 +32,11 @@ def draws(name: str, loop: Sequence[str]) -> bool:
     return given[-1].partition(":")[0] != LOOKS_UP
 
 
+def with_traces(cell: Cell) -> bool:
+    """Whether the detector of a cell is asked about traces, beside its test."""
+    return cell.trained_with.kind in ("rep", "add") and draws(cell.dataset, cell.variant.split(","))
+
+
 def ensure_traces(cell: Cell, task: Task, place: Place) -> AnomalyPool:
     """As many as the first generation of the cell's pool, drawn now if they are not stored with it.
 

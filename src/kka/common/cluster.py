@@ -1,0 +1,316 @@
+"""Pieces of work on the machines of a Ray cluster. The one file that imports ray.
+
+Ray chooses the machine, waits for what a piece depends on, and does a piece again elsewhere where its process or its
+machine is lost. What a piece gives comes back to the process that asked for it, which alone writes it to a store.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NewType
+
+from kka import __version__
+from kka.common.workers import Answer, EndedError, done, sendable
+from kka.errors import UserError
+from kka.settings.needs import Needs
+
+LOCAL, AUTO = "local", "auto"
+STARTED_HERE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+RETRIES = 3
+"""So often is a piece begun anew whose process or machine ended."""
+REACH_SECONDS = 10.0
+"""So long is an address tried."""
+LOOK_SECONDS = 5.0
+"""From one look at which machines are there to the next."""
+GRACE_SECONDS = 180.0
+"""So long has a machine to say which versions it has."""
+
+Piece = NewType("Piece", object)
+"""Work that was asked for, or a value that was shared: an argument of later work, wherever either is done."""
+
+
+class Cluster:
+    """A Ray cluster, while a `with` block runs; one that was started here ends with it.
+
+    Args:
+        address: auto (the cluster that this machine is part of), local (one of this machine alone, started here),
+            host:port, or ray://host:port.
+        needs: Of each piece of work, where it does not say otherwise.
+
+    Raises:
+        UserError: no ray installed; no such cluster, one of other versions, or without a machine that has what is
+            needed.
+    """
+
+    def __init__(self, address: str, needs: Needs | None = None) -> None:
+        self.needs = needs or Needs()
+        self._ray = _library()
+        self._joined = not self._ray.is_initialized()  # else the caller's own script did, and will leave it
+        if self._joined:
+            _join(self._ray, address)
+        self._begin = self._ray.remote(_do)
+        self._alive: dict[str, str] = {}
+        self._waiting = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self._alive = self._names()
+            self._require_room()
+            self._require_versions()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._joined:
+            self._ray.shutdown()  # with all that is not done yet
+        self._waiting.shutdown(wait=False, cancel_futures=True)
+
+    # --- what there is ---------------------------------------------------------------------------------------------
+
+    @property
+    def machines(self) -> int:
+        return len(self._alive)
+
+    def slots(self, needs: Needs | None = None) -> int:
+        """How many pieces fit at a time, as the cluster is now."""
+        needs, found = needs or self.needs, 0
+        for node in self._nodes():
+            has = node["Resources"]
+            fits = int(has.get("CPU", 0) // needs.cpus)
+            found += min(fits, int(has.get("GPU", 0) // needs.gpus)) if needs.gpus else fits
+        return max(1, found)
+
+    def within(self, cpus: int) -> Needs:
+        """The needs of a piece with so many threads, or with the cores of the largest machine, if those are fewer."""
+        most = max(int(node["Resources"].get("CPU", 0)) for node in self._nodes())
+        return Needs(cpus=max(1, min(cpus, most)), gpus=self.needs.gpus)
+
+    # --- work ------------------------------------------------------------------------------------------------------
+
+    def share(self, value: Any) -> Piece:
+        """A value for many pieces of work, sent once to each machine that needs it."""
+        return Piece(self._ray.put(value))
+
+    def submit(
+        self, work: Callable[..., Any], *arguments: Any, needs: Needs | None = None, threads: int | None = None
+    ) -> Piece:
+        """Have a function of a module done somewhere. Of its arguments, pieces arrive as their values.
+
+        Args:
+            threads: Default: as many as it is given cores.
+        """
+        needs = needs or self.needs
+        asked = self._begin.options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=RETRIES)
+        here = _Here(folder=str(Path.cwd()), threads=threads or needs.cpus, gpu=bool(needs.gpus))
+        return Piece(asked.remote(here, work, *arguments))
+
+    def call(self, work: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
+        """`submit` and `result`."""
+        return self.result(self.submit(work, *arguments, **given))
+
+    def result(self, piece: Piece) -> Any:
+        """What a piece of work gave.
+
+        Raises:
+            EndedError: its process or its machine ended, again and again.
+            Exception: what the work raised.
+        """
+        try:
+            list(self.finished([piece]))
+            answer: Answer = self._ray.get(piece)
+        except self._ray.exceptions.RayTaskError as error:  # what the work itself raises comes as an answer
+            raise UserError(
+                f"a machine of the Ray cluster cannot begin the work: {_last_line(error)}. Is the same installed "
+                f"there, and can your own classes be imported?"
+            ) from error
+        except self._ray.exceptions.RayError as error:
+            raise EndedError(str(error).partition("\n")[0]) from error
+        return answer.given()
+
+    def finished(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
+        """Each of the pieces as it ends, whether with a result or an error. Warns of machines that are lost."""
+        left: list[Any] = list(pieces)
+        while left:
+            # In a thread: Ray would turn what a signal raises here, such as the end of a command, into a Ctrl-C.
+            ready, left = self._waiting.submit(self._ray.wait, left, timeout=LOOK_SECONDS).result()
+            yield from ready
+            if not ready:
+                self._look()
+
+    def everywhere(self, work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What `work` gives on each machine that does work, by the machine's name.
+
+        Raises:
+            UserError: one that does not answer, or cannot import kka; what the work raises, with the name.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        pieces = []
+        for node in self._nodes():
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked = self._begin.options(num_cpus=0, scheduling_strategy=there)
+            here = _Here(folder=str(Path.cwd()), threads=None, gpu=False)
+            pieces.append((_name(node), asked.remote(here, work, *arguments)))
+        found = {}
+        for name, piece in pieces:
+            try:
+                answer: Answer = self._ray.get(piece, timeout=GRACE_SECONDS)
+                found[name] = answer.given()
+            except self._ray.exceptions.GetTimeoutError as error:
+                raise UserError(f"{name} of the Ray cluster has not answered for {GRACE_SECONDS:.0f} s") from error
+            except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+                continue  # lost meanwhile
+            except self._ray.exceptions.RayError as error:
+                raise UserError(
+                    f"{name} of the Ray cluster cannot do kka's work: expected kka {__version__} to be installed "
+                    f"there, as here; got {_last_line(error)}"
+                ) from error
+            except UserError as error:
+                raise UserError(f"{name} of the Ray cluster: {error}") from error
+        return found
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """Those that do work."""
+        return [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+    def _names(self) -> dict[str, str]:
+        return {node["NodeID"]: _name(node) for node in self._nodes()}
+
+    def _look(self) -> None:
+        now = self._names()
+        for lost in self._alive.keys() - now.keys():
+            warnings.warn(f"{self._alive[lost]} of the Ray cluster is lost: its work is done again elsewhere",
+                          stacklevel=3)  # fmt: skip
+        self._alive = now
+
+    def _require_room(self) -> None:
+        needs, nodes = self.needs, self._nodes()
+        if not any(
+            node["Resources"].get("CPU", 0) >= needs.cpus and node["Resources"].get("GPU", 0) >= min(needs.gpus, 1)
+            for node in nodes
+        ):
+            has = "; ".join(
+                f"{_name(node)} with {node['Resources']['CPU']:g} cores, {node['Resources'].get('GPU', 0):g} GPUs"
+                for node in nodes
+            )
+            raise UserError(f"--needs: expected a machine in the Ray cluster with {needs.cpus} cores and "
+                            f"{needs.gpus:g} GPUs; got {has or 'none with a core'}")  # fmt: skip
+        if not needs.gpus and (gpus := sum(node["Resources"].get("GPU", 0) for node in nodes)):
+            warnings.warn(f"the cluster's {gpus:g} GPUs are not used: --needs.gpus says how much of one a piece of "
+                          "work gets", stacklevel=3)  # fmt: skip
+
+    def _require_versions(self) -> None:
+        here = _versions()
+        for name, there in self.everywhere(_versions).items():
+            if there != here:
+                raise UserError(f"{name} of the Ray cluster: expected {here}, as here; got {there}")
+
+
+def _library() -> Any:
+    """The module ray. What is started here tells its makers nothing, and its workers are as urgent as this process."""
+    os.environ |= STARTED_HERE
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--ray: it needs the package ray: pip install 'kka[ray]'") from error
+    return ray
+
+
+def _join(ray: Any, address: str) -> None:
+    """Connect to the cluster, or start one here. A SIGTERM means to this process what it meant before.
+
+    Raises:
+        UserError: there is none, or one of other versions.
+    """
+    how: dict[str, Any] = {"address": None, "include_dashboard": False}
+    if address != LOCAL:
+        how = {"address": address}
+        _require_reachable(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address)
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    environment = os.environ.pop("RAY_ADDRESS", None) if address == LOCAL else None
+    try:
+        ray.init(**how, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        with suppress(Exception):
+            ray.shutdown()
+        start = "Start one: ray start --head. Or give --ray local, for this machine alone."
+        what = "no Ray cluster runs on this machine" if address == AUTO else f"the Ray cluster {address} does not serve"
+        raise UserError(f"--ray: {what}: {_last_line(error)} {start}") from error
+    finally:
+        if main and before is not None:
+            signal.signal(signal.SIGTERM, before)
+        if environment is not None:
+            os.environ["RAY_ADDRESS"] = environment
+
+
+def _require_reachable(address: str) -> None:
+    """Raises UserError where nothing listens at host:port: Ray itself would try for minutes."""
+    if address == AUTO:
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--ray: expected {AUTO}, {LOCAL}, host:port or ray://host:port; got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"--ray: nothing answers at {address} ({error}). Is it the address that ray start --head printed, and is "
+            f"the port open from here?"
+        ) from error
+
+
+def _name(node: dict[str, Any]) -> str:
+    """Of a machine, as its people know it."""
+    return f"the machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+
+
+# --- on the machine that does it -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Here:
+    """How a piece of work finds its process."""
+
+    folder: str
+    """The working folder, where there is one of this path."""
+    threads: int | None
+    """None: it computes nothing that has any."""
+    gpu: bool
+
+
+def _do(here: _Here, work: Callable[..., Any], *arguments: Any) -> Answer:
+    """A piece of work; where an argument failed, its error is the answer."""
+    with suppress(OSError):
+        os.chdir(here.folder)
+    if not here.gpu:  # Ray itself shows all GPUs to those that were given none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return sendable(done(_with_threads, here.threads, work, *arguments))
+
+
+def _with_threads(threads: int | None, work: Callable[..., Any], *arguments: Any) -> Any:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    return work(*(given.given(warn=False) if isinstance(given, Answer) else given for given in arguments))
+
+
+def _versions() -> str:
+    return f"kka {__version__} on Python {'.'.join(map(str, sys.version_info[:3]))}"

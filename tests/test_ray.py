@@ -1,0 +1,235 @@
+"""Experiments on a Ray cluster: the rows of one machine, whatever node dies; clusters that are not to be had."""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from kka.common import cluster as module
+from kka.common.cluster import STARTED_HERE, Cluster
+from kka.common.workers import EndedError
+from kka.errors import UserError
+from kka.experiments.engine import runner
+from kka.experiments.engine.cells import Cell, Results
+from kka.experiments.engine.on_cluster import Data, require_data, run_cells_on
+from kka.experiments.engine.place import Place
+from kka.settings.backbone import BackboneSettings
+from kka.settings.needs import Needs
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # Ray's own
+
+STORE = 80 * 2**20
+"""Bytes of a node's object store: the least that Ray takes."""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster of one node with one core; tests add others."""
+    searched = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    os.environ |= {**STARTED_HERE, "PYTHONPATH": searched}
+    from ray.cluster_utils import Cluster as Nodes
+
+    made = Nodes(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "num_gpus": 0, "object_store_memory": STORE, "include_dashboard": False},
+    )
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A tiny data set under the name of a known one, so that every process knows it."""
+    root = tmp_path_factory.mktemp("ray")
+    (root / "data/ucm_caption").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, number in (("train", 12), ("test", 4)):
+        rows = []
+        for label in range(1, 22):
+            for k in range(number):
+                pixels = rng.integers(0, 90, (16, 16, 3)).astype(np.uint8)
+                pixels[4:12, 4:12, label % 3] = 100 + 7 * label
+                buffer = io.BytesIO()
+                Image.fromarray(pixels).save(buffer, format="PNG")
+                words = [f"a {size} place of kind {chr(96 + label)} with {n} houses" for size in ("small", "large")
+                         for n in ("four", "five", "six")]  # fmt: skip
+                rows.append({"image": {"bytes": buffer.getvalue(), "path": f"{label}-{k}.png"}, "label": label,
+                             "label_name": f"kind {chr(96 + label)}", "captions": words})  # fmt: skip
+        pq.write_table(pa.Table.from_pylist(rows), root / f"data/ucm_caption/{name}.parquet")
+    shutil.copytree(root / "data/ucm_caption", root / "data/cifar100")  # the other data of table3
+    backbone = BackboneSettings(name="mobilenetv2_035", weights="random")
+    return Place(data=root / "data", work=root / "work", backbone=backbone)
+
+
+def cells(*arms: str, seeds: int) -> list[Cell]:
+    return [
+        Cell(dataset="ucm_caption", normal="19+20", detector="sad", arm=arm, seed=seed, scale="smoke")
+        for seed in range(seeds) for arm in arms
+    ]  # fmt: skip
+
+
+def figures(results: Results) -> dict[str, dict[str, Any]]:
+    """Of each cell, all but the times and the machine."""
+    untold = ("fit_seconds", "score_seconds", "machine")
+    return {row.id: {k: v for k, v in row.as_dict().items() if k not in untold} for row in results.rows()}
+
+
+def lines(results: Results) -> int:
+    return len(results.path.read_text().splitlines())
+
+
+def test_no_cell_is_lost_or_twice(nodes: Any, place: Place, tmp_path: Path) -> None:
+    """One of two nodes is killed after the first row. What is stored is not done again, nor what came meanwhile."""
+    wanted = cells("none", "noise", "real", seeds=4)
+    alone, together = Results(tmp_path / "alone.jsonl"), Results(tmp_path / "together.jsonl")
+    runner.run_cells(wanted, place, alone)
+    first = alone.rows()[0]
+    together.append(first)
+    second = nodes.add_node(num_cpus=1, object_store_memory=STORE)
+    told: list[Any] = []
+
+    def tell(cell: Cell, row: Any, *numbers: Any) -> None:
+        told.append((cell, row))
+        if len(told) == 2:
+            nodes.remove_node(second, allow_graceful=False)
+            together.append(alone.rows()[-1])  # by a process on this machine
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a machine is lost, where that is seen before the work is done
+        with Cluster(nodes.address) as cluster:
+            assert cluster.slots() == 2
+            run_cells_on(cluster, wanted, place, together, tell)
+    assert lines(together) == len(wanted) == 12 and len(told) == 12
+    assert figures(together) == figures(alone)
+    before = together.path.read_bytes()
+    with Cluster(nodes.address) as cluster:
+        run_cells_on(cluster, wanted, place, together)
+    assert together.path.read_bytes() == before
+
+
+def fails(text: str) -> None:
+    raise UserError(text)
+
+
+def talks() -> int:
+    warnings.warn("a word to the reader", stacklevel=1)
+    return 2
+
+
+def test_pieces_of_work(nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Errors and warnings reach the reader as they are; what depends on a failed piece fails with its words; a piece
+    that kills its process is not tried for ever; a node without the data is named with the path."""
+    monkeypatch.setattr(module, "RETRIES", 0)
+    with Cluster(nodes.address) as cluster:
+        shared = cluster.share(3)
+        with pytest.warns(UserWarning, match="a word to the reader"):
+            assert cluster.result(cluster.submit(pow, shared, cluster.submit(talks))) == 9
+            cluster.result(cluster.submit(talks))
+        failed = cluster.submit(fails, "a finer word")
+        with pytest.raises(UserError, match=r"^a finer word$"):
+            cluster.call(pow, 2, failed)
+        with pytest.raises(ZeroDivisionError) as caught:
+            cluster.call(divmod, 1, 0)
+        assert "in done" in caught.value.__notes__[0]
+        with pytest.raises(EndedError):
+            cluster.call(os._exit, 7)
+        data = Data(folder=tmp_path, digests={"ucm_caption": "0"})
+        with pytest.raises(UserError, match=rf"the machine \S+ \(.*expected the data set .* at {tmp_path}/ucm_caption"):
+            cluster.everywhere(require_data, data)
+    with pytest.raises(UserError, match=r"--needs: expected a machine .* with 900 cores and 0 GPUs; got the machine"):
+        Cluster(nodes.address, Needs(cpus=900)).__enter__()
+    monkeypatch.setattr(module, "__version__", "9")
+    with pytest.raises(UserError, match=r"the machine .*: expected kka 9 on Python \S+, as here; got kka 0"):
+        Cluster(nodes.address).__enter__()
+
+
+def test_clusters_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that hung for minutes before it said so would be taken for one that works."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(UserError, match=rf"nothing answers at {address}.*ray start --head"):
+            Cluster(address)
+    with pytest.raises(UserError, match="expected auto, local, host:port or ray://host:port; got 'head'"):
+        Cluster("head")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with pytest.raises(UserError, match="nothing answers"):
+        Cluster("auto")
+
+
+@pytest.mark.slow
+def test_pools_on_a_cluster(nodes: Any, place: Place, tmp_path: Path) -> None:
+    """A language model, pools of both modes and their cells, as on one machine to the last figure, where a node dies
+    while a pool is made; and the pools that came back serve a run on one machine."""
+    wanted = cells("none", "rep-1", "add-1", seeds=1)
+    alone, together = Results(tmp_path / "alone.jsonl"), Results(tmp_path / "together.jsonl")
+    here, there = (Place(data=place.data, work=tmp_path / name, backbone=place.backbone) for name in ("one", "many"))
+    runner.run_cells(wanted, here, alone)
+    second = nodes.add_node(num_cpus=1, object_store_memory=STORE)
+    made: list[str] = []
+
+    def say(text: str) -> None:
+        made.append(text)
+        if text.startswith("language model"):  # pools are next
+            time.sleep(3)
+            nodes.remove_node(second, allow_graceful=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Cluster(nodes.address) as cluster:
+            run_cells_on(cluster, wanted, there, together, say=say)
+    assert lines(together) == len(wanted)
+    assert figures(together) == figures(alone)
+    assert made[0] == "3 cells, 2 pools and 1 language models, 2 at a time"
+    assert sum(text.startswith("pool") for text in made) == 2
+    names = [sorted(path.relative_to(at).as_posix() for path in (at / "pools").rglob("captions.jsonl"))
+             for at in (here.work, there.work)]  # fmt: skip
+    assert names[0] == names[1] and len(names[0]) > 4
+    for name in names[0]:
+        assert (here.work / name).read_bytes() == (there.work / name).read_bytes()
+    more = cells("add-2", seeds=1)
+    runner.run_cells(more, there, together)
+    runner.run_cells(more, here, alone)
+    assert figures(together) == figures(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind(place: Place, tmp_path: Path, stop: signal.Signals) -> None:
+    """Ray's processes would go on for ever; what was done stays, and a run on one machine does the rest."""
+    results = tmp_path / "results.jsonl"
+    command = [
+        sys.executable, "-m", "kka.cli", "experiment", "table3", "--dataset", "ucm_caption", "--tasks", "19+20",
+        "--scale", "smoke", "--data", str(place.data), "--work", str(tmp_path / "work"), "--results", str(results),
+        "--seeds", "3", "--no-draw", "--ray", "local",
+    ]  # fmt: skip
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    started: dict[int, psutil.Process] = {}
+    deadline = time.monotonic() + 200
+    while not results.is_file() and child.poll() is None and time.monotonic() < deadline:
+        started |= {each.pid: each for each in psutil.Process(child.pid).children(recursive=True)}
+        time.sleep(0.2)
+    assert results.is_file(), child.communicate()
+    child.send_signal(stop)
+    told = child.communicate(timeout=60)[0]
+    assert child.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[stop], told
+    assert len(started) > 3
+    _, alive = psutil.wait_procs(list(started.values()), timeout=100)  # after a kill Ray's agents look for their node
+    assert alive == []
+    assert lines(Results(results)) > 0 and "Traceback" not in told
