@@ -36,6 +36,8 @@ SCORES, PAIRS, TUNING, ADAPTER = "scores.jsonl", "pairs.jsonl", "dpo.json", "ada
 """In the folders of a round's stages."""
 ARM_SCORES, METRICS, LOSSES, LATENT, DETECTOR = "scores.npy", "metrics.json", "losses.json", "latent.npy", "detector"
 """In the folder of one detector of an arm; the losses also beside the card of a detector for use."""
+WORTH = "worth.json"
+"""Beside the detector for use: what the imagined anomalies were worth to it, by pictures that it has not seen."""
 SHARED = ".detectors.part"
 """The folder with what the processes that train detectors share, while they do."""
 TASK, TASK_ARRAYS = "task", "task.npz"

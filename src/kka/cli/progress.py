@@ -16,6 +16,7 @@ from kka.common.inspection import FIGURES, TITLES, Row
 from kka.common.labels import STAGES, arm_label, percent, stage_kind
 from kka.common.metrics import Estimate, read_estimates
 from kka.common.terminal import terminal
+from kka.deploy.worth import Worth
 from kka.protocols import DPOReport
 from kka.task import Task
 
@@ -141,6 +142,8 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
             )
     if found := summary.get("inspection"):
         print_inspection([Row.from_dict(row) for row in found["rows"]])
+    if found := summary.get("worth"):
+        console.print(f"{Worth(**found).sentence()}.", soft_wrap=True)
     if found := summary.get("defects"):
         for item in found["set_aside"]:
             console.print(f"Defects: set aside: {item['path']}: {item['reason']}", style="yellow", soft_wrap=True)

@@ -46,6 +46,11 @@ def empty(shape: Sequence[int], dtype: type[np.generic] = np.uint8) -> np.ndarra
         ) from error
 
 
+def in_memory(wanted: int) -> int:
+    """How many of so many bytes lie in memory."""
+    return wanted if wanted <= LARGE else 0
+
+
 def taken(array: np.ndarray, index: np.ndarray | Sequence[int]) -> np.ndarray:
     """`array[index]`, by positions or by (n,) bool; of a large array never all in memory. Not to be written to: where
     all are taken, in their order, it may be the array itself."""

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 
 from kka import __version__
-from kka.algorithm.folder import LEDGER, POOL, SAMPLES, SUMMARY, TASK, TASK_ARRAYS, RunFolder, arm_name, up_to_date
+from kka.algorithm.folder import (
+    LEDGER,
+    POOL,
+    SAMPLES,
+    SUMMARY,
+    TASK,
+    TASK_ARRAYS,
+    WORTH,
+    RunFolder,
+    arm_name,
+    up_to_date,
+)
 from kka.algorithm.loop import rounds
 from kka.algorithm.resume import may_change, require_same_image_model, require_same_task
 from kka.common.cache import ImageCache
@@ -113,6 +124,7 @@ def run(
             summary = summarise(task, config, made, arms, ledger, specs)
             kept = made.kept(arm_name(config.rounds))
             summary["inspection"] = _inspection(kept)
+            summary["worth"] = read_json(worth) if (worth := kept.parent / WORTH).is_file() else None
             if defects is not None:
                 summary["defects"] = {
                     "set_aside": [dataclasses.asdict(item) for item in defects.set_aside],

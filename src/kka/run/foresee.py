@@ -18,6 +18,7 @@ from kka.algorithm.pool import AnomalyPool, Lineage
 from kka.algorithm.records import WrittenCaption
 from kka.common.extrapolate import seconds_for, watch
 from kka.common.ledger import Entry
+from kka.common.mapped import in_memory
 from kka.common.memory import PeakMemory
 from kka.common.progress import Progress
 from kka.config import RunConfig
@@ -33,7 +34,7 @@ from kka.protocols import (
     TunableLanguageModel,
     WritesLists,
 )
-from kka.run.estimate import Estimate, Part, detector_cost, read_of, stored_size, whole_of
+from kka.run.estimate import DetectorCost, Estimate, Part, detector_cost, read_of, stored_size, whole_of
 from kka.run.models import run_detector
 from kka.run.training import Division
 from kka.settings.threshold import HELD_OUT
@@ -100,7 +101,7 @@ def foresee(config: RunConfig, seen: Seen, memory: PeakMemory, listen: "Listen")
     if (reported := _report(config, seen, tested)) is not None:
         parts.append(reported)
     side = int(np.prod(task.normals.shape[1:]))
-    kept = (normals + tested - read) * side + 2 * wanted * side
+    kept = in_memory((normals + tested - read) * side) + 2 * in_memory(wanted * side)
     return Estimate(
         parts=tuple(parts), memory=int(memory.peak_mb * 2**20) + kept + workers * seen.process,
         disk=int(disk + 2 * detector), calls=_calls(config, seen, wanted),
@@ -265,6 +266,13 @@ def _pairs(config: RunConfig, seen: Seen, number: int) -> Pairs:
     return pairs_of_thirds(entries, seed=0)
 
 
+def _kept(cost: DetectorCost, held: int, tested: int, unseen: int) -> float:
+    """Seconds of the detector for use and of the one without anomalies that it is weighed against."""
+    alone = dataclasses.replace(cost, fit=cost.alone)
+    both = cost.kept(HELD_OUT, held + tested) + alone.kept(HELD_OUT, held + tested)
+    return both + 2 * (held + HELD_OUT * unseen) * cost.picture
+
+
 def _detectors(config: RunConfig, seen: Seen, normals: int, tested: int) -> tuple[Part, int, int]:
     """All arms with all seeds and the one that is kept; the bytes of one, and processes beside this one."""
     task, rounds = seen.task, config.rounds
@@ -291,11 +299,11 @@ def _detectors(config: RunConfig, seen: Seen, normals: int, tested: int) -> tupl
     )
     fits = config.seeds * (with_anomalies * cost.fit + (cost.alone if task.test is not None else 0.0))
     scored = tested * cost.picture * count
-    seconds = (fits + scored) / division.processes + cost.kept(HELD_OUT, int(HELD_OUT * normals) + tested)
+    seconds = (fits + scored) / division.processes + _kept(cost, int(HELD_OUT * normals), tested, number)
     if division.processes > 1:
         seconds += seen.loading / 2
     beside = division.processes if division.processes > 1 else 0
-    how = f"{count + 1} detectors, {division.processes} at a time: {cost.how}"
+    how = f"{count + 2} detectors, {division.processes} at a time: {cost.how}"
     return Part(stage="detectors", seconds=seconds, how=how), cost.disk, beside
 
 

@@ -1,20 +1,36 @@
-"""The detector that a run keeps for use: as `kka train` makes one, with a threshold and figures by kind of defect."""
+"""The detector that a run keeps for use: as `kka train` makes one, with a threshold and figures by kind of defect.
 
+It is trained twice, with the last pool and without, and what was imagined is weighed by pictures that neither has seen
+(`kka.deploy.worth`): where it did harm, the detector that is kept is the one without.
+"""
+
+import dataclasses
+import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from kka.algorithm.folder import DETECTOR, kept_stage
+import numpy as np
+
+from kka.algorithm.folder import DETECTOR, WORTH, RunFolder, kept_stage
+from kka.algorithm.reviews import REVIEWS, read_reviews
 from kka.common.ledger import Counts
+from kka.common.mapped import taken
 from kka.common.store import Store
 from kka.deploy.anomalies import Anomalies
 from kka.deploy.calibrate import TOO_FEW
 from kka.deploy.defects import Defects
+from kka.deploy.stored import open_detector
 from kka.deploy.train import hold_out, train_detector
+from kka.deploy.worth import LEAST, weigh
 from kka.errors import UserError
-from kka.protocols import Detector
+from kka.protocols import Detector, Images
 from kka.settings.threshold import FPR, HELD_OUT
 from kka.task import Task
+
+WITHOUT = "without"
+"""The folder of the detector that trained on normals alone, while both are there."""
 
 
 def keep_detector(
@@ -37,25 +53,58 @@ def keep_detector(
         defects: That the person has at hand. This detector alone may be trained with them: the arms compare what was
             imagined.
     """
+    held = np.zeros(0, int)
     if not store.done(kept_stage(arm)):
         try:
-            hold_out(task.normals, HELD_OUT, seed=0, photo_of=task.photo_of)
+            _, held = hold_out(task.normals, HELD_OUT, seed=0, photo_of=task.photo_of)
         except UserError:  # too few would be left, or too few different ones
             return
 
-    def compute(folder: Path) -> Counts:
+    def trained(given: Anomalies | None, folder: Path) -> int:
+        """How many anomalies the detector in `folder` trained with."""
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", TOO_FEW)  # what so few normals can promise stands in the card
-                given = anomalies()
-                facts = train_detector(
-                    build(), task, given, folder / DETECTOR, held_out=HELD_OUT, fpr=FPR, seed=0, defects=defects,
+                return train_detector(
+                    build(), task, given, folder, held_out=HELD_OUT, fpr=FPR, seed=0, defects=defects,
                     train_on_defects=train_on_defects,
-                )  # fmt: skip
+                ).anomalies  # fmt: skip
         except UserError as error:
             if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on
                 raise error.__cause__ from None
             raise
-        return {"anomalies": facts.anomalies}
+
+    def compute(folder: Path) -> Counts:
+        number = trained(anomalies(), folder / DETECTOR)
+        unseen = unseen_anomalies(RunFolder(store.root), held)
+        if min(len(held), len(unseen)) < LEAST:
+            return {"anomalies": number}
+        alone = trained(None, folder / WITHOUT)
+        worth = weigh(*(
+            (detector.score(taken(task.normals, held)), detector.score(unseen))
+            for detector in (open_detector(folder / name).detector for name in (WITHOUT, DETECTOR))
+        ))  # fmt: skip
+        if worth.harm:
+            shutil.rmtree(folder / DETECTOR)
+            (folder / WITHOUT).rename(folder / DETECTOR)
+            number = alone
+        else:
+            shutil.rmtree(folder / WITHOUT)
+        (folder / WORTH).write_text(json.dumps(dataclasses.asdict(worth), indent=1))
+        return {"anomalies": number}
 
     store.stage(kept_stage(arm), compute, after=[source])
+
+
+def unseen_anomalies(made: RunFolder, held: np.ndarray) -> Images:
+    """What the run made that the kept detector does not train with: of altered photos those of the held-out normals,
+    of others those that are not in the last pool; without what a person vetoed."""
+    everything = read_reviews(made.root / REVIEWS).without_vetoed(made.everything())
+    pooled = {entry.key for entry in made.lineage(made.last_round)}
+    normals = {*held.tolist()}
+
+    def is_unseen(at: int) -> bool:
+        entry = everything.entries[at]
+        return entry.normal in normals if entry.normal is not None else entry.key not in pooled
+
+    return everything.take([i for i in range(len(everything)) if is_unseen(i)]).images

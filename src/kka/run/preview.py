@@ -16,6 +16,7 @@ import psutil
 
 from kka.algorithm.stages import Stages
 from kka.common.ledger import Entry
+from kka.common.mapped import in_memory
 from kka.common.memory import PeakMemory
 from kka.common.progress import Progress, StageProgress
 from kka.common.store import Store
@@ -153,7 +154,7 @@ def preview_training(
         Part(stage="detectors", seconds=cost.kept(held_out, 0), how=cost.how),
         Part(stage="scoring", seconds=scored * cost.picture, how=f"a few photos, of {scored:,}"),
     )
-    more = (normals + tested - read) * int(np.prod(task.normals.shape[1:]))
+    more = in_memory((normals + tested - read) * int(np.prod(task.normals.shape[1:])))
     return Preview(
         title=f"kka train --detector {name}: {task.name}", photos=_photos(task, SHOWN), how=_how(task), prompt=None,
         pictures=_some(anomalies), told=_of_anomalies(anomalies), notes=_notes(task),

@@ -1,0 +1,88 @@
+"""What imagined anomalies were worth to a detector, by what a person without a test set has: normals and such anomalies
+that it has not trained on. No label of a test set is asked.
+
+How well held-out imagined anomalies are told from held-out normals, by a detector that trained with such ones and by
+one that did not. In experiments with labels this went with what they were worth against real defects
+(docs/results.md), but it is no measure of that: what was imagined may lie elsewhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from kka.common.metrics import chance
+from kka.seeding import derive_seed
+
+LEAST = 20
+"""Normals, and anomalies, below which nothing is said."""
+DRAWS = 2000
+TOLD = 0.6
+"""Of a detector that trained with such ones: the chance that one outscores a normal, below which they look normal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """The chance that an imagined anomaly outscores a normal (AUROC), both held out, in two trainings."""
+
+    normals: int
+    anomalies: int
+    without: float
+    """Trained on normals alone."""
+    trained: float
+    """Trained with such anomalies too."""
+    low: float
+    high: float
+    """95 % interval of `trained` - `without` over draws of pictures (bootstrap); that trainings differ is not in it."""
+
+    @property
+    def harm(self) -> bool:
+        """Whether the training with them was the worse one, beyond chance draws of pictures."""
+        return self.high < 0
+
+    @property
+    def look_normal(self) -> bool:
+        """Whether even a detector that trained with such ones hardly tells them from normals."""
+        return self.trained < TOLD
+
+    def sentence(self) -> str:
+        """For people, without a full stop."""
+        one, other, low, high = (100 * x for x in (self.without, self.trained, self.low, self.high))
+        found = (
+            f"{self.anomalies:,} imagined anomalies against {self.normals:,} normals, none of them trained on: AUROC "
+            f"{one:.1f} after normals alone, {other:.1f} after imagined anomalies too ({other - one:+.1f}, 95 % "
+            f"interval over pictures {low:+.1f} to {high:+.1f})"
+        )
+        if self.harm:
+            return found + ": they did harm, and the detector that is kept was trained without them"
+        if self.look_normal:
+            return found + ": the detector hardly tells them from normals. Look at them before you trust it"
+        if self.low > 0:
+            return found + ": they taught it something"
+        return found + ": no difference that the pictures' chance would not make"
+
+
+def weigh(
+    without: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]],
+    trained: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]],
+    *,
+    seed: int = 0,
+) -> Worth:
+    """From the scores of the same held-out normals (n,) and anomalies (m,) by the detectors of two trainings."""
+    (normals, anomalies), rng = without, np.random.default_rng(derive_seed(seed, "worth"))
+    n, m = len(normals), len(anomalies)
+    # wins[i, j]: that anomaly j outscores normal i after the one training, less that it does after the other.
+    wins = _outscored(*trained) - _outscored(*without)
+    rows, columns = (rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float32) for k in (n, m))
+    drawn = ((rows @ wins) * columns).sum(axis=1) / (n * m)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Worth(
+        normals=n, anomalies=m, without=chance(*without), trained=chance(*trained), low=float(low), high=float(high)
+    )
+
+
+def _outscored(normals: Float[np.ndarray, "n"], anomalies: Float[np.ndarray, "m"]) -> Float[np.ndarray, "n m"]:
+    """1 where the anomaly scores higher, one half where both score alike, else 0."""
+    apart = np.sign(anomalies[None, :].astype(np.float32) - normals[:, None].astype(np.float32))
+    found: np.ndarray = (apart + 1).astype(np.float32) / 2
+    return found

@@ -1,0 +1,114 @@
+"""What imagined anomalies were worth, by pictures that no training has seen: the interval, the words, what is kept."""
+
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakes import FAST, run_fake
+from kka.algorithm.folder import RunFolder
+from kka.deploy.worth import LEAST, Worth, weigh
+from kka.run import kept
+from kka.run.kept import unseen_anomalies
+
+WORTH = Worth(normals=40, anomalies=30, without=0.8, trained=0.85, low=-0.01, high=0.1)
+
+
+def test_the_figures_are_the_literal_ones() -> None:
+    """AUROC by counting pairs, and a bootstrap that draws pictures one by one."""
+    rng = np.random.default_rng(0)
+    without = rng.normal(0, 1, 25), rng.normal(0.5, 1, 30)
+    trained = without[0] + rng.normal(0, 0.2, 25), without[1] + rng.normal(0.6, 0.2, 30)
+
+    def literal(normals: np.ndarray, anomalies: np.ndarray) -> float:
+        return float(np.mean([(b > a) + (b == a) / 2 for a, b in product(normals, anomalies)]))
+
+    found = weigh(without, trained)
+    assert (found.normals, found.anomalies) == (25, 30)
+    assert found.without == pytest.approx(literal(*without)) and found.trained == pytest.approx(literal(*trained))
+    drawn = []
+    for _ in range(2000):
+        i, j = rng.integers(0, 25, 25), rng.integers(0, 30, 30)
+        drawn.append(literal(trained[0][i], trained[1][j]) - literal(without[0][i], without[1][j]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.015)
+    assert weigh(without, trained) == found
+    same = weigh(without, without)
+    assert (same.low, same.high) == (0, 0) and not same.harm
+
+
+def test_ties_count_half() -> None:
+    zeros = np.zeros(20), np.zeros(20)
+    assert weigh(zeros, zeros).without == 0.5
+    worse = weigh((np.zeros(20), np.ones(20)), zeros)
+    assert (worse.without, worse.trained, worse.low, worse.high) == (1, 0.5, -0.5, -0.5) and worse.harm
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "no difference"),
+        ({"low": 0.01}, "taught it something"),
+        ({"trained": 0.7, "low": -0.2, "high": -0.01}, "did harm, and the detector that is kept was trained without"),
+        ({"trained": 0.55, "without": 0.5}, "hardly tells them from normals"),
+    ],
+)
+def test_it_is_said_in_words(changed: dict[str, float], words: str) -> None:
+    assert words in replace(WORTH, **changed).sentence()  # type: ignore[arg-type]
+    assert "30 imagined anomalies against 40 normals" in WORTH.sentence() and "80.0" in WORTH.sentence()
+
+
+def weighed(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())["worth"]
+    return found
+
+
+@pytest.fixture
+def more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "LEAST", 2)  # the fakes' task has few normals
+    monkeypatch.setattr(kept, "HELD_OUT", 0.4)
+
+
+def test_a_run_says_it_and_keeps_the_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where they did harm, the detector that is kept is the one that trained on normals alone."""
+    run_fake(FAST, tmp_path / "plain")
+    found = weighed(tmp_path / "plain")
+    assert found["normals"] >= 2 and found["anomalies"] >= 2
+    asked: list[int] = []
+
+    def harmful(without: Any, trained: Any) -> Worth:
+        asked.append(len(without[0]))
+        assert len(without[0]) == len(trained[0]) and len(without[1]) == len(trained[1])
+        return replace(WORTH, low=-0.2, high=-0.1)
+
+    monkeypatch.setattr(kept, "weigh", harmful)
+    run_fake(FAST, tmp_path / "harm", report=True)
+    assert len(asked) == 1 and weighed(tmp_path / "harm")["high"] == -0.1
+    files = [tmp_path / name / "kept/kka-2/detector/detector.json" for name in ("plain", "harm")]
+    cards = [json.loads(file.read_text()) for file in files]
+    assert [card["trained_with"]["anomalies"] > 0 for card in cards] == [True, False]
+    assert not (tmp_path / "harm" / "kept/kka-2/without").exists()
+    assert "they did harm" in (tmp_path / "harm" / "report.html").read_text(encoding="utf-8")
+
+
+def test_too_few_say_nothing(finished: Path) -> None:
+    assert weighed(finished) is None
+    assert LEAST == 20
+
+
+def test_unseen_are_those_that_did_not_stay(finished: Path) -> None:
+    """Of pictures drawn from nothing; by what they show, not by their names."""
+    made = RunFolder(finished)
+    held = np.arange(3)
+    everything, pool = made.everything(), made.pool(made.last_round)
+    pooled = {entry.key for entry in pool.entries}
+    expected = [image for entry, image in zip(everything.entries, everything.images, strict=True)
+                if entry.key not in pooled]  # fmt: skip
+    found = unseen_anomalies(made, held)
+    assert len(found) == len(expected) > 0
+    assert all((one == other).all() for one, other in zip(found, expected, strict=True))
