@@ -85,6 +85,25 @@ def test_normals_are_dealt_alike_in_every_round_and_anomalies_anew(spies: list[S
     assert anomalies[:2] != anomalies[2:]
 
 
+@pytest.mark.parametrize("folds", [2, 3])
+def test_an_altered_normal_is_judged_by_a_network_that_did_not_train_on_it(spies: list[Spy], folds: int) -> None:
+    """It would know all of it but the defect. Anomaly 100 + i is normal i altered, but for the last three."""
+    of = np.array([*range(13), -1, -1, -1])
+    evaluator, relative = train_evaluator(
+        numbered(0, 13), numbered(100, 16), settings=QUICK, folds=folds, quantile=1.0, seed=1, fold_seed=2, normal_of=of
+    )
+    for spy in spies:
+        altered = {i - 100 for i in spy.judged if 100 <= i < 113}
+        assert altered == {i for i in spy.judged if i < 100}  # the held-out normals, and these altered
+    assert sorted(i for spy in spies for i in spy.judged if i >= 100) == [*range(100, 116)]
+    assert evaluator.normal_fold is not None
+    for fold, spy in enumerate(spies):
+        assert set(np.flatnonzero(evaluator.normal_fold == fold)) == {i for i in spy.judged if i < 100}
+    assert evaluator.judge(numbered(100, 13), of[:13]) == pytest.approx(relative[:13])  # one network, not a mean
+    both = evaluator.judge(numbered(113, 3), of[13:])
+    assert both == pytest.approx(evaluator.judge(numbered(113, 3)))
+
+
 def test_one_fold_is_the_papers_rule(spies: list[Spy]) -> None:
     """One network, its own training normals, their maximum."""
     evaluator, relative = train_evaluator(
@@ -144,4 +163,5 @@ def test_for_real(tmp_path: Path) -> None:
     loaded = ConfusionEvaluator.load(tmp_path, quantile=0.5, device="cpu")
     fresh = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     assert (loaded.judge(fresh) == evaluator.judge(fresh)).all()
-    assert sorted(p.suffix for p in tmp_path.rglob("*") if p.is_file()) == [".npy", ".npy", *[".safetensors"] * 2]
+    assert loaded.normal_fold is not None and (loaded.normal_fold == evaluator.normal_fold).all()
+    assert sorted(p.suffix for p in tmp_path.rglob("*") if p.is_file()) == [*[".npy"] * 3, *[".safetensors"] * 2]

@@ -1,14 +1,15 @@
 """The confusion evaluator theta_C: Deep SADs (Eq. 5) that judge which anomalies are hard (Eq. 6).
 
 By default it is cross-fitted: normals and anomalies are dealt into folds, and each is judged by the network that did
-not train on its fold. `folds=1` is the paper's: one network judges what it has trained on.
+not train on its fold. A normal that was altered is judged by the network that did not train on this normal: another
+would know all of it but the defect. `folds=1` is the paper's: one network judges what it has trained on.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from kka.algorithm.deep_sad import DeepSAD, pretrain, train_deep_sad
 from kka.algorithm.hardness import fold_of, relative_distance
@@ -21,6 +22,8 @@ from kka.protocols import Images
 from kka.seeding import derive_seed
 from kka.settings.deep_sad import DeepSADSettings
 
+NORMAL_FOLD = "normal_fold.npy"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionEvaluator:
@@ -30,16 +33,26 @@ class ConfusionEvaluator:
     normal_distances: tuple[Float[np.ndarray, " _n"], ...]
     """Of each fold: D of its held-out normals (with one fold: of the training normals)."""
     quantile: float
+    normal_fold: Int[np.ndarray, " _n"] | None = None
+    """Of each normal, the fold whose network did not train on it. None: with one fold."""
 
-    def judge(self, images: Images) -> Float[np.ndarray, "m"]:
-        """The relative distance of images that no network trained on: the geometric mean over networks; < 1 = hard."""
+    def judge(self, images: Images, normal_of: Int[np.ndarray, "m"] | None = None) -> Float[np.ndarray, "m"]:
+        """The relative distance of images that no network trained on: the geometric mean over networks; < 1 = hard.
+
+        `normal_of`: of images that are altered normals, which normal; -1 of others. Those are judged by one network.
+        """
         if not len(images):
             return np.zeros(0)
-        logs = [
+        logs = np.array([
             np.log(np.maximum(relative_distance(network.score(images), normals, self.quantile), 1e-30))
             for network, normals in zip(self.networks, self.normal_distances, strict=True)
-        ]
-        return np.exp(np.mean(logs, axis=0))
+        ])  # fmt: skip
+        found = np.exp(np.mean(logs, axis=0))
+        if normal_of is None or self.normal_fold is None:
+            return found
+        altered = np.flatnonzero(normal_of >= 0)
+        found[altered] = np.exp(logs[self.normal_fold[normal_of[altered]], altered])
+        return found
 
     def embed(self, images: Images) -> Float[np.ndarray, "m d"]:
         """phi of images, the networks side by side, each less its centre and in units in which the squared length of
@@ -55,6 +68,8 @@ class ConfusionEvaluator:
         for fold, (network, normals) in enumerate(zip(self.networks, self.normal_distances, strict=True)):
             network.save(path / f"fold-{fold}")
             np.save(path / f"fold-{fold}" / "normal_distances.npy", normals)
+        if self.normal_fold is not None:
+            np.save(path / NORMAL_FOLD, self.normal_fold)
 
     @classmethod
     def load(cls, path: Path, *, quantile: float, device: str = "auto") -> "ConfusionEvaluator":
@@ -68,6 +83,7 @@ class ConfusionEvaluator:
             networks=tuple(networks),
             normal_distances=tuple(read_array(f / "normal_distances.npy") for f in folders),
             quantile=quantile,
+            normal_fold=read_array(path / NORMAL_FOLD) if (path / NORMAL_FOLD).is_file() else None,
         )
 
 
@@ -81,12 +97,14 @@ def train_evaluator(
     seed: int,
     fold_seed: int,
     photo_of: np.ndarray | None = None,
+    normal_of: Int[np.ndarray, "m"] | None = None,
     progress: Progress | None = None,
 ) -> tuple[ConfusionEvaluator, Float[np.ndarray, "m"]]:
     """Train the evaluator; returns it with the relative distance of every anomaly (< 1 = hard).
 
     `fold_seed` deals the normals; kept equal from round to round, so that rounds are judged by the same normals.
     `photo_of`: (n,), where the normals are tiles, which photo each is of; the tiles of one go into one fold.
+    `normal_of`: of anomalies that are altered normals, which normal, into whose fold they go; -1 of others.
     """
     if not 1 <= folds <= len(normals):
         raise UserError(f"folds: expected 1 to {len(normals)} (the number of normals); got {folds}")
@@ -100,6 +118,8 @@ def train_evaluator(
         raise UserError(f"folds: expected 1 to {len(photos)} (the number of photos); got {folds}")
     normal_fold = fold_of(len(photos), folds, seed=derive_seed(fold_seed, "normals"))[member]
     anomaly_fold = fold_of(len(anomalies), folds, seed=derive_seed(seed, "anomalies"))
+    if normal_of is not None:
+        anomaly_fold = np.where(normal_of >= 0, normal_fold[normal_of], anomaly_fold)
     networks, distances, relative = [], [], np.empty(len(anomalies))
     for fold in range(folds):
         mine = taken(normals, normal_fold != fold)
@@ -118,7 +138,9 @@ def train_evaluator(
         networks.append(network)
         distances.append(held_out)
     return (
-        ConfusionEvaluator(networks=tuple(networks), normal_distances=tuple(distances), quantile=quantile),
+        ConfusionEvaluator(
+            networks=tuple(networks), normal_distances=tuple(distances), quantile=quantile, normal_fold=normal_fold
+        ),
         relative,
     )
 

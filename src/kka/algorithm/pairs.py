@@ -43,6 +43,7 @@ def judged_so_far(
     for r in range(number):
         made = folder.fresh(r)
         rest = made.take([i for i, entry in enumerate(made.entries) if entry.id not in in_pool])
-        now = {entry.id: entry for entry in rest.judged(number, evaluator.judge(rest.images).tolist()).entries}
+        relative = evaluator.judge(rest.images, rest.normal_of).tolist()
+        now = {entry.id: entry for entry in rest.judged(number, relative).entries}
         judged += [now.get(entry.id) or in_pool[entry.id] for entry in made.entries]
     return judged

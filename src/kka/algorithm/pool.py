@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 
 from kka.algorithm.hardness import is_hard
@@ -64,6 +64,11 @@ class AnomalyPool:
     def relative(self) -> Float[np.ndarray, "n"]:
         """The relative distance of each at its last judgement; infinite before the first."""
         return np.array([entry.relative for entry in self.entries], dtype=np.float64)
+
+    @property
+    def normal_of(self) -> Int[np.ndarray, "n"]:
+        """Of each altered normal, which of the task's normals it is; -1 of pictures that are drawn from nothing."""
+        return np.array([-1 if entry.normal is None else entry.normal for entry in self.entries], dtype=np.int64)
 
     @property
     def hard(self) -> np.ndarray:

@@ -248,6 +248,7 @@ class Stages:
                 seed=self.seed("evaluator", number),
                 fold_seed=self.seed("folds"),
                 photo_of=self.task.photo_of,
+                normal_of=pool.normal_of,
                 progress=lambda done, total: self.tell("evaluator", done, total),
             )
             evaluator.save(folder)
@@ -312,7 +313,7 @@ class Stages:
         """Eq. 6 on images that the evaluator has never seen."""
 
         def compute(folder: Path) -> Counts:
-            relative = evaluator.judge(fresh.images)
+            relative = evaluator.judge(fresh.images, fresh.normal_of)
             write_judgements(folder, fresh.entries, relative)
             return {"hard": int(is_hard(relative).sum()), "judged": len(fresh)}
 
