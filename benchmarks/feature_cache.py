@@ -44,9 +44,9 @@ class Recomputed(Features):
         self.images, self.extract, self.shape = images, extract, shape
 
     @torch.no_grad()
-    def __getitem__(self, index: torch.Tensor | np.ndarray) -> torch.Tensor:
+    def _rows(self, index: torch.Tensor | np.ndarray) -> torch.Tensor:
         device = next(self.extract.parameters()).device
-        return self.extract(torch.from_numpy(self.images[np.asarray(index)]).to(device)).float()
+        return self.extract(torch.from_numpy(self.images[np.asarray(index)]).to(device)).float().cpu()
 
 
 def bandwidth() -> float:

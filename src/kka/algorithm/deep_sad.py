@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from kka.common.augment import augment, normalise, resize
-from kka.common.device import autocast_dtype, batch_at, choose_device, resident, seeded
+from kka.common.device import autocast_dtype, batch_at, choose_device, full_precision, resident, seeded, sent
 from kka.common.disk import reading
 from kka.common.numbers import DAMAGED, DIVERGED, require_finite, require_finite_tensors
 from kka.common.progress import Progress
@@ -242,6 +242,7 @@ def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto"
 
 
 @torch.no_grad()
+@full_precision()
 def _embed(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
     network.eval()
     device = next(network.parameters()).device
@@ -281,11 +282,10 @@ def _fit(
         taken = order(generator) if order else torch.randperm(len(pixels), generator=generator)
         steps = max(1, round(len(taken) / settings.batch_size))
         for index in taken.tensor_split(steps):
-            index = index.to(device)
             batch = augment(batch_at(pixels, index, device), INPUT_SIZE, generator=generator)
             batch = batch.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                value = loss(batch, index)
+                value = loss(batch, sent(index, device))
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()

@@ -8,11 +8,14 @@ saturation, hue and greyscale are linear in the colours, so the whole jitter is 
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from kka.common.device import sent
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,9 +27,16 @@ _YIQ_TO_RGB = torch.linalg.inv(_RGB_TO_YIQ)
 
 def normalise(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """ImageNet normalisation of images in [0, 1]."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
+    mean, std, _ = _constants(images.device)
     return (images - mean) / std
+
+
+@lru_cache(maxsize=8)
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """ImageNet's mean and deviation (1, 3, 1, 1) and the luma's weights (3,): a step would wait for their copy."""
+    with torch.inference_mode(mode=False):  # whoever asks first, a training must be able to use them
+        mean, std, luma = (torch.tensor(values).to(device) for values in (IMAGENET_MEAN, IMAGENET_STD, LUMA))
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1), luma
 
 
 def resize(images: UInt8[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 s s"]:
@@ -97,11 +107,23 @@ def augment(
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = half[:, 0] * flip, half[:, 1]
     theta[:, :, 2] = centre
-    grid = F.affine_grid(theta.to(device), [n, 3, size, size], align_corners=False)
-    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    grid = F.affine_grid(sent(theta, device), [n, 3, size, size], align_corners=False)
+    x = _sampled(x, grid)
 
     matrix, offset = colour_matrices(n, generator=generator)
-    luma = torch.tensor(LUMA, device=device)
-    grey = torch.einsum("c,bchw->b", luma, x) / (size * size)
-    x = torch.baddbmm((offset.to(device) * grey)[:, None, None], matrix.to(device), x.flatten(2))
+    grey = torch.einsum("c,bchw->b", _constants(device)[2], x) / (size * size)
+    x = torch.baddbmm((sent(offset, device) * grey)[:, None, None], sent(matrix, device), x.flatten(2))
     return normalise(x.clamp(0, 1).view(n, 3, size, size))
+
+
+def _sampled(x: Float[Tensor, "b 3 h w"], grid: Float[Tensor, "b s s 2"]) -> Float[Tensor, "b 3 s s"]:
+    """Bilinear, with the image's border beyond it."""
+    if x.device.type == "mps":  # whose grid_sample learned "border" after torch 2.10
+        return F.grid_sample(x, within(grid, x.shape[2], x.shape[3]), mode="bilinear", align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def within(grid: Float[Tensor, "b s s 2"], height: int, width: int) -> Float[Tensor, "b s s 2"]:
+    """The places of `grid` (x, y), none beyond the centres of an image's outermost pixels: what "border" means."""
+    x, y = grid.unbind(-1)
+    return torch.stack([x.clamp(1 / width - 1, 1 - 1 / width), y.clamp(1 / height - 1, 1 - 1 / height)], dim=-1)

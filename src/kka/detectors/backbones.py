@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
+from kka.common.device import cpu_randomness
 from kka.common.numbers import require_finite_tensors
 from kka.errors import UserError
 from kka.seeding import derive_seed
@@ -50,8 +51,7 @@ def load_backbone(settings: BackboneSettings, *, strides: Sequence[int], seed: i
 
     kind: dict[str, Any] = {"pad_type": "same"} if settings.padding == "same" else {}
     source = settings.weights if fetch else RANDOM
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "backbone"))
+    with cpu_randomness(derive_seed(seed, "backbone")):
         try:
             wanted = levels(settings.name, strides, kind)
             network = timm.create_model(

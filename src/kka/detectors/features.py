@@ -17,11 +17,12 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
 from kka.common.cache import pixel_hash
 from kka.common.caches import cache_folder
+from kka.common.device import sent
 from kka.common.files import replacing
 from kka.detectors.graph import in_batches
 from kka.errors import UserError
@@ -62,9 +63,17 @@ class Features:
         return self.shape[0]
 
     def __getitem__(self, index: Tensor | np.ndarray) -> Float[Tensor, "b ..."]:
-        """Rows in single precision. Mapped for this read alone: pages that stay mapped would count as memory in use."""
+        """Rows in single precision."""
+        return self._rows(index).float()
+
+    def on(self, device: torch.device, index: Tensor | np.ndarray) -> Float[Tensor, "b ..."]:
+        """Rows on a device in single precision; half of it travels there."""
+        return sent(self._rows(index), device).float()
+
+    def _rows(self, index: Tensor | np.ndarray) -> Float16[Tensor, "b ..."]:
+        """Mapped for this read alone: pages that stay mapped would count as memory in use."""
         mapped = np.memmap(self._file, dtype=np.float16, mode="r", offset=self._offset, shape=self.shape)
-        return torch.from_numpy(mapped[np.asarray(index)]).float()
+        return torch.from_numpy(mapped[np.asarray(index)])
 
 
 def fingerprint(*modules: nn.Module, **facts: Any) -> str:

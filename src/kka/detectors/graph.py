@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Real, UInt8
 from torch import Tensor, nn
 
 from kka.common.augment import IMAGENET_MEAN, IMAGENET_STD
+from kka.common.device import full_precision, sent
 from kka.common.numbers import DAMAGED, require_finite
 from kka.protocols import Images
 
@@ -85,6 +86,7 @@ def covered(masks: UInt8[Tensor, "b h w"], prepare: Preprocess, grid: tuple[int,
 
 
 @torch.no_grad()
+@full_precision()
 def in_batches(
     module: nn.Module | Callable[[Tensor], Tensor], images: Images, device: torch.device, *, batch: int = 64
 ) -> np.ndarray:
@@ -94,7 +96,7 @@ def in_batches(
         UserError: NaN or infinity came out.
     """
     parts = [
-        module(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(device)).float().cpu().numpy()
+        module(sent(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])), device)).float().cpu().numpy()
         for i in range(0, len(images), batch)
     ]
     found = np.concatenate(parts) if parts else np.zeros(0, np.float32)

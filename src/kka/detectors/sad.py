@@ -102,7 +102,7 @@ class SAD:
             raise does_not_fit(path, error) from error
 
     def _scoring(self, model: DeepSAD) -> "SAD":
-        self.model_, self.graph_, self.losses_ = model, _Graph(model).eval(), model.losses
+        self.model_, self.graph_, self.losses_ = model, _Graph(model).to(model.centre.device).eval(), model.losses
         return self
 
 

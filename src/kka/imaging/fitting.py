@@ -24,6 +24,9 @@ from kka.common.files import replacing
 from kka.errors import UserError
 from kka.seeding import derive_seed
 
+LOOK = 10
+"""Steps after which the losses so far are fetched: a GPU is not waited for at each one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
@@ -72,13 +75,17 @@ class Fit:
         self._optimiser = torch.optim.AdamW(self.parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self._mean = EMAModel(self.parameters, decay=ema, foreach=True)
         self.step, self.running = 0, float("nan")
+        self._unseen: list[Tensor] = []  # losses of the last steps, which lie on the device
         if checkpoint.is_file():
             self._load()
 
     def run(self, *, save_every: int, told: Callable[[int, float], None]) -> Fitted:
         """Do the steps that are left, then put the mean of the weights in the networks' place.
 
-        `told`: called with (steps done, loss so far) after each step.
+        `told`: called with (steps done, loss as it was last looked at) after each step.
+
+        Raises:
+            UserError: a loss that is not finite, within `LOOK` steps, and before anything of it is saved.
         """
         first, started = self.step, time.perf_counter()
         while self.step < self.steps:
@@ -90,16 +97,14 @@ class Fit:
             nn.utils.clip_grad_norm_(self.parameters, 1.0)
             self._optimiser.step()
             self._mean.step(self.parameters)
-            value, self.step = loss.item(), self.step + 1
-            self.running = value if self.step == 1 else self.running + (value - self.running) / min(self.step, 100)
-            if not np.isfinite(value):
-                raise UserError(
-                    f"images train: the loss is {value} at step {self.step}: expected a finite one. Take a smaller "
-                    "--learning-rate, or --precision fp32."
-                )
+            self._unseen.append(loss.detach())
+            self.step += 1
+            saves = self.step % save_every == 0 or self.step == self.steps
+            if saves or self.step == first + 1 or self.step % LOOK == 0:
+                self._look()
             if self.step == first + 1:
                 started = time.perf_counter()
-            if self.step % save_every == 0 or self.step == self.steps:
+            if saves:
                 self._save()
             told(self.step, self.running)
         done, seconds = self.step - first - 1, time.perf_counter() - started
@@ -111,6 +116,18 @@ class Fit:
             pictures_per_second=self.batch_size * done / seconds if done > 0 else None,
             multiply_adds=multiply_adds,
         )
+
+    def _look(self) -> None:
+        """Take the losses since the last look into the running mean; here the device is waited for."""
+        since = self.step - len(self._unseen)
+        for step, value in enumerate(torch.stack(self._unseen).cpu().tolist(), start=since + 1):
+            self.running = value if step == 1 else self.running + (value - self.running) / min(step, 100)
+            if not np.isfinite(value):
+                raise UserError(
+                    f"images train: the loss is {value} at step {step}: expected a finite one. Take a smaller "
+                    "--learning-rate, or --precision fp32."
+                )
+        self._unseen.clear()
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

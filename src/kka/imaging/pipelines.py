@@ -153,7 +153,7 @@ def _precision(dtype: str, device: "torch.device", *, transformer: bool) -> "tor
 
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
-    elif dtype == "auto" and device.type == "cuda" and has_bf16():
+    elif dtype == "auto" and device.type == "cuda" and has_bf16(device):
         dtype = "bfloat16"
     elif dtype == "auto":
         dtype = "float32" if transformer else "float16"

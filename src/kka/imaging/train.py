@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
-from kka.common.device import autocast_dtype, batch_at, choose_device, resident, seeded
+from kka.common.device import autocast_dtype, batch_at, choose_device, resident, seeded, sent, wait_for
 from kka.common.files import replacing
 from kka.common.progress import StageProgress
 from kka.errors import UserError
@@ -176,8 +176,7 @@ class _Training:
             loss(0).backward()  # the first one sets things up
             started = time.perf_counter()
             loss(1).backward()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            wait_for(self.device)
             seconds += steps * (time.perf_counter() - started)
         for network in self._networks():
             network.zero_grad(set_to_none=True)
@@ -240,11 +239,11 @@ class _Training:
         side = settings.size // CROPS
         top, left = torch.randint(settings.size - side + 1, (2,), generator=generator).tolist()
         crop = batch_at(pixels, index, self.device)[:, :, top : top + side, left : left + side]
-        flip = (torch.rand(len(index), generator=generator) < settings.flips).to(self.device)
+        flip = sent(torch.rand(len(index), generator=generator) < settings.flips, self.device)
         x = _signed(torch.where(flip[:, None, None, None], crop.flip(3), crop))
         with self._autocast():
             z = self.vae.encode(x).latents
-            noise = torch.randn(z.shape, generator=generator).to(self.device)
+            noise = sent(torch.randn(z.shape, generator=generator), self.device)
             back = self.vae.decode(z + LATENT_NOISE * noise).sample
         variance, mean = torch.var_mean(z.float(), dim=(0, 2, 3))
         return F.mse_loss(back.float(), x) + 0.01 * (mean.square() + (variance - 1).square()).mean()
@@ -276,11 +275,11 @@ class _Training:
         index = torch.from_numpy(batch_of(latents.shape[1], b, seed, step))
         flip, which, dropped = torch.rand(3, b, generator=generator)
         said = self.ids[self.first[index] + (which * self.counts[index]).long()]
-        said = torch.where((dropped < settings.caption_dropout)[:, None], self.silent, said).to(self.device)
-        clean = latents[(flip < settings.flips).long().to(self.device), index.to(self.device)].float()
+        said = sent(torch.where((dropped < settings.caption_dropout)[:, None], self.silent, said), self.device)
+        clean = latents[sent((flip < settings.flips).long(), self.device), sent(index, self.device)].float()
         often, anywhere, chance = torch.randn(b, generator=generator), *torch.rand(2, b, generator=generator)
-        t = torch.where(chance < UNIFORM, anywhere, torch.sigmoid(often)).to(self.device)
-        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        t = sent(torch.where(chance < UNIFORM, anywhere, torch.sigmoid(often)), self.device)
+        noise = sent(torch.randn(clean.shape, generator=generator), self.device)
         mixed = torch.lerp(clean, noise, t[:, None, None, None])
         with self._autocast():
             heard = self.text(said)[0]

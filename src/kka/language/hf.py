@@ -70,8 +70,9 @@ class HFLanguageModel:
         self.progress = progress
         self.tokens_written = 0
         self.model, self.tokenizer = load_model(
-            self.source, self.device, self.settings.load_in_4bit, self.settings.trust_remote_code, revision
-        )
+            self.source, self.device, self.settings.load_in_4bit, self.settings.trust_remote_code, revision,
+            precision=self.settings.precision,
+        )  # fmt: skip
         of_captions = self.model.num_parameters() < SMALL_CHAT[0]  # it was trained on prompts without examples
         self.chat = Chat(self.tokenizer, () if of_captions else worked)
         self.identity = identify(self.source, revision)
@@ -80,8 +81,6 @@ class HFLanguageModel:
         self.say: Callable[[str], None] | None = None
         self._of_base: dict[tuple[str, ...], float] = {}  # entropies, by prompts
         self._different: tuple[list[str], int] | None = None  # by which prompts, and how many
-        if self.settings.precision != "auto" and not self.settings.load_in_4bit:
-            self.model.to(torch.float32 if self.settings.precision == "fp32" else torch.bfloat16)
 
     # --- Eq. 3 -------------------------------------------------------------------------------------------------
 
@@ -314,7 +313,6 @@ class HFLanguageModel:
         """
         if not (path / NOTE).is_file():
             raise UserError(f"language model: expected a folder with a saved adapter; got {path}")
-        self._different = None
         self._different = None  # it was counted of another adapter
         if self._peft is not None:
             self.model = self._peft.unload()

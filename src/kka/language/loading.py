@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from kka.common.device import half_precision
+from kka.common.device import half_precision, has_bf16
 from kka.common.hub import require_model
 from kka.errors import UserError
 from kka.language.gguf import as_unquantised, check_gguf, is_gguf, silent
@@ -31,13 +31,18 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def load_model(
-    source: str, device: torch.device, load_in_4bit: bool, trust_remote_code: bool, revision: str | None
-) -> tuple[Any, Any]:
-    """Model and tokenizer, ready to sample. `source`: a hub id, a folder, or a GGUF file."""
+    source: str, device: torch.device, load_in_4bit: bool, trust_remote_code: bool, revision: str | None,
+    precision: str = "auto",
+) -> tuple[Any, Any]:  # fmt: skip
+    """Model and tokenizer, ready to sample. `source`: a hub id, a folder, or a GGUF file.
+
+    Raises:
+        UserError: a model that cannot be loaded; a precision that the device has not.
+    """
     here = check_source(source, revision)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
     options["local_files_only"] = here
-    weights: dict[str, Any] = {"dtype": half_precision(device) or torch.float32}
+    weights: dict[str, Any] = {"dtype": weights_dtype(precision, device)}
     place, from_file = source, is_gguf(source)
     damaged: tuple[type[Exception], ...] = _DAMAGED + _DAMAGED_FILE if from_file else _DAMAGED
     if from_file:
@@ -68,6 +73,19 @@ def load_model(
     if not load_in_4bit:
         model.to(device)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """In what the weights are kept, from the file on: fp32 ones that came through 16 bits would be rounded.
+
+    Raises:
+        UserError: bf16, on a GPU that has none.
+    """
+    if precision == "auto":
+        return half_precision(device) or torch.float32
+    if precision == "bf16" and not has_bf16(device):
+        raise UserError("language.precision: expected auto or fp32, as this GPU has no bf16; got bf16")
+    return torch.float32 if precision == "fp32" else torch.bfloat16
 
 
 EXPECTED = (

@@ -71,8 +71,7 @@ def row_of(prompts: Sequence[list[int]], answers: Sequence[list[int]], device: t
 
 
 def _columns(rows: list[tuple[int, int, int, int]], device: torch.device | str) -> tuple[Tensor, ...]:
-    columns = torch.tensor(rows, dtype=torch.long).reshape(-1, 4).T.contiguous()
-    return tuple(column.to(device) for column in columns)
+    return tuple(torch.tensor(rows, dtype=torch.long).reshape(-1, 4).T.contiguous().to(device))
 
 
 def can_share(model: Any) -> bool:
@@ -149,7 +148,7 @@ def shared_logps(model: Any, prompts: Sequence[list[int]], answers: Sequence[lis
     out = np.zeros(len(prompts))
     for part in rows_of(prompts, answers):
         found = answer_logps(model, [prompts[i] for i in part], [answers[i] for i in part])
-        out[part] = found.double().cpu().numpy()
+        out[part] = found.cpu().numpy()  # which NumPy makes doubles of: a GPU by MPS has none
     return out
 
 

@@ -249,8 +249,8 @@ def make_trainer(
         warmup_steps=round(settings.dpo_warmup * steps),
         disable_dropout=False,  # TRL's own default would switch LoRA's dropout off
         gradient_checkpointing=plan.checkpointing,
-        bf16=half and has_bf16(),
-        fp16=half and not has_bf16(),
+        bf16=half and has_bf16(device),
+        fp16=half and not has_bf16(device),
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=gpu,
         max_length=None,

@@ -110,6 +110,7 @@ def train(
                     raise
 
     own |= {"num_sanity_val_steps": 0, "devices": [device.index or 0] if device.type == "cuda" else 1}
+    own["deterministic"] = "warn" if device.type == "cuda" else None  # it would switch off what `choose_device` set
     own |= {"check_val_every_n_epoch": passes, "limit_val_batches": 1 if model.validates else 0}
     own.pop("val_check_interval", None)
     with tempfile.TemporaryDirectory(prefix="kka-anomalib-") as scratch:

@@ -90,7 +90,7 @@ class CMDA:
         return self
 
     def _texts(self, captions: Sequence[str], device: torch.device) -> "_Texts":
-        vectors = embed_texts(captions, self.settings.text, seed=derive_seed(self.seed, "texts"), device=device.type)
+        vectors = embed_texts(captions, self.settings.text, seed=derive_seed(self.seed, "texts"), device=str(device))
         width = self.settings.text_width
         return seeded(
             lambda: _Texts(torch.from_numpy(vectors), width), device, seed=derive_seed(self.seed, "text network")

@@ -23,7 +23,7 @@ def sup_con(
     logits = vectors @ others.T / temperature  # (m, m + k)
     itself = torch.eye(len(vectors), len(others), dtype=torch.bool, device=vectors.device)
     log_p = logits.masked_fill(itself, -torch.inf).log_softmax(dim=1)[:, : len(vectors)]
-    return -(log_p.where(positives, 0).sum(dim=1) / positives.sum(dim=1)).mean()
+    return -(log_p.masked_fill(~positives, 0).sum(dim=1) / positives.sum(dim=1)).mean()
 
 
 def nt_xent(

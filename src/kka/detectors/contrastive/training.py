@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from kka.common.augment import augment
-from kka.common.device import autocast_dtype, batch_at, resident
+from kka.common.device import autocast_dtype, batch_at, resident, sent
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.contrastive.network import ImageNetwork
@@ -82,10 +82,9 @@ def train_contrastive(
         for index in torch.randperm(stock.n, generator=generator).tensor_split(each):
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done / total)) / 2
-            index = index.to(device)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 first, second, negatives = _vectors(network, stock, index, settings.size, generator)
-                value = loss(first, second, negatives, index)
+                value = loss(first, second, negatives, sent(index, device))
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()

@@ -16,14 +16,14 @@ def greedy_coreset(points: Float[Tensor, "n d"], m: int, *, first: int) -> Int64
     """
     squares = points.square().sum(dim=1)
     nearest = torch.full_like(squares, torch.inf)
-    taken = [first]
+    new = torch.tensor([first]).to(points.device)
+    taken = [new]  # on the device, which is not waited for at each of thousands of steps
     for _ in range(m - 1):
-        new = taken[-1]
-        distance = squares - 2 * (points @ points[new]) + squares[new]
-        nearest = torch.minimum(nearest, distance)
-        nearest[new] = -torch.inf  # rounding must not take one twice
-        taken.append(int(nearest.argmax()))
-    return torch.tensor(taken)
+        distance = squares - 2 * (points @ points.index_select(0, new)[0]) + squares.index_select(0, new)
+        nearest = torch.minimum(nearest, distance).index_fill_(0, new, -torch.inf)  # rounding must not take one twice
+        new = nearest.argmax(dim=0, keepdim=True)
+        taken.append(new)
+    return torch.cat(taken).cpu()
 
 
 def projected(points: Float[Tensor, "n d"], dimensions: int, seed: int) -> Float[Tensor, "n e"]:

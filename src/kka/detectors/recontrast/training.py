@@ -1,13 +1,13 @@
 """How ReContrast is trained: iterations of normals, with anomalies beside them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kka.common.device import batch_at, resident
+from kka.common.device import batch_at, resident, sent
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.graph import Preprocess, covered
@@ -26,6 +26,9 @@ from kka.seeding import derive_seed
 
 FINE_TUNING_RATE, RANDOM_RATE = 1e-5, 1e-3
 """Of the trainable encoder: as published for a pretrained one, and for one that must learn from the start."""
+
+LOOK = 10
+"""Iterations after which their losses are fetched: a GPU is not waited for at each one."""
 
 Pixels = UInt8[Tensor, "n 3 h w"]
 
@@ -54,7 +57,7 @@ def train_recontrast(
     odd = len(pixels) - normal
     if untrained:
         for encoder in (network.encoder, network.frozen):
-            parts = (part.to(device).permute(0, 2, 3, 1) for part in pixels[:normal].split(64))
+            parts = (sent(part, device).permute(0, 2, 3, 1) for part in pixels[:normal].split(64))
             settle_batchnorm(encoder, map(prepare, parts))
     rate = s.encoder_learning_rate
     if rate is None:
@@ -70,7 +73,8 @@ def train_recontrast(
     batches = _batches(normal, s.batch_size, generator)
     negatives = _batches(odd, s.anomalies_per_batch, generator)
     epoch_length = max(1, round(normal / s.batch_size))
-    losses = []
+    losses: list[float] = []
+    unseen: list[Tensor] = []  # losses that still lie on the device
     by_batch = s.encoder_batchnorm == "train" or (s.encoder_batchnorm == "auto" and odd > 0)
     _train_mode(network, by_batch)
     for step in range(s.iterations):
@@ -79,13 +83,16 @@ def train_recontrast(
         if odd:
             chosen = next(negatives)
             batch = torch.cat([batch, batch_at(pixels, normal + chosen, device)])
-            of_batch = None if masks is None else torch.from_numpy(masks[chosen.numpy()]).to(device)
+            of_batch = None if masks is None else sent(torch.from_numpy(masks[chosen.numpy()]), device)
         beside = Beside(n, of_batch, prepare)
         loss, total = _losses(network, prepare(batch.permute(0, 2, 3, 1)), beside, alpha_at(step, s.iterations), s)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
-        losses.append(require_finite(float(loss.detach()), f"the training loss of iteration {step + 1}", DIVERGED))
+        unseen.append(loss.detach())
+        if len(unseen) == LOOK or step + 1 == s.iterations:
+            losses += _looked_at(unseen, len(losses))
+            unseen.clear()
         if progress is not None:
             progress(step + 1, s.iterations)
         if on_epoch is not None and (step + 1) % epoch_length == 0:
@@ -94,6 +101,14 @@ def train_recontrast(
             _train_mode(network, by_batch)
     network.eval()
     return losses
+
+
+def _looked_at(losses: Sequence[Tensor], before: int) -> list[float]:
+    """The losses of iterations, after `before` others. Raises UserError where one is no number."""
+    found: list[float] = torch.stack(list(losses)).cpu().tolist()
+    for i, value in enumerate(found, start=before + 1):
+        require_finite(value, f"the training loss of iteration {i}", DIVERGED)
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kka.common.device import seeded
+from kka.common.device import seeded, sent
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.progress import Progress
 from kka.detectors.features import Features
@@ -44,11 +44,11 @@ def train_heads(
         others = _around(len(anomalies), n, order).split(settings.batch_size) if anomalies is not None else None
         summed = torch.zeros((), device=device)
         for i, index in enumerate(batches):
-            x = normals[index].to(device)
+            x = normals.on(device, index)
             y, covered = None, None
             if anomalies is not None and others is not None:
-                y = anomalies[others[i]].to(device)
-                covered = None if cover is None else cover[others[i]].to(device)
+                y = anomalies.on(device, others[i])
+                covered = None if cover is None else sent(cover[others[i]], device)
             loss = batch_loss(heads, x, y, settings, noise, covered)
             for optimiser in optimisers:
                 optimiser.zero_grad(set_to_none=True)
