@@ -145,3 +145,40 @@ def test_a_row_of_other_settings_is_measured_again(photos: Any) -> None:
     assert photos.same(row, case)
     assert not photos.same(row, dataclasses.replace(case, size=192))
     assert not photos.same(row | {"settings": row["settings"] | {"score_top": 0.7}}, case)
+
+
+def test_a_killed_measurement_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU's minutes spent twice on what is stored, or what failed for a missing library never tried again."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import gpu
+
+    out, ran = tmp_path / "gpu.json", []
+
+    def part(name: str, device: str, size: dict[str, Any], limit: int) -> dict[str, Any]:
+        ran.append(name)
+        if name == "dpo" and ran.count("dpo") == 1:
+            return {"reason": "no trl"}
+        if name == "patchcore" and ran.count("patchcore") == 1:
+            raise KeyboardInterrupt
+        return {"images_s": 1.0}
+
+    monkeypatch.setattr(gpu, "run_part", part)
+    only = ["--only", "dpo", "dfm", "patchcore"]
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--device", "cpu", "--out", str(out), *only])
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main()
+    gpu.main()
+    assert ran == ["dpo", "dfm", "patchcore", "dpo", "patchcore"]
+    (section,) = json.loads(out.read_text()).values()
+    assert {name: found.get("images_s") for name, found in section["parts"].items()} == {
+        "dpo": 1.0, "dfm": 1.0, "patchcore": 1.0,
+    }  # fmt: skip
+    assert gpu.SIZES.keys() == gpu.PARTS.keys()
+
+
+def test_a_part_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One library that is missing would cost the figures of all other parts."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import gpu
+
+    assert "images" in gpu.run_part("dfm", "cpu", {}, 100)["reason"]
