@@ -29,6 +29,8 @@ from kka.settings.language import LanguageSettings
 SMALL_CHAT = (100_000_000, 1_000_000_000)
 """Parameters of chat models that hold together at a lower temperature alone; smaller ones are trained on captions."""
 SMALL_CHAT_TEMPERATURE = 0.7
+AT_ONCE = (256, 64)
+"""Answers that are sampled at once, of models that were trained on captions and of larger ones."""
 LARGE_VOCABULARY = 8192
 
 
@@ -89,7 +91,7 @@ class HFLanguageModel:
         prompt_ids = [self.encode(prompt) for prompt in prompts]
         jobs = [i for i in range(len(prompts)) for _ in range(n)]
         answers: list[list[str]] = [[] for _ in prompts]
-        size, (temperature, top_p) = self.settings.batch_size, self._sampling
+        size, (temperature, top_p) = self._at_once, self._sampling
         for batch, start in enumerate(range(0, len(jobs), size)):
             part, own = jobs[start : start + size], derive_seed(seed, "sample", batch)
             tell = self._part_of("captions", start, len(part), len(jobs)) if self._large else None
@@ -106,7 +108,7 @@ class HFLanguageModel:
         Args:
             as_set: With the temperature and the top-p that are set, as `sample` draws.
         """
-        encoded, size = [self.encode(prompt) for prompt in prompts], self.settings.batch_size
+        encoded, size = [self.encode(prompt) for prompt in prompts], self._at_once
         temperature, top_p = self._sampling if as_set else (1.0, 1.0)
         tell = _for_stage(self.progress, "measuring") if self.progress is not None and self.shared else None
         answers: list[list[int]] = []
@@ -128,6 +130,11 @@ class HFLanguageModel:
         small_chat = SMALL_CHAT[0] <= self.model.num_parameters() < SMALL_CHAT[1]
         usual = SMALL_CHAT_TEMPERATURE if small_chat else 1.0
         return self.settings.temperature or usual, self.settings.top_p or 1.0
+
+    @property
+    def _at_once(self) -> int:
+        """Answers: a rule of the model alone, as equal seeds are to give equal texts on any machine."""
+        return self.settings.batch_size or AT_ONCE[self.model.num_parameters() >= SMALL_CHAT[0]]
 
     @property
     def _large(self) -> bool:

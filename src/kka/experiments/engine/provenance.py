@@ -36,7 +36,7 @@ NOT_OF_THE_LOOP = ("data", "normal", "lm", "images", "seed", "seeds", "detector"
 
 SINCE = {
     "sad": ("hard_weight", "max_anomaly_ratio", "pretrain_learning_rate", "pretrain_weight_decay", "device"),
-    "language": ("dpo_max_epochs", "dpo_warmup", "lora_targets", "captions_an_answer", "set"),
+    "language": ("batch_size", "dpo_max_epochs", "dpo_warmup", "lora_targets", "captions_an_answer", "set"),
     "drawing": ("set",),
 }  # fmt: skip
 """Settings that a run's configuration has had since figures were stored: at their defaults they are no part."""
