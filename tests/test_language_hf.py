@@ -129,6 +129,20 @@ def test_batches_and_progress(folder: Path) -> None:
     assert told == [("captions", 5, 12), ("captions", 10, 12), ("captions", 12, 12)]
 
 
+@pytest.mark.parametrize(("parameters", "size"), [(3_000_000, 256), (135_000_000, 64), (4_000_000_000, 64)])
+def test_large_models_answer_in_smaller_batches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, parameters: int, size: int
+) -> None:
+    """By their size alone, not by this machine: equal seeds are to give equal texts everywhere."""
+    told: list[tuple[str, int, int]] = []
+    model = HFLanguageModel(
+        folder, settings=LanguageSettings(max_new_tokens=1), device="cpu", progress=lambda *args: told.append(args)
+    )
+    monkeypatch.setattr(model.model, "num_parameters", lambda: parameters)
+    model.sample(PROMPTS[:1], size + 1, seed=0)
+    assert [done for _, done, _ in told] == [size, size + 1]
+
+
 def test_chat_template_is_used_where_there_is_one(model: HFLanguageModel, tmp_path: Path) -> None:
     """A chat model wants its template; a plain one gets the text and a line break."""
     tokens = model.tokenizer.convert_ids_to_tokens(model.encode("Another flower: red"))

@@ -22,8 +22,8 @@ writes of volcanoes and sofas."""
     max_new_tokens: Width | None = 96
     """An answer cut off there loses its last, unfinished line. none: the server's limit."""
     batch_size: Width | None = None
-    """Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes. None: 256, or 64 of a model of \
-100 million parameters and more, whose every answer takes megabytes while it is written."""
+    """Answers sampled at once. It shapes the draws: equal seeds need equal batch sizes. None: 256, or 64 of a model \
+of 100 million parameters and more, whose every answer takes megabytes while it is written."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of a local model. auto: 16 bits on a GPU, fp32 on every CPU: some have bf16 and some have not, and one command \
 must give one result on both. On a CPU with AMX bf16 takes a quarter less, and rounds \
