@@ -1,6 +1,8 @@
 """Experiments on a Ray cluster: the rows of one machine, whatever node dies; clusters that are not to be had."""
 
+import dataclasses
 import io
+import json
 import os
 import shutil
 import signal
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,27 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fakes import Painter, outcome, small_task
+from kka.algorithm.folder import RunFolder
+from kka.algorithm.pictures import draw_pictures
 from kka.common import cluster as module
+from kka.common.cache import ImageCache
 from kka.common.cluster import STARTED_HERE, Cluster
+from kka.common.files import image_files
 from kka.common.workers import EndedError
+from kka.deploy.score import score_files
+from kka.deploy.shards import open_there, require_paths, score_shards, sent
+from kka.deploy.stored import open_detector
 from kka.errors import UserError
 from kka.experiments.engine import runner
 from kka.experiments.engine.cells import Cell, Results
 from kka.experiments.engine.on_cluster import Data, require_data, run_cells_on
 from kka.experiments.engine.place import Place
+from kka.protocols import Images
+from kka.run.execute import run
 from kka.settings.backbone import BackboneSettings
 from kka.settings.needs import Needs
+from test_painted_run import SMALL, plate, save
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # Ray's own
@@ -222,7 +235,7 @@ def test_nothing_is_left_behind(place: Place, tmp_path: Path, stop: signal.Signa
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     started: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + 200
-    while not results.is_file() and child.poll() is None and time.monotonic() < deadline:
+    while not (results.is_file() and results.stat().st_size) and child.poll() is None and time.monotonic() < deadline:
         started |= {each.pid: each for each in psutil.Process(child.pid).children(recursive=True)}
         time.sleep(0.2)
     assert results.is_file(), child.communicate()
@@ -233,3 +246,105 @@ def test_nothing_is_left_behind(place: Place, tmp_path: Path, stop: signal.Signa
     _, alive = psutil.wait_procs(list(started.values()), timeout=100)  # after a kill Ray's agents look for their node
     assert alive == []
     assert lines(Results(results)) > 0 and "Traceback" not in told
+
+
+class SlowPainter(Painter):
+    """Some of its pictures need a while."""
+
+    def draw(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Images:
+        time.sleep(0.3)
+        return super().draw(captions, seeds=seeds)
+
+
+def test_pictures_by_copies(nodes: Any, tmp_path: Path) -> None:
+    """A picture that depended on which copy draws it, or that was lost with its node, would make another run; what was
+    drawn once is not drawn again."""
+    walls = ("grey", "dark", "pale", "bright")
+    captions = [f"a small {color} flower with three round petals before a {wall} wall"
+                for color in ("blue", "green", "white", "pink") for wall in walls]  # fmt: skip
+    seeds = range(16)
+    alone = draw_pictures(SlowPainter(), captions, seeds=seeds)
+    second = nodes.add_node(num_cpus=1, object_store_memory=STORE)
+    told: list[int] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append(done)
+        if len(told) == 3:
+            nodes.remove_node(second, allow_graceful=False)
+
+    cache = ImageCache(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Cluster(nodes.address) as cluster:
+            copies = cluster.copies(SlowPainter)
+            drawn = draw_pictures(SlowPainter(), captions, seeds=seeds, cache=cache, progress=tell, copies=copies)
+            again = draw_pictures(SlowPainter(), captions, seeds=seeds, cache=cache, copies=copies)
+            with pytest.raises(UserError, match="no such model"):
+                list(cluster.copies(fails, "no such model").each(pow, [(2,)]))
+    assert np.array_equal(drawn.images, alone.images) and np.array_equal(again.images, alone.images)
+    assert (drawn.drawn, again.drawn, again.from_cache) == (16, 0, 16) and told == list(range(1, 17))
+
+
+@pytest.mark.slow
+def test_scores_by_copies(nodes: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are those of one machine, with a row for what cannot be read; what is there is not scored again, and
+    another detector's folder is not gone on with."""
+    monkeypatch.setattr("kka.deploy.shards.SHARD", 4)
+    kept = open_detector(RunFolder(finished).kept("kka-2"))
+    photos = small_task().normals[:10]
+    save(tmp_path / "photos", list(photos))
+    (tmp_path / "photos/03.png").write_bytes(b"no picture")
+    files = image_files([tmp_path / "photos"])
+    alone = {str(row.file): row.score for row in score_files(kept, files).rows}
+    out = tmp_path / "scores"
+    with Cluster(nodes.address) as cluster:
+        copies = cluster.copies(open_there, *sent(kept, None, None))
+        first = score_shards(kept, files, out, copies)
+        (out / "part-00001.parquet").unlink()
+        again = score_shards(kept, files, out, copies)
+        with pytest.raises(UserError, match="another files, names"):
+            score_shards(kept, files[:5], out, copies)
+        with pytest.raises(UserError, match=rf"the machine .*expected the images at {tmp_path}/nowhere"):
+            cluster.everywhere(require_paths, [f"{tmp_path}/nowhere"])
+    assert (first.files, first.set_aside, first.made, again.made) == (10, 1, 3, 1)
+    rows = pq.read_table(out).to_pylist()
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert {row["file"]: row["score"] for row in rows if row["score"] is not None} == alone
+    assert "03.png" not in alone and rows[3]["score"] is None and rows[3]["reason"]
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """All that a run made but for its report, which tells the time."""
+    return {name: content for name, content in outcome(folder).items() if name != "report.html"}
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions, pictures, judgements, tuning, scores and detectors are those of one machine to the last bit, though a
+    node dies; a run that a cluster began goes on without it; the ledger says what the machines did."""
+    data = save(tmp_path / "photos", [plate(40, 40, seed) for seed in range(14)])
+    config = dataclasses.replace(SMALL, data=data, size=32)
+    monkeypatch.setenv("KKA_CACHE", str(tmp_path / "cache"))
+    run(config, tmp_path / "alone")
+    second = nodes.add_node(num_cpus=1, object_store_memory=STORE)
+    monkeypatch.setenv("KKA_CACHE", str(tmp_path / "another"))  # where nothing is drawn
+    seen: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "dpo" and "dpo" not in seen:
+            nodes.remove_node(second, allow_graceful=False)
+        seen.append(stage)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Cluster(nodes.address) as cluster:
+            run(config, tmp_path / "together", cluster=cluster, progress=progress)
+    assert results(tmp_path / "together") == results(tmp_path / "alone")
+    stages = json.loads((tmp_path / "together/ledger.json").read_text())["stages"]
+    elsewhere = {name for name, entry in stages.items() if entry.get("machine_seconds", 0) > 0}
+    assert {"rounds/0/captions", "rounds/0/images", "rounds/1/evaluator", "arms/kka-1/seed-0"} <= elsewhere
+    shutil.rmtree(tmp_path / "together/arms/kka-1")
+    shutil.rmtree(tmp_path / "together/kept")
+    (tmp_path / "together/summary.json").unlink()
+    run(config, tmp_path / "together", resume=True)
+    assert results(tmp_path / "together") == results(tmp_path / "alone")

@@ -89,6 +89,10 @@ def test_a_worker_imports_as_its_process_does(tmp_path: Path, monkeypatch: pytes
     worker.end()
 
 
+def crew() -> list[Worker]:
+    return [Worker(threads=1) for _ in range(2)]
+
+
 def test_side_by_side() -> None:
     """In the order asked for, whichever ends first; each is counted while it works; none is left behind."""
     told: list[int] = []
@@ -99,7 +103,7 @@ def test_side_by_side() -> None:
         counted.append(worker.call(os.getpid) in BESIDE)
         return answer
 
-    found = side_by_side(range(5), do, processes=2, threads=1, told=told.append)
+    found = side_by_side(range(5), do, crew=crew(), told=told.append)
     assert found == [0, 2, 4, 6, 8] and told == [1, 2, 3, 4, 5]
     assert counted == [True] * 5 and not BESIDE
 
@@ -124,7 +128,7 @@ def test_an_error_ends_the_others() -> None:
         worker.call(time.sleep, 120) if job else worker.call(fails, "enough")
 
     with pytest.raises(UserError, match="enough"):
-        side_by_side(range(4), do, processes=2, threads=1, told=lambda done: None)
+        side_by_side(range(4), do, crew=crew(), told=lambda done: None)
     assert time.monotonic() - started < 60 and not BESIDE
 
 

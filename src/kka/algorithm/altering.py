@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kka.algorithm.pictures import BATCH
+from kka.algorithm.pictures import drawn_by, size_of_batches
 from kka.algorithm.records import Representative
 from kka.common.cache import ImageCache, picture_key, pixel_hash
 from kka.common.mapped import empty
 from kka.common.progress import Progress
+from kka.common.workers import Copies
 from kka.errors import UserError
-from kka.protocols import Altered, Alters, DrawsInBatches, Images, Masks
+from kka.protocols import Altered, Alters, Images, Masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,11 @@ def alter_pictures(
     seeds: Sequence[int],
     cache: ImageCache | None = None,
     progress: Progress | None = None,
+    copies: Copies | None = None,
 ) -> AlteredPictures:
     """Normal i altered as caption i says with seed i, from the cache where it lies there. Peak memory: one batch.
+
+    `copies`: of the model on other machines, which alter in its place.
 
     Raises:
         UserError: a model whose pictures or masks are not uint8 of the normals' shape.
@@ -75,11 +79,11 @@ def alter_pictures(
             continue
         images[i], masks[i] = stored
         done += 1
-    size = model.batch_size if isinstance(model, DrawsInBatches) else BATCH
-    for places in (missing[start : start + size] for start in range(0, len(missing), size)):
-        made = model.alter(
-            normals[places], [captions[i] for i in places], seeds=[seeds[i] for i in places]
-        )
+    size = size_of_batches(model, len(missing), copies)
+    batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+    items = ((normals[places], [captions[i] for i in places], [seeds[i] for i in places]) for places in batches)
+    for number, made in drawn_by(model, copies, alter_batch, items, len(batches)):
+        places = batches[number]
         _check(made, normals[places], model)
         images[places], masks[places] = made.images, made.masks
         if cache is not None:
@@ -89,6 +93,10 @@ def alter_pictures(
         if progress is not None:
             progress(done, len(keys))
     return AlteredPictures(images=images, masks=masks, keys=tuple(keys), made=len(missing))
+
+
+def alter_batch(model: Alters, normals: Images, captions: Sequence[str], seeds: Sequence[int]) -> Altered:
+    return model.alter(normals, captions, seeds=seeds)
 
 
 def _check(made: Altered, normals: Images, model: Alters) -> None:

@@ -5,18 +5,24 @@ not train on its fold. A normal that was altered is judged by the network that d
 would know all of it but the defect. `folds=1` is the paper's: one network judges what it has trained on.
 """
 
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 
 from kka.algorithm.deep_sad import DeepSAD, pretrain, train_deep_sad
 from kka.algorithm.hardness import fold_of, relative_distance
 from kka.common.disk import reading
 from kka.common.files import read_array
 from kka.common.mapped import taken
+from kka.common.packed import pack, unpack
 from kka.common.progress import Progress
+from kka.common.workers import Crew
 from kka.errors import UserError
 from kka.protocols import Images
 from kka.seeding import derive_seed
@@ -99,12 +105,14 @@ def train_evaluator(
     photo_of: np.ndarray | None = None,
     normal_of: Int[np.ndarray, "m"] | None = None,
     progress: Progress | None = None,
+    crew: Crew | None = None,
 ) -> tuple[ConfusionEvaluator, Float[np.ndarray, "m"]]:
     """Train the evaluator; returns it with the relative distance of every anomaly (< 1 = hard).
 
     `fold_seed` deals the normals; kept equal from round to round, so that rounds are judged by the same normals.
     `photo_of`: (n,), where the normals are tiles, which photo each is of; the tiles of one go into one fold.
     `normal_of`: of anomalies that are altered normals, which normal, into whose fold they go; -1 of others.
+    `crew`: trains the folds on other machines, side by side, with as many threads as this process has.
     """
     if not 1 <= folds <= len(normals):
         raise UserError(f"folds: expected 1 to {len(normals)} (the number of normals); got {folds}")
@@ -120,21 +128,17 @@ def train_evaluator(
     anomaly_fold = fold_of(len(anomalies), folds, seed=derive_seed(seed, "anomalies"))
     if normal_of is not None:
         anomaly_fold = np.where(normal_of >= 0, normal_fold[normal_of], anomaly_fold)
-    networks, distances, relative = [], [], np.empty(len(anomalies))
-    for fold in range(folds):
-        mine = taken(normals, normal_fold != fold)
-        start = pretrain(mine, settings=settings, seed=derive_seed(fold_seed, "start", fold))
-        network = train_deep_sad(
-            mine,
-            taken(anomalies, anomaly_fold != fold),
-            settings=settings,
-            seed=derive_seed(seed, "fold", fold),
-            start=start,
-            progress=None if progress is None else _part(progress, fold, folds),
+    parts = [
+        _Fold(
+            held_out=normal_fold == fold, judged=anomaly_fold == fold, settings=settings, quantile=quantile,
+            start_seed=derive_seed(fold_seed, "start", fold), seed=derive_seed(seed, "fold", fold),
         )
-        held_out = network.score(taken(normals, normal_fold == fold))
-        judged = anomaly_fold == fold
-        relative[judged] = relative_distance(network.score(taken(anomalies, judged)), held_out, quantile)
+        for fold in range(folds)
+    ]  # fmt: skip
+    networks, distances, relative = [], [], np.empty(len(anomalies))
+    tell = progress or (lambda done, total: None)
+    for fold, (network, held_out, found) in enumerate(_folds(parts, normals, anomalies, tell, crew)):
+        relative[parts[fold].judged] = found
         networks.append(network)
         distances.append(held_out)
     return (
@@ -143,6 +147,63 @@ def train_evaluator(
         ),
         relative,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fold:
+    """What a fold's network does not train on, and how it is trained."""
+
+    held_out: Bool[np.ndarray, "n"]
+    judged: Bool[np.ndarray, "m"]
+    settings: DeepSADSettings
+    quantile: float
+    start_seed: int
+    seed: int
+
+
+_Judged = tuple[Any, np.ndarray, np.ndarray]
+"""A fold's network, the distances of its normals, and the relative distances of what it judged."""
+
+
+def _folds(
+    parts: Sequence[_Fold], normals: Images, anomalies: Images, tell: Progress, crew: Crew | None
+) -> Iterator[_Judged]:
+    """One after the other in this process, or side by side by the crew."""
+    if crew is None:
+        for number, part in enumerate(parts):
+            yield _judge(normals, anomalies, part, _part(tell, number, len(parts)))
+        return
+    given = crew.share(normals), crew.share(anomalies)
+    pieces = [
+        crew.submit(judge_there, *given, part, threads=torch.get_num_threads(), name=f"fold {number} of the evaluator")
+        for number, part in enumerate(parts)
+    ]
+    for number, piece in enumerate(pieces, start=1):
+        packed, held_out, found = crew.result(piece)
+        with tempfile.TemporaryDirectory() as folder:
+            unpack(packed, Path(folder))
+            network = DeepSAD.load(Path(folder))
+        tell(number, len(pieces))
+        yield network, held_out, found
+
+
+def _judge(normals: Images, anomalies: Images, part: _Fold, tell: Progress) -> _Judged:
+    mine = taken(normals, ~part.held_out)
+    start = pretrain(mine, settings=part.settings, seed=part.start_seed)
+    network = train_deep_sad(
+        mine, taken(anomalies, ~part.judged), settings=part.settings, seed=part.seed, start=start, progress=tell
+    )
+    held_out = network.score(taken(normals, part.held_out))
+    found = relative_distance(network.score(taken(anomalies, part.judged)), held_out, part.quantile)
+    return network, held_out, found
+
+
+def judge_there(normals: Images, anomalies: Images, part: _Fold) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """On another machine: the network is packed, as that may have another device."""
+    network, held_out, found = _judge(normals, anomalies, part, lambda done, total: None)
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(Path(folder))
+        return pack(Path(folder), ["deep_sad.safetensors"]), held_out, found
 
 
 def _part(progress: Progress, part: int, parts: int) -> Progress:

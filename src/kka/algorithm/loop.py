@@ -14,6 +14,7 @@ from kka.algorithm.stages import Stages
 from kka.common.cache import ImageCache
 from kka.common.progress import StageProgress
 from kka.common.store import Store
+from kka.common.workers import Copies, Crew
 from kka.config import RunConfig
 from kka.errors import UserError
 from kka.protocols import Alters, ImageModel, LanguageModel
@@ -42,14 +43,20 @@ def rounds(
     store: Store,
     cache: ImageCache | None = None,
     progress: StageProgress | None = None,
+    crew: Crew | None = None,
+    copies: Copies | None = None,
 ) -> Iterator[Round]:
     """Yield round 0 and then `config.rounds` rounds of Algorithm 1. The numbers below are the paper's lines.
+
+    Args:
+        crew: Trains the folds of the evaluator on other machines.
+        copies: Of the image model on other machines, which draw in its place.
 
     Raises:
         UserError: the language model writes nothing usable, the image library is exhausted, the disk is full.
     """
     tell = progress or (lambda stage, done, total: None)
-    run = Stages(task, language_model, image_model, config, store, cache, tell)
+    run = Stages(task, language_model, image_model, config, store, cache, tell, crew, copies)
     # 1: Input: the normal images and their captions, `task`.
     # 2: Select representative normals by Eq. 2, and put their captions into prompts.
     prompts = run.prompts()

@@ -18,6 +18,7 @@ from kka.common.files import write_records
 from kka.common.ledger import Counts
 from kka.common.mapped import taken
 from kka.common.progress import Progress
+from kka.common.workers import Copies
 from kka.protocols import Alters, IgnoresWords, ImageModel, Images, ReadsDefects, RunsDry
 from kka.seeding import derive_seed
 from kka.settings.filters import Filter
@@ -33,6 +34,8 @@ class Making:
     """What names the one that wrote the captions."""
     cache: ImageCache | None
     progress: Progress
+    copies: Copies | None = None
+    """Of the model on other machines, which draw in its place."""
 
     def draw(
         self, captions: Sequence[WrittenCaption], taken: frozenset[str], size: tuple[int, ...], folder: Path
@@ -46,7 +49,7 @@ class Making:
         before = model.ignored_words if isinstance(model, IgnoresWords) else 0
         drawn = draw_pictures(
             model, [written.caption for written in shown], seeds=[written.seed for written in shown], taken=taken,
-            cache=self.cache, size=(size[0], size[1]), progress=self.progress,
+            cache=self.cache, size=(size[0], size[1]), progress=self.progress, copies=self.copies,
         )  # fmt: skip
         entries = [self._lineage(i, shown[i], key) for i, key in zip(drawn.kept, drawn.keys, strict=True)]
         AnomalyPool(tuple(entries), drawn.images).save(folder / IMAGES)
@@ -75,7 +78,7 @@ class Making:
         before = taken(normals, chosen)
         made = alter_pictures(
             model, before, [written.caption for written in captions], seeds=seeds, cache=self.cache,
-            progress=self.progress,
+            progress=self.progress, copies=self.copies,
         )  # fmt: skip
         blank = {i: why for i, image in enumerate(made.images) if (why := unusable(image))}
         reasons = unfit(before, made.images, made.masks, chosen, filters) | blank

@@ -4,9 +4,9 @@ An `ImageModel` is asked in batches for the pictures that the cache does not hol
 of its pictures are nearest. Peak memory is one batch at the model's own size.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,8 +16,11 @@ from kka.common.cache import ImageCache, Picture, picture_key
 from kka.common.images import fitted
 from kka.common.mapped import empty, taken
 from kka.common.progress import Progress
+from kka.common.workers import Copies
 from kka.errors import UserError
-from kka.protocols import DrawsInBatches, ImageLibrary, ImageModel, Images
+from kka.protocols import DrawsInBatches, IgnoresWords, ImageLibrary, ImageModel, Images
+
+M = TypeVar("M")
 
 BATCH = 64
 """Pictures asked for at a time from a model that has no `batch_size` of its own."""
@@ -61,6 +64,7 @@ def draw_pictures(
     size: tuple[int, int] | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
+    copies: Copies | None = None,
 ) -> Drawn:
     """Draw caption i with seed i, for all i. The pictures depend neither on the batches nor on the cache.
 
@@ -68,13 +72,14 @@ def draw_pictures(
     `cache`: where pictures are looked up and stored. A library's pictures are not cached: they exist already.
     `size`: (height, width) of the result. Pictures of another size are cut to its aspect around their centre and
     resized with antialiasing. None: as the model draws them, which must then be of one size.
+    `copies`: of the model on other machines, which draw in its place. (A library is asked here.)
     `batch_size`: pictures asked for at a time, and then cached. None: the model's own `batch_size`, else `BATCH`.
     Raises UserError for a model whose pictures are not uint8 (n, h, w, 3).
     """
     if len(seeds) != len(captions):
         raise UserError(f"seeds: expected one for each of the {len(captions)} captions; got {len(seeds)}")
     if batch_size is None:
-        batch_size = model.batch_size if isinstance(model, DrawsInBatches) else BATCH
+        batch_size = size_of_batches(model, len(captions), copies)
     if batch_size < 1:
         raise UserError(f"batch_size: expected 1 or more; got {batch_size}")
     if isinstance(model, ImageLibrary):
@@ -82,8 +87,15 @@ def draw_pictures(
         made = _look_up(model, keys, batch_size)
     else:
         keys = [picture_key(model.identity, c, s) for c, s in zip(captions, seeds, strict=True)]
-        made = _draw(model, captions, seeds, keys, cache, batch_size)
+        made = _draw(model, captions, seeds, keys, cache, batch_size, copies)
     return _collect(made, keys, size, progress)
+
+
+def size_of_batches(model: object, pictures: int, copies: Copies | None) -> int:
+    """How many pictures are asked for at a time: as the model draws them best; of another, so that all copies draw."""
+    if isinstance(model, DrawsInBatches):
+        return model.batch_size
+    return BATCH if copies is None else max(1, min(BATCH, pictures // (4 * copies.number)))
 
 
 def _look_up(library: ImageLibrary, keys: Sequence[str], batch_size: int) -> Iterator[_Made]:
@@ -100,32 +112,54 @@ def _draw(
     keys: Sequence[str],
     cache: ImageCache | None,
     batch_size: int,
+    copies: Copies | None,
 ) -> Iterator[_Made]:
     """Each distinct key once: from the cache if it is there, else drawn in full batches and stored at once."""
     indexes: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
         indexes.setdefault(key, []).append(index)
-    waiting: list[str] = []
-
-    def draw_waiting() -> Iterator[_Made]:
-        first = [indexes[key][0] for key in waiting]
-        pictures = model.draw([captions[i] for i in first], seeds=[seeds[i] for i in first])
-        for key, picture in zip(waiting, _checked(pictures, len(waiting), model), strict=True):
+    missing = []
+    for key, places in indexes.items():
+        stored = cache.get(key) if cache is not None else None
+        if stored is not None:
+            yield _Made(places, stored, cached=True)
+        else:
+            missing.append(key)
+    batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
+    first = ([indexes[key][0] for key in batch] for batch in batches)
+    items = (([captions[i] for i in places], [seeds[i] for i in places]) for places in first)
+    for number, pictures in drawn_by(model, copies, draw_batch, items, len(batches)):
+        for key, picture in zip(batches[number], _checked(pictures, len(batches[number]), model), strict=True):
             if cache is not None:
                 cache.put(key, picture)
             yield _Made(indexes[key], picture, cached=False)
-        waiting.clear()
 
-    for key in indexes:
-        stored = cache.get(key) if cache is not None else None
-        if stored is not None:
-            yield _Made(indexes[key], stored, cached=True)
-            continue
-        waiting.append(key)
-        if len(waiting) == batch_size:
-            yield from draw_waiting()
-    if waiting:
-        yield from draw_waiting()
+
+def draw_batch(model: ImageModel, captions: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    """What the model gives, not looked at yet."""
+    return model.draw(captions, seeds=seeds)
+
+
+def drawn_by(
+    model: M, copies: Copies | None, draw: Callable[..., Any], items: Iterable[tuple[Any, ...]], number: int
+) -> Iterator[tuple[int, Any]]:
+    """Number and `draw(model, *item)` of each of so many items: by the model in turn, or by its copies as it comes.
+    What they ignore of words, the model counts."""
+    if copies is None:
+        for place, item in enumerate(items):
+            yield place, draw(model, *item)
+        return
+    for place, (made, ignored) in copies.each(_counted, ((draw, *item) for item in items), most=number):
+        if isinstance(model, IgnoresWords):
+            model.ignored_words += ignored
+        yield place, made
+
+
+def _counted(model: Any, draw: Callable[..., Any], *item: Any) -> tuple[Any, int]:
+    """On another machine: what was made, and how many words were ignored."""
+    before = model.ignored_words if isinstance(model, IgnoresWords) else 0
+    made = draw(model, *item)
+    return made, model.ignored_words - before if isinstance(model, IgnoresWords) else 0
 
 
 def _checked(pictures: np.ndarray, expected: int, model: ImageModel) -> Images:

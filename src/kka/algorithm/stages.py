@@ -57,6 +57,7 @@ from kka.common.files import write_jsonl, write_records
 from kka.common.ledger import Counts
 from kka.common.progress import StageProgress
 from kka.common.store import Store
+from kka.common.workers import Copies, Crew
 from kka.config import RunConfig
 from kka.errors import UserError
 from kka.protocols import (
@@ -86,6 +87,10 @@ class Stages:
     store: Store
     cache: ImageCache | None
     tell: StageProgress
+    crew: Crew | None = None
+    """Trains the folds of the evaluator on other machines."""
+    copies: Copies | None = None
+    """Of the image model on other machines."""
 
     @property
     def folder(self) -> RunFolder:
@@ -199,7 +204,7 @@ class Stages:
         def compute(folder: Path) -> Counts:
             making = Making(
                 model=model, number=number, language_model=identity_of(self.language_model), cache=self.cache,
-                progress=progress,
+                progress=progress, copies=self.copies,
             )  # fmt: skip
             if not isinstance(model, Alters):
                 return making.draw(captions, frozenset(taken), self.task.normals.shape[1:3], folder)
@@ -250,6 +255,7 @@ class Stages:
                 photo_of=self.task.photo_of,
                 normal_of=pool.normal_of,
                 progress=lambda done, total: self.tell("evaluator", done, total),
+                crew=self.crew,
             )
             evaluator.save(folder)
             write_judgements(folder, pool.entries, relative)

@@ -8,12 +8,13 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from annotated_types import Ge, Le
@@ -29,6 +30,10 @@ from kka.cli.review import Review, run_review
 from kka.config import DetectorOptions, RunConfig
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Text, errors_of_settings, settings
+from kka.settings.needs import Needs
+
+if TYPE_CHECKING:
+    from kka.common.cluster import Cluster
 
 
 @settings()
@@ -44,6 +49,10 @@ class Run(RunConfig, Hushed):
     track: tuple[Text, ...] = ()
     """Experiment trackers to show the run to: tensorboard[:folder], mlflow[:address], wandb[:project]. A resumed run \
 goes on with those it had."""
+    ray: Text | None = None
+    """A Ray cluster that draws, samples captions and trains: auto (the one that this machine is part of), local (this \
+machine alone), host:port or ray://host:port. Equal seeds give what one machine gives."""
+    needs: Needs = field(default_factory=Needs)
     preview: Annotated[int, Ge(1), Le(64)] | None = None
     """Run nothing; show so many photos, captions and pictures of what the run would make, what the loader says of the \
 data, and what time, memory, disk and calls it will take: in the terminal, and as one picture beside --out."""
@@ -190,16 +199,24 @@ def _run(command: Run) -> int:
     console = Console()
     tell = partial(console.task, kept_in=SUMMARY)
     try:
-        with console:
+        with _cluster(command) as cluster, console:
             summary = run(
                 command.config, out, resume=command.resume, progress=console.progress, on_task=tell, say=console.say,
-                track=command.track,
+                track=command.track, cluster=cluster,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         kept = f"What was finished is kept; go on with: kka run --out {out} --resume"
         return stopped(stop, kept if RunFolder(out).begun else "Nothing was begun.")
     print_summary(summary, out)
     return 0
+
+
+def _cluster(command: Run) -> "AbstractContextManager[Cluster | None]":
+    if command.ray is None:
+        return nullcontext()
+    from kka.common.cluster import Cluster
+
+    return Cluster(command.ray, command.needs)
 
 
 def _preview(command: Run, out: Path) -> int:

@@ -20,6 +20,7 @@ from kka.config import DetectorOptions
 from kka.errors import UserError
 from kka.settings import PartialShare, Seed, Side, Text, settings
 from kka.settings.fit import Fit
+from kka.settings.needs import Needs
 from kka.settings.threshold import FPR, HELD_OUT
 
 if TYPE_CHECKING:
@@ -89,7 +90,12 @@ folder and was never named on this machine, as its code will run."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files or folders."""
     out: Path | None = None
-    """A CSV file to write: file, score, anomalous."""
+    """A CSV file to write: file, score, anomalous. With --ray a folder, of Parquet files."""
+    ray: Text | None = None
+    """A Ray cluster that scores any number of files: auto (the one that this machine is part of), local (this machine \
+alone), host:port or ray://host:port. The images lie at the same path on all its machines. What is in --out already \
+is not scored again."""
+    needs: Needs = field(default_factory=Needs)
     maps: Path | None = None
     """A folder to write heat maps into, for detectors that localise. All have one scale: colour begins where 95 % of \
 held-out normals have none (by the detector's --fpr)."""
@@ -227,15 +233,22 @@ def run_score(command: Score) -> int:
     from kka.deploy.score import score_files, write_csv
     from kka.deploy.stored import NO_THRESHOLD, open_detector
 
+    if command.ray is not None:
+        if command.out is None:
+            raise UserError("--ray: expected --out beside it, a folder for Parquet files; got none")
+        if command.figures is not None or command.maps is not None:
+            raise UserError("--ray: it writes scores alone; leave --maps and --figures out")
     if command.figures is not None:
         require_writable(command.figures, "--figures")
     if command.out is not None:
-        require_writable(command.out, "--out")
+        require_writable(command.out, "--out", folder=command.ray is not None)
     if command.maps is not None:
         require_writable(command.maps, "--maps", folder=True)
     with plain_warnings():
         kept = open_detector(command.detector_dir, of=command.detector).by(command.threshold)
     files = found_in(image_files(command.images), command.images)
+    if command.ray is not None:
+        return _score_shards(command, command.ray, kept, files)
     with Console() as console:
         scored = score_files(
             kept, files, maps=command.maps, progress=lambda done, total: console.progress("Scoring", done, total)
@@ -269,6 +282,26 @@ def run_score(command: Score) -> int:
         target = target.with_suffix("") if target.suffix in (".csv", ".json") else target
         write_inspection(rows, target, calibration=stored)
         _say(f"Figures: {target}.csv, {target}.json")
+    return 0
+
+
+def _score_shards(command: Score, address: str, kept: "StoredDetector", files: Sequence[Path]) -> int:
+    from kka.cli.progress import Console
+    from kka.common.cluster import Cluster
+    from kka.deploy.shards import open_there, require_paths, score_shards, sent
+
+    assert command.out is not None
+    with Cluster(address, command.needs) as cluster, Console() as console:
+        cluster.everywhere(require_paths, [str(path) for path in command.images])
+        copies = cluster.copies(open_there, *sent(kept, command.detector, command.threshold))
+        found = score_shards(
+            kept, files, command.out, copies, progress=lambda done, total: console.progress("Scoring", done, total)
+        )
+    above = "" if kept.threshold is None else f", {found.anomalous:,} anomalous"
+    aside = f", {found.set_aside:,} could not be read (reason says why)" if found.set_aside else ""
+    clipped = f", {found.clipped:,} clipped" if found.clipped else ""
+    _say(f"{found.files:,} files{above}{aside}{clipped}")
+    _say(f"Scores: {command.out} ({found.made} shards made now)")
     return 0
 
 

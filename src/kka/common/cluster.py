@@ -9,15 +9,19 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NewType
 
 from kka import __version__
+from kka.common.memory import PeakMemory, spent_elsewhere
 from kka.common.workers import Answer, EndedError, done, sendable
 from kka.errors import UserError
 from kka.settings.needs import Needs
@@ -32,6 +36,14 @@ LOOK_SECONDS = 5.0
 """From one look at which machines are there to the next."""
 GRACE_SECONDS = 180.0
 """So long has a machine to say which versions it has."""
+
+AHEAD = 2
+"""So many pieces wait at each copy, so that none is idle while an answer travels."""
+
+
+class LostError(EndedError, UserError):
+    """A piece of work whose process or machine ended each time that it was tried."""
+
 
 Piece = NewType("Piece", object)
 """Work that was asked for, or a value that was shared: an argument of later work, wherever either is done."""
@@ -58,11 +70,12 @@ class Cluster:
             _join(self._ray, address)
         self._begin = self._ray.remote(_do)
         self._alive: dict[str, str] = {}
+        self._names: dict[Any, str] = {}
         self._waiting = ThreadPoolExecutor(1)
 
     def __enter__(self) -> "Cluster":
         try:
-            self._alive = self._names()
+            self._alive = self._machines()
             self._require_room()
             self._require_versions()
         except BaseException:
@@ -81,19 +94,21 @@ class Cluster:
     def machines(self) -> int:
         return len(self._alive)
 
-    def slots(self, needs: Needs | None = None) -> int:
-        """How many pieces fit at a time, as the cluster is now."""
-        needs, found = needs or self.needs, 0
+    def slots(self, threads: int | None = None) -> int:
+        """How many pieces fit at a time, as the cluster is now; `threads` as `submit` takes them."""
+        needs, found = self._needs_of(threads), 0
         for node in self._nodes():
             has = node["Resources"]
             fits = int(has.get("CPU", 0) // needs.cpus)
             found += min(fits, int(has.get("GPU", 0) // needs.gpus)) if needs.gpus else fits
         return max(1, found)
 
-    def within(self, cpus: int) -> Needs:
-        """The needs of a piece with so many threads, or with the cores of the largest machine, if those are fewer."""
-        most = max(int(node["Resources"].get("CPU", 0)) for node in self._nodes())
-        return Needs(cpus=max(1, min(cpus, most)), gpus=self.needs.gpus)
+    def _needs_of(self, threads: int | None) -> Needs:
+        """As many cores as threads, or those of the largest machine, where that has fewer."""
+        if threads is None:
+            return self.needs
+        most = max((int(node["Resources"].get("CPU", 0)) for node in self._nodes()), default=1)
+        return Needs(cpus=max(1, min(threads, most)), gpus=self.needs.gpus)
 
     # --- work ------------------------------------------------------------------------------------------------------
 
@@ -102,50 +117,64 @@ class Cluster:
         return Piece(self._ray.put(value))
 
     def submit(
-        self, work: Callable[..., Any], *arguments: Any, needs: Needs | None = None, threads: int | None = None
+        self, work: Callable[..., Any], *arguments: Any, threads: int | None = None, name: str = "a piece of work"
     ) -> Piece:
         """Have a function of a module done somewhere. Of its arguments, pieces arrive as their values.
 
         Args:
-            threads: Default: as many as it is given cores.
+            threads: With so many, and as many cores. Default: as `needs` has it.
+            name: As people are told of it.
         """
-        needs = needs or self.needs
-        asked = self._begin.options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=RETRIES)
-        here = _Here(folder=str(Path.cwd()), threads=threads or needs.cpus, gpu=bool(needs.gpus))
-        return Piece(asked.remote(here, work, *arguments))
-
-    def call(self, work: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
-        """`submit` and `result`."""
-        return self.result(self.submit(work, *arguments, **given))
+        needs = self._needs_of(threads)
+        asked = self._begin.options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=RETRIES, name=name)
+        piece = asked.remote(self._here(threads or needs.cpus), work, *arguments)
+        self._names[piece] = name
+        return Piece(piece)
 
     def result(self, piece: Piece) -> Any:
         """What a piece of work gave.
 
         Raises:
-            EndedError: its process or its machine ended, again and again.
+            LostError: its process or its machine ended, again and again.
             Exception: what the work raised.
         """
+        while not self._wait([piece]):
+            pass
+        name = self._names.pop(piece, "a piece of work")
         try:
-            list(self.finished([piece]))
             answer: Answer = self._ray.get(piece)
         except self._ray.exceptions.RayTaskError as error:  # what the work itself raises comes as an answer
             raise UserError(
-                f"a machine of the Ray cluster cannot begin the work: {_last_line(error)}. Is the same installed "
+                f"{name}: a machine of the Ray cluster cannot begin it: {_last_line(error)}. Is the same installed "
                 f"there, and can your own classes be imported?"
             ) from error
         except self._ray.exceptions.RayError as error:
-            raise EndedError(str(error).partition("\n")[0]) from error
+            raise LostError(
+                f"{name}: its process ended each time that it was tried ({_first_line(error)}), as happens where "
+                f"memory runs out. What was finished is kept. --needs.cpus and --needs.gpus give it more of a machine."
+            ) from error
+        spent_elsewhere(answer.seconds, answer.peak_mb)
         return answer.given()
+
+    def call(self, work: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
+        """`submit` and `result`."""
+        return self.result(self.submit(work, *arguments, **given))
+
+    def hands(self, number: int) -> "list[Hand]":
+        """Each to wait for one piece at a time, in a thread of its own."""
+        return [Hand(self) for _ in range(number)]
+
+    def copies(self, build: Callable[..., Any], *arguments: Any) -> "Copies":
+        """Copies of what `build` gives, which is a function of a module, as many as there is room for."""
+        return Copies(self, build, arguments)
 
     def finished(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
         """Each of the pieces as it ends, whether with a result or an error. Warns of machines that are lost."""
-        left: list[Any] = list(pieces)
+        left = dict.fromkeys(pieces)
         while left:
-            # In a thread: Ray would turn what a signal raises here, such as the end of a command, into a Ctrl-C.
-            ready, left = self._waiting.submit(self._ray.wait, left, timeout=LOOK_SECONDS).result()
-            yield from ready
-            if not ready:
-                self._look()
+            for piece in self._wait(list(left)):
+                del left[piece]
+                yield piece
 
     def everywhere(self, work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """What `work` gives on each machine that does work, by the machine's name.
@@ -159,8 +188,7 @@ class Cluster:
         for node in self._nodes():
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked = self._begin.options(num_cpus=0, scheduling_strategy=there)
-            here = _Here(folder=str(Path.cwd()), threads=None, gpu=False)
-            pieces.append((_name(node), asked.remote(here, work, *arguments)))
+            pieces.append((_name(node), asked.remote(self._here(None), work, *arguments)))
         found = {}
         for name, piece in pieces:
             try:
@@ -181,15 +209,28 @@ class Cluster:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _here(self, threads: int | None) -> "_Here":
+        return _Here(folder=str(Path.cwd()), threads=threads, gpu=bool(self.needs.gpus))
+
+    def _wait(self, pieces: list[Any]) -> list[Any]:
+        """Those that ended, at least one of them; none where that takes long. Warns of machines that are lost."""
+        wait = partial(self._ray.wait, pieces, timeout=LOOK_SECONDS)
+        # In a thread: Ray would turn what a signal raises here, such as the end of a command, into a Ctrl-C.
+        main = threading.current_thread() is threading.main_thread()
+        ready: list[Any] = (self._waiting.submit(wait).result() if main else wait())[0]
+        if not ready:
+            self._look()
+        return ready
+
     def _nodes(self) -> list[dict[str, Any]]:
         """Those that do work."""
         return [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
-    def _names(self) -> dict[str, str]:
+    def _machines(self) -> dict[str, str]:
         return {node["NodeID"]: _name(node) for node in self._nodes()}
 
     def _look(self) -> None:
-        now = self._names()
+        now = self._machines()
         for lost in self._alive.keys() - now.keys():
             warnings.warn(f"{self._alive[lost]} of the Ray cluster is lost: its work is done again elsewhere",
                           stacklevel=3)  # fmt: skip
@@ -218,6 +259,122 @@ class Cluster:
                 raise UserError(f"{name} of the Ray cluster: expected {here}, as here; got {there}")
 
 
+class Hand:
+    """Waits for one piece of work after the other: for `kka.common.workers.side_by_side`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._piece: Any = None
+
+    def call(self, work: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
+        """As `Cluster.call`."""
+        self._piece = self._cluster.submit(work, *arguments, **given)
+        return self._cluster.result(self._piece)
+
+    def end(self) -> None:
+        """What it waits for is no longer wanted."""
+        if self._piece is not None:
+            with suppress(Exception):  # it is done, or the cluster is gone
+                self._cluster._ray.cancel(self._piece, force=True)
+
+
+class Copies:
+    """Copies of one thing on several machines, for as long as `each` runs: then others get the room."""
+
+    def __init__(self, cluster: Cluster, build: Callable[..., Any], arguments: Sequence[Any]) -> None:
+        self._cluster, self._ray = cluster, cluster._ray
+        self._build, self._arguments = build, arguments
+
+    @property
+    def number(self) -> int:
+        """As many as the cluster has room for now."""
+        return self._cluster.slots()
+
+    def share(self, value: Any) -> Any:
+        """As `Cluster.share`."""
+        return self._cluster.share(value)
+
+    def each(
+        self, work: Callable[..., Any], items: Iterable[tuple[Any, ...]], *, most: int | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Number and `work(copy, *item)` of each item as it is done, whichever copy does it. Few are sent ahead.
+
+        A piece whose copy is lost goes to another.
+
+        Args:
+            most: So many items there are at most: more copies are not made.
+
+        Raises:
+            LostError: a piece was tried again and again.
+            Exception: what the building of a copy, or the work, raised.
+        """
+        left = ((number, item, 0) for number, item in enumerate(items))
+        again: deque[tuple[int, tuple[Any, ...], int]] = deque()
+        starting: dict[Any, Any] = {}  # whether it has begun -> the copy
+        load: dict[Any, int] = {}  # copy that has begun -> pieces that are with it
+        away: dict[Any, tuple[int, tuple[Any, ...], int, Any]] = {}  # piece -> number, item, times lost, copy
+        lost = 0
+
+        def start() -> None:
+            copy = self._start()
+            starting[copy.begun.remote()] = copy
+
+        def send() -> bool:
+            """Give out the next piece; False where no copy takes more, or there is no piece."""
+            copy = min(load, key=load.__getitem__, default=None)
+            if copy is None or load[copy] >= AHEAD:
+                return False
+            found = again.popleft() if again else next(left, None)
+            if found is None:
+                return False
+            number, item, tries = found
+            away[copy.do.remote(work, *item)] = number, item, tries, copy
+            load[copy] += 1
+            return True
+
+        for _ in range(min(self.number, most or self.number)):
+            start()
+        try:
+            while not load or away or again or send():
+                while send():
+                    pass
+                for piece in self._cluster._wait([*starting, *away]):
+                    if piece in starting:
+                        copy = starting.pop(piece)
+                        try:
+                            self._cluster.result(piece)
+                            load[copy] = 0
+                        except LostError:
+                            lost += 1
+                            if lost > RETRIES * self.number:
+                                raise
+                            start()
+                        continue
+                    number, item, tries, copy = away.pop(piece)
+                    try:
+                        value = self._cluster.result(piece)
+                    except LostError:
+                        if tries == RETRIES:
+                            raise
+                        again.append((number, item, tries + 1))
+                        if load.pop(copy, None) is not None:
+                            start()  # which waits until there is room
+                        continue
+                    if copy in load:
+                        load[copy] -= 1
+                        send()
+                    yield number, value
+        finally:
+            for copy in [*starting.values(), *load]:
+                with suppress(Exception):
+                    self._ray.kill(copy)
+
+    def _start(self) -> Any:
+        needs = self._cluster.needs
+        kind = self._ray.remote(_Copy).options(num_cpus=needs.cpus, num_gpus=needs.gpus)
+        return kind.remote(self._cluster._here(needs.cpus), self._build, *self._arguments)
+
+
 def _library() -> Any:
     """The module ray. What is started here tells its makers nothing, and its workers are as urgent as this process."""
     os.environ |= STARTED_HERE
@@ -234,13 +391,12 @@ def _join(ray: Any, address: str) -> None:
     Raises:
         UserError: there is none, or one of other versions.
     """
-    how: dict[str, Any] = {"address": None, "include_dashboard": False}
+    how: dict[str, Any] = {"address": LOCAL, "include_dashboard": False}  # not a cluster that runs here already
     if address != LOCAL:
         how = {"address": address}
         _require_reachable(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address)
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
-    environment = os.environ.pop("RAY_ADDRESS", None) if address == LOCAL else None
     try:
         ray.init(**how, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -252,8 +408,6 @@ def _join(ray: Any, address: str) -> None:
     finally:
         if main and before is not None:
             signal.signal(signal.SIGTERM, before)
-        if environment is not None:
-            os.environ["RAY_ADDRESS"] = environment
 
 
 def _require_reachable(address: str) -> None:
@@ -275,6 +429,10 @@ def _require_reachable(address: str) -> None:
 def _name(node: dict[str, Any]) -> str:
     """Of a machine, as its people know it."""
     return f"the machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _last_line(error: BaseException) -> str:
@@ -301,7 +459,29 @@ def _do(here: _Here, work: Callable[..., Any], *arguments: Any) -> Answer:
         os.chdir(here.folder)
     if not here.gpu:  # Ray itself shows all GPUs to those that were given none
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return sendable(done(_with_threads, here.threads, work, *arguments))
+    return _measured(here.threads, work, *arguments)
+
+
+def _measured(threads: int | None, work: Callable[..., Any], *arguments: Any) -> Answer:
+    started = time.perf_counter()
+    with PeakMemory() as memory:
+        answer = done(_with_threads, threads, work, *arguments)
+    return replace(sendable(answer), seconds=time.perf_counter() - started, peak_mb=memory.peak_mb)
+
+
+class _Copy:
+    """The actor behind one of `Copies`."""
+
+    def __init__(self, here: _Here, build: Callable[..., Any], *arguments: Any) -> None:
+        self._threads = here.threads
+        self._made = _do(here, build, *arguments)
+
+    def begun(self) -> Answer:
+        """What was warned of; an error of the building."""
+        return replace(self._made, value=None)
+
+    def do(self, work: Callable[..., Any], *arguments: Any) -> Answer:
+        return _measured(self._threads, work, self._made, *arguments)
 
 
 def _with_threads(threads: int | None, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,13 +1,16 @@
 """Files and folders as bytes, to be sent to a machine that has no disk in common with this one."""
 
+import hashlib
 import io
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from kka.common.files import sync, sync_tree
+from kka.common.files import replacing, sync, sync_tree
+from kka.errors import UserError
 
 
 def pack(root: Path, names: Sequence[str]) -> bytes:
@@ -27,6 +30,24 @@ def unpack(packed: bytes, root: Path) -> None:
     """Write what `pack` took, into a folder of one's own."""
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(root, filter="data")
+
+
+def unpack_once(packed: bytes, root: Path) -> Path:
+    """The folder under `root` with what `pack` took, by its digest: written where it is not there yet.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    folder = root / hashlib.blake2b(packed, digest_size=10).hexdigest()
+    if not folder.is_dir():
+        with suppress(OSError):  # where another process was first, it is there
+            root.mkdir(parents=True, exist_ok=True)
+            with replacing(folder, sync=False) as part:
+                part.mkdir()
+                unpack(packed, part)
+    if not folder.is_dir():
+        raise UserError(f"the cache {root} cannot be written. Set KKA_CACHE to a folder that can be.")
+    return folder
 
 
 def install(packed: bytes, root: Path, names: Sequence[str]) -> None:

@@ -162,6 +162,8 @@ class Store:
             started = time.perf_counter()
             with PeakMemory() as memory:
                 counts = compute(work)
+            if memory.machine_seconds:
+                counts = {**counts, "machine_seconds": round(memory.machine_seconds, 3)}
             entry = Entry(seconds=round(time.perf_counter() - started, 3), peak_mb=memory.peak_mb, counts=counts)
             marker = entry.as_dict() | {"files": manifest(work)}
             if sources := {source: digest for source in after if (digest := digest_of(self.root, source))}:

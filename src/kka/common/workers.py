@@ -14,18 +14,64 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar, runtime_checkable
 
 from kka.common.memory import BESIDE
 from kka.errors import UserError
 
 J = TypeVar("J")
 R = TypeVar("R")
+W = TypeVar("W", bound="Ends")
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """Whoever does work, one piece after the other."""
+
+    def end(self) -> None:
+        """At once, whatever it is at."""
+        ...
+
+
+@runtime_checkable
+class Crew(Protocol):
+    """Who does pieces of work on other machines: see `kka.common.cluster.Cluster`."""
+
+    def share(self, value: Any) -> Any:
+        """A value for many pieces of work."""
+        ...
+
+    def submit(self, work: Callable[..., Any], *arguments: Any, threads: int | None = None, name: str = "") -> Any:
+        """Have a function of a module done; what this gives may be an argument of later work."""
+        ...
+
+    def result(self, piece: Any) -> Any:
+        """What a piece of work gave or raised."""
+        ...
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """Copies of one thing, such as a model, on several machines."""
+
+    @property
+    def number(self) -> int: ...
+
+    def share(self, value: Any) -> Any:
+        """A value for many pieces of work."""
+        ...
+
+    def each(
+        self, work: Callable[..., Any], items: Iterable[tuple[Any, ...]], *, most: int | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Number and `work(copy, *item)` of each item, of which there are `most`, as it is done, whichever copy does
+        it. Few are sent ahead."""
+        ...
 
 
 class EndedError(Exception):
@@ -42,6 +88,9 @@ class Answer:
     """The traceback of the error."""
     warned: list[tuple[str, type[Warning], str, int, str | None]] = field(default_factory=list)
     """Message, category, file, line and module of each warning."""
+    seconds: float = 0.0
+    """That it took, on another machine."""
+    peak_mb: float = 0.0
 
     def given(self, *, warn: bool = True) -> Any:
         """The value, or the error raised, in the process that asked for it; the warnings are warned of there."""
@@ -98,19 +147,17 @@ class Worker:
 
 
 def side_by_side(
-    jobs: Sequence[J], do: Callable[[J, Worker], R], *, processes: int, threads: int, told: Callable[[int], None]
+    jobs: Sequence[J], do: Callable[[J, W], R], *, crew: Sequence[W], told: Callable[[int], None]
 ) -> list[R]:
-    """`do` for every job, in the order of the jobs, as many at once as there are processes; what it gives, in order.
+    """`do` for every job, in the order of the jobs, as many at once as there are in the crew; what it gives, in order.
 
     `do` runs in this process, and gives what is heavy to the worker that it gets. The first error, or a Ctrl-C, ends
-    the others.
+    the others, and the crew is ended with the work.
 
     Args:
-        threads: Of each worker.
         told: Called with the number of jobs that are done.
     """
-    crew = [Worker(threads=threads) for _ in range(processes)]
-    free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    free: queue.SimpleQueue[W] = queue.SimpleQueue()
     for worker in crew:
         free.put(worker)
 
@@ -121,7 +168,7 @@ def side_by_side(
         finally:
             free.put(worker)
 
-    pool = ThreadPoolExecutor(processes)
+    pool = ThreadPoolExecutor(len(crew))
     try:
         futures = [pool.submit(one, job) for job in jobs]
         for number, future in enumerate(as_completed(futures), start=1):

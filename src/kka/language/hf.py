@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from kka.common.device import choose_device
 from kka.common.json_text import parse_json
+from kka.common.workers import Copies
 from kka.errors import UserError
 from kka.language.chat import Chat
 from kka.language.loading import identify, load_model
@@ -49,6 +50,7 @@ class HFLanguageModel:
     Attributes:
         say: Called, where it is set, with a line of text on how long a tuning takes.
         shared: Whether the model is large and reads each prompt of a tuning once.
+        copies: Where it is set: copies of the model on other machines, which sample in its place.
         tokens_written: Tokens sampled so far, ends of sequence included.
         identity: Names the model; the key under which its captions may be cached.
     """
@@ -81,6 +83,8 @@ class HFLanguageModel:
         self._peft: Any = None  # the peft.PeftModel around `model`, from the first tuning on
         self.shared = False  # until a tuning has tried
         self.say: Callable[[str], None] | None = None
+        self.copies: Copies | None = None
+        self.tunings = 0  # or takings up of an adapter
         self._of_base: dict[tuple[str, ...], float] = {}  # entropies, by prompts
         self._different: tuple[list[str], int] | None = None  # by which prompts, and how many
 
@@ -92,6 +96,10 @@ class HFLanguageModel:
         jobs = [i for i in range(len(prompts)) for _ in range(n)]
         answers: list[list[str]] = [[] for _ in prompts]
         size, (temperature, top_p) = self._at_once, self._sampling
+        if self.copies is not None:
+            from kka.language.copies import sampled_by
+
+            return sampled_by(self.copies, self, prompts, jobs, size=size, seed=seed)
         for batch, start in enumerate(range(0, len(jobs), size)):
             part, own = jobs[start : start + size], derive_seed(seed, "sample", batch)
             tell = self._part_of("captions", start, len(part), len(jobs)) if self._large else None
@@ -101,6 +109,11 @@ class HFLanguageModel:
             if self.progress is not None:
                 self.progress("captions", start + len(part), len(jobs))
         return answers
+
+    def answer(self, prompts: Sequence[str], rows: Sequence[int], *, seed: int) -> list[str]:
+        """The text of one answer to prompt i for each i of `rows`, sampled together: a batch of `sample`."""
+        encoded = [self.encode(prompt) for prompt in prompts]
+        return [self.decode(tokens) for tokens in self._generate(encoded, list(rows), seed, *self._sampling)]
 
     def draw(self, prompts: Sequence[str], rows: Sequence[int], *, seed: int, as_set: bool = False) -> list[list[int]]:
         """The tokens of one answer to prompt i for each i of `rows`, drawn as the probabilities are.
@@ -236,6 +249,7 @@ class HFLanguageModel:
             raise UserError(
                 "DPO: expected at least one preference pair; got none (a round without pairs tunes nothing)"
             )
+        self.tunings += 1
         with own_randomness(seed, self.device):
             if self._peft is None:
                 self._peft = get_peft_model(self.model, lora_config(self.settings))
@@ -320,6 +334,7 @@ class HFLanguageModel:
         """
         if not (path / NOTE).is_file():
             raise UserError(f"language model: expected a folder with a saved adapter; got {path}")
+        self.tunings += 1
         self._different = None  # it was counted of another adapter
         if self._peft is not None:
             self.model = self._peft.unload()

@@ -6,6 +6,7 @@ data has them: an upper mark). Each is trained to the last epoch with every seed
 cores; test labels reach `kka.common.metrics` and nothing else.
 """
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -18,9 +19,11 @@ from typing import Any
 
 from kka.algorithm.controls import noise_images, real_images, texture_controls
 from kka.algorithm.folder import METRICS, SHARED, RunFolder, arm_name, arm_stage, kept_stage, pool_stage
+from kka.common.cluster import Cluster, Hand, Piece
 from kka.common.files import read_json
 from kka.common.ledger import Counts
 from kka.common.metrics import Estimate, evaluate
+from kka.common.packed import unpack
 from kka.common.progress import StageProgress
 from kka.common.store import Store
 from kka.common.workers import EndedError, Worker, side_by_side
@@ -31,7 +34,18 @@ from kka.deploy.train import way_of
 from kka.errors import UserError
 from kka.protocols import Detector, Images, Scores
 from kka.run.kept import keep_detector
-from kka.run.training import Division, Material, Stored, pretrained, pretrained_stored, threads, train, train_stored
+from kka.run.training import (
+    Division,
+    Material,
+    Stored,
+    can_travel,
+    pretrained,
+    pretrained_stored,
+    threads,
+    train,
+    train_packed,
+    train_stored,
+)
 from kka.seeding import derive_seed
 from kka.task import Task
 
@@ -96,11 +110,13 @@ def compare(
     other: str | None = None,
     defects: Defects | None = None,
     train_on_defects: bool = False,
+    cluster: Cluster | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
     `other`: as `arms` takes it; `defects`, `train_on_defects`: as `keep_detector` takes them. Without a test set only
     the last pool's detectors are trained, and there are no figures.
+    `cluster`: trains the detectors, with as many threads each as they have here.
     """
     trained = arms(task, pools, seed=seed, other=other)
     last = arm_name(len(pools) - 1)
@@ -122,7 +138,10 @@ def compare(
         build=lambda k: build(derive_seed(seed, "detector", k)), kept=(last, 0), store=store,
     )  # fmt: skip
     shutil.rmtree(store.root / SHARED, ignore_errors=True)  # of a run that was killed
-    if division.processes > 1:
+    if cluster is not None and left and can_travel(one()):
+        tell(len(wanted) - len(left))
+        trainings.on_cluster(left, cluster, division.threads, told=lambda done: tell(len(wanted) - len(left) + done))
+    elif division.processes > 1:
         tell(len(wanted) - len(left))
         trainings.side_by_side(left, division, told=lambda done: tell(len(wanted) - len(left) + done))
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in trained}
@@ -182,10 +201,38 @@ class _Trainings:
             shared.mkdir()
         try:
             side_by_side(
-                left, partial(self._beside, shared), processes=division.processes, threads=division.threads, told=told
-            )
+                left, partial(self._beside, shared), told=told,
+                crew=[Worker(threads=division.threads) for _ in range(division.processes)],
+            )  # fmt: skip
         finally:
             shutil.rmtree(shared, ignore_errors=True)
+
+    def on_cluster(self, left: Sequence[Key], cluster: Cluster, threads: int, *, told: Callable[[int], None]) -> None:
+        """The stages of all these detectors, trained on the machines of a cluster."""
+        hands = cluster.hands(min(len(left), cluster.slots(threads)))
+        there = _There(normals=cluster.share(dataclasses.replace(self._material(left[0][0]), anomalies=None)))
+        side_by_side(left, partial(self._elsewhere, cluster, there, threads), crew=hands, told=told)
+
+    def _elsewhere(self, cluster: Cluster, there: "_There", threads: int, key: Key, hand: Hand) -> Path:
+        """The stage of one detector, trained on another machine."""
+        arm, k = key
+
+        def work(folder: Path) -> tuple[Scores | None, int]:
+            model, name = self.build(k), f"detector {arm}, seed {k}"
+            with self.writing:
+                if arm not in there.anomalies:
+                    anomalies = self.anomalies[arm]()
+                    there.anomalies[arm] = cluster.share(anomalies), _number(anomalies)
+                    self.anomalies[arm].cache_clear()
+                if k not in there.starts:  # which those that need it wait for where they are
+                    there.starts[k] = cluster.submit(pretrained, model, there.normals, threads=threads, name=name)
+            anomalies, number = there.anomalies[arm]
+            given = (model, there.normals, anomalies, there.starts[k], self._wanted(key))
+            scores, packed = hand.call(train_packed, *given, threads=threads, name=name)
+            unpack(packed, folder)
+            return scores, number
+
+        return self._stage(key, work)
 
     def _beside(self, shared: Path, key: Key, worker: Worker) -> Path:
         """The stage of one detector, trained by `worker`, which finds its material in the folder `shared`."""
@@ -243,6 +290,18 @@ class _Trainings:
 
     def _wanted(self, key: Key) -> dict[str, bool]:
         return {"keep": key == self.kept, "latent": key[1] == 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _There:
+    """What the machines of a cluster were given once."""
+
+    normals: Piece
+    """And the test: a `Material` without anomalies."""
+    anomalies: dict[str, tuple[Piece, int]] = field(default_factory=dict)
+    """Of an arm, with their number."""
+    starts: dict[int, Piece] = field(default_factory=dict)
+    """Of the detectors of a seed."""
 
 
 def _number(anomalies: Anomalies | None) -> int:

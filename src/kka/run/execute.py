@@ -28,11 +28,13 @@ from kka.algorithm.folder import (
 from kka.algorithm.loop import rounds
 from kka.algorithm.resume import may_change, require_same_image_model, require_same_task
 from kka.common.cache import ImageCache
+from kka.common.cluster import Cluster
 from kka.common.files import read_json, replacing
 from kka.common.ledger import SPENT, Counts, Ledger
 from kka.common.metrics import Estimate
 from kka.common.progress import StageProgress
 from kka.common.store import Store
+from kka.common.workers import Copies
 from kka.config import RunConfig
 from kka.data import open_task
 from kka.deploy.defects import read_defects
@@ -69,11 +71,14 @@ def run(
     on_task: Callable[[Task], None] | None = None,
     say: Callable[[str], None] | None = None,
     track: Sequence[str] = (),
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Run Algorithm 1 and the comparison into the folder `out`; returns what summary.json holds.
 
     Args:
         track: Experiment trackers that are shown it: see `kka.tracking`. A resumed run goes on with those it had.
+        cluster: Machines that draw, sample captions, train the evaluator's folds and the detectors. What they give is
+            written here, and is what one machine gives.
 
     Raises:
         UserError: bad data, an unknown name, no permission, a full disk, another process in `out`; a run to resume
@@ -89,6 +94,7 @@ def run(
             require_same_task(store, task, identity_of(language_model))
             require_same_image_model(out, image_model.identity)
             follower = Follower(out, track, say=say)
+            copies = None if cluster is None else _copies(cluster, config, task, specs, image_model, language_model)
         except BaseException:  # stopped by hand as well
             store.withdraw()
             raise
@@ -99,8 +105,9 @@ def run(
             made = RunFolder(out)
             with store.guarded():
                 for done in rounds(
-                    task, language_model, image_model, config=config, store=store, cache=ImageCache(), progress=progress
-                ):
+                    task, language_model, image_model, config=config, store=store, cache=ImageCache(),
+                    progress=progress, crew=cluster, copies=copies,
+                ):  # fmt: skip
                     follower.round(done.number)
                 with replacing(out / POOL) as part:
                     done.pool.save(part)
@@ -116,6 +123,7 @@ def run(
                     other=config.other,
                     defects=defects,
                     train_on_defects=config.train_on_defects,
+                    cluster=cluster,
                 )
                 _save_sources(task, store)
                 _save_samples(image_model, out)
@@ -136,6 +144,19 @@ def run(
                 _report(out, progress)
             follower.end()
         return summary
+
+
+def _copies(
+    cluster: Cluster, config: RunConfig, task: Task, specs: tuple[str, str], images: ImageModel | Alters,
+    language: LanguageModel,
+) -> Copies | None:  # fmt: skip
+    """Those of the image model; the language model is given its own."""
+    from kka.run.copies import give_copies, image_copies, require_photos
+
+    if task.test is not None and task.test.photos is not None:
+        cluster.everywhere(require_photos, config.data)
+    give_copies(cluster, specs[0], config, task, language)
+    return image_copies(cluster, specs[1], config, task, images)
 
 
 def prepare(

@@ -4,7 +4,10 @@ How many threads a detector is trained with follows from the machine and the num
 many are trained at once: equal seeds give equal figures, side by side or one after the other, resumed or not.
 """
 
+import dataclasses
 import pickle
+import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import torch
 
 from kka.algorithm.folder import ARM_SCORES, DETECTOR, LATENT
 from kka.common.device import choose_device
+from kka.common.packed import pack
 from kka.deploy.anomalies import Anomalies, fit_anomalies
 from kka.deploy.train import annotate, write_losses
 from kka.deploy.whole import scores_of
@@ -42,7 +46,7 @@ class Division:
         given the detector, and where there is a GPU: it is one, and its memory is not to be divided by guess.
         """
         budget = torch.get_num_threads()
-        if choose_device("auto").type != "cpu" or not _can_travel(model):
+        if choose_device("auto").type != "cpu" or not can_travel(model):
             return cls(1, budget)
         import psutil
 
@@ -51,7 +55,7 @@ class Division:
         return cls(max(1, min(budget // threads, left, room)), threads)
 
 
-def _can_travel(model: Detector) -> bool:
+def can_travel(model: Detector) -> bool:
     """Whether another process can be given the untrained detector. A class of a script is known to that script."""
     if type(model).__module__ == "__main__":
         return False
@@ -166,3 +170,19 @@ def train_stored(
 ) -> Scores | None:
     """`train`, in a process of its own. `wanted`: keep, latent."""
     return train(model, stored.read(), start, folder, **wanted)
+
+
+# --- for machines that share no disk ---------------------------------------------------------------------------------
+
+
+def train_packed(
+    model: Detector, material: Material, anomalies: Anomalies | None, start: Any, wanted: Mapping[str, bool]
+) -> tuple[Scores | None, bytes]:
+    """`train`, on another machine: the scores, and what it wrote. `wanted`: keep, latent."""
+    # Ray's arrays are not to be written to, of which PyTorch warns; no detector writes to what it is given.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    given = dataclasses.replace(material, anomalies=anomalies)
+    with tempfile.TemporaryDirectory(prefix="kka-") as name:
+        folder = Path(name)
+        scores = train(model, given, start, folder, **wanted)
+        return scores, pack(folder, [path.name for path in sorted(folder.iterdir())])

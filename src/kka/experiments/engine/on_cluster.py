@@ -15,7 +15,6 @@ from pathlib import Path
 from kka.algorithm.folder import RunFolder
 from kka.common.cluster import Cluster, Piece
 from kka.common.packed import install, pack, unpack
-from kka.common.workers import EndedError
 from kka.errors import UserError
 from kka.experiments.engine.arms import TRACES
 from kka.experiments.engine.cell_task import data_digest, data_folder, other_of
@@ -84,21 +83,15 @@ def run_cells_on(
     say(f"{len(left)} cells, {beside}, {slots} at a time")
     number = len(cells) - len(left)
     for piece in cluster.finished([*pieces, *work.made]):
-        what = pieces[piece].id if piece in pieces else work.made[piece][0]
-        try:
-            value = cluster.result(piece)
-        except EndedError as error:
-            raise UserError(
-                f"{what}: its process ended each time that it was tried ({error}), as happens where memory runs out. "
-                f"What was finished is kept. Give it more of a machine: --needs.cpus, --needs.gpus"
-            ) from error
+        value = cluster.result(piece)
         if piece in pieces:
             cell = pieces[piece]
             results.append(value, settings_of(cell, place), unless=stands)
             number += 1
             tell(cell, value, number, len(cells), None)
         else:
-            work.made[piece][1](value)
+            what, keep = work.made[piece]
+            keep(value)
             say(f"{what} is made")
 
 
@@ -144,7 +137,7 @@ class _Work:
 
     def cell(self, cell: Cell) -> Piece:
         given = [self.pool(cell)] if cell.needs_pool else []
-        return self.cluster.submit(compute_there, cell, self.place, self.data, *given)
+        return self.cluster.submit(compute_there, cell, self.place, self.data, *given, name=cell.id)
 
     def pool(self, cell: Cell) -> Piece:
         """The cell's pool, packed. One that was begun is gone on with."""
@@ -168,7 +161,7 @@ class _Work:
             given.append(self.pool(usual))
         if own_language(cell, pool_config(cell, self.place.data, work), work):
             given.append(self.language_model(cell))
-        piece = self.cluster.submit(make_pool, cell, self.place, self.data, traces, *given)
+        piece = self.cluster.submit(make_pool, cell, self.place, self.data, traces, *given, name=f"pool {name}")
         self.pools[name] = piece
         if not finished:
             self.pools_made[name] = cell
@@ -183,8 +176,9 @@ class _Work:
             ensure_language_model(cell, self.place.data, self.place.work)  # which compares what it was made from
             return self.cluster.share(pack(self.place.work, names))
         if name not in self.models:
-            self.models[name] = self.cluster.submit(make_language_model, cell, self.place, self.data)
-            self.made[self.models[name]] = f"language model {name}", lambda packed: self._keep_model(folder, packed)
+            what = f"language model {name}"
+            self.models[name] = self.cluster.submit(make_language_model, cell, self.place, self.data, name=what)
+            self.made[self.models[name]] = what, lambda packed: self._keep_model(folder, packed)
         return self.models[name]
 
     def _keep_model(self, folder: Path, packed: bytes) -> None:
