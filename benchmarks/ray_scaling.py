@@ -4,7 +4,7 @@
 
 waiting: an image model that waits 100 ms a picture, as a server or a GPU does, by 1 to 16 actors (Ray is told of as
 many cores, which the work does not need): pictures a second, and as a share of so many times one actor's.
-work: pictures of paint on plates of 256 pixels, by one actor and by as many as there are cores.
+work: pictures of paint on plates of 256 pixels, by one actor and by as many as there are cores, in turn.
 overhead: the small cells of an experiment (Deep SAD for one epoch) by `kka experiment --jobs` and by `--ray local`,
 from the start of the command to its end, in turn.
 
@@ -42,7 +42,8 @@ SECONDS = 0.1
 ACTORS = (1, 2, 4, 8, 16)
 EACH = 300
 """Pictures an actor, of the model that waits."""
-PAINTED = 600
+PAINTED = 3000
+PAIRS = 3
 
 
 class Waits:
@@ -100,9 +101,9 @@ def work(actors: int) -> dict[str, Any]:
                 Paint(), normals, captions, seeds=range(PAINTED), copies=cluster.copies(Paint),
                 progress=lambda done, total: times.append(time.perf_counter()),
             )  # fmt: skip
-            half = times[len(times) // 2 :]
+            last = times[len(times) // 2 :]
             each = PAINTED / len(times)
-            steady = each * (len(half) - 1) / (half[-1] - half[0])
+            steady = each * (len(last) - 1) / (last[-1] - last[0])
     finally:
         ray.shutdown()
     return {"actors": actors, "pictures": PAINTED, "steady": round(steady, 2), "load": round(os.getloadavg()[0], 1)}
@@ -181,10 +182,10 @@ def main() -> None:
                 print(rows[-1], flush=True)
                 keep()
         if "work" in asked.parts and "work" not in stored:
-            stored["work"] = [work(1), work(os.cpu_count() or 1), work(1), work(os.cpu_count() or 1)]
-            one, many = (max(row["steady"] for row in stored["work"][k::2]) for k in (0, 1))
-            stored["work_ratio"] = round(many / one, 2)
-            print(stored["work"], stored["work_ratio"], flush=True)
+            cores = os.cpu_count() or 1
+            stored["work"] = [[work(1), work(cores)] for _ in range(PAIRS)]
+            stored["work_ratios"] = [round(many["steady"] / one["steady"], 2) for one, many in stored["work"]]
+            print(stored["work"], stored["work_ratios"], flush=True)
             keep()
         if "overhead" in asked.parts:
             pairs = stored.setdefault("overhead", [])

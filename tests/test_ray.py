@@ -289,7 +289,8 @@ def test_pictures_by_copies(nodes: Any, tmp_path: Path) -> None:
 def test_scores_by_copies(nodes: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores are those of one machine, with a row for what cannot be read; what is there is not scored again, and
     another detector's folder is not gone on with."""
-    monkeypatch.setattr("kka.deploy.shards.SHARD", 4)
+    for chunk in ("shards.SHARD", "score.CHUNK"):  # a score has the last bits of its batch
+        monkeypatch.setattr(f"kka.deploy.{chunk}", 4)
     kept = open_detector(RunFolder(finished).kept("kka-2"))
     photos = small_task().normals[:10]
     save(tmp_path / "photos", list(photos))
