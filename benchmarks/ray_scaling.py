@@ -42,7 +42,7 @@ SECONDS = 0.1
 ACTORS = (1, 2, 4, 8, 16)
 EACH = 300
 """Pictures an actor, of the model that waits."""
-PAINTED = 3000
+PAINTED = 1600
 PAIRS = 3
 
 
@@ -114,7 +114,7 @@ def overhead(folder: Path, how: Sequence[str]) -> float:
     with tempfile.TemporaryDirectory() as out:
         command = [
             sys.executable, "-W", "ignore", "-m", "kka.cli", "experiment", "table3", "--dataset", "ucm_caption",
-            "--tasks", "19+20", "--scale", "smoke", "--seeds", "4", "--data", str(folder), "--work", f"{out}/work",
+            "--tasks", "19+20", "--scale", "smoke", "--seeds", "1", "--data", str(folder), "--work", f"{out}/work",
             "--results", f"{out}/r.jsonl", "--no-draw", "--quiet", *how,
         ]  # fmt: skip
         started = time.perf_counter()
