@@ -402,8 +402,8 @@ def _join(ray: Any, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         with suppress(Exception):
             ray.shutdown()
-        start = ("Start one: ray start --head; where it asks for a token, set RAY_AUTH_MODE=token here too. Or give --ray "
-                 "local, for this machine alone.")  # fmt: skip
+        start = ("Start one: ray start --head; where it asks for a token, set RAY_AUTH_MODE=token here too. Or give "
+                 "--ray local, for this machine alone.")  # fmt: skip
         what = "no Ray cluster runs on this machine" if address == AUTO else f"the Ray cluster {address} does not serve"
         raise UserError(f"--ray: {what}: {_last_line(error)} {start}") from error
     finally:
