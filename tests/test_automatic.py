@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from kka.cli import main
-from kka.config import DetectorOptions
-from kka.run.automatic import choose_detector
+from kka.config import DetectorOptions, RunConfig
+from kka.run.automatic import HINT, choose_detector, hint, settled
+from kka.run.preview import preview_run
 
 
 @pytest.fixture
@@ -54,3 +55,24 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*command, *backbone]) == 0
     assert "Detector: dfm, preset cpu" in capsys.readouterr().out
     assert json.loads((tmp_path / "d" / "detector.json").read_text())["detector"] == "dfm"
+
+
+def test_of_a_run(photos: Path) -> None:
+    """Painted photos have masks; drawn pictures have none. What was named stays, and sad on photos is commented."""
+
+    def chosen(**given: str) -> str:
+        return settled(RunConfig(**{"data": str(photos), "detector": "auto"} | given)).detector  # type: ignore[arg-type]
+
+    assert chosen() == chosen(images="paint") == chosen(images="inpaint:somewhere") == "dfm"
+    assert chosen(images="diffusers:somewhere") == "simplenet"
+    assert chosen(data="garden") == "sad"
+    assert chosen(detector="recontrast") == "recontrast"
+    assert settled(RunConfig(data=str(photos), detector="auto")).detector_options.preset == "cpu"
+    assert hint(RunConfig(data=str(photos))) == HINT
+    assert hint(RunConfig(data=str(photos), detector="dfm")) is None and hint(RunConfig()) is None
+
+
+def test_a_run_says_it(photos: Path) -> None:
+    """Before the work: what was found of the data names the better way."""
+    found = preview_run(RunConfig(data=str(photos), describe="a photo of a tile", size=32), 1)
+    assert HINT in found.notes

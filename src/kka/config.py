@@ -77,7 +77,8 @@ small model that the run first trains on the known classes' pictures (kka images
 package.module:Class. auto: garden's own; the known classes' pictures; or paint for photos."""
     detector: Text = "sad"
     """The detector to train and to compare: sad, ssd, cmda, simplenet, recontrast, patchcore, dfm, anomalib:<model> \
-that learns from anomalies (anomalib:supersimplenet), or your own class: package.module:Class."""
+that learns from anomalies (anomalib:supersimplenet), or your own class: package.module:Class. auto: dfm for photos \
+that are altered, simplenet for photos beside drawn anomalies, sad for other data."""
     prompt: Text | None = None
     """Name of a prompt template (style, defect) or a text with {caption}, and {domain} or {idea} (what could be \
 wrong) if wanted. Default: style; defect with --describe."""

@@ -43,6 +43,7 @@ from kka.errors import UserError
 from kka.imaging.diffusers import SAMPLES as SAMPLES_OF_A_MODEL
 from kka.imaging.diffusers import DiffusersModel
 from kka.protocols import Alters, ImageModel, LanguageModel, TellsMore, identity_of
+from kka.run.automatic import hint, settled
 from kka.run.comparison import StoredPools, compare
 from kka.run.drawing import TaskClasses, require_ignorant
 from kka.run.models import (
@@ -85,6 +86,7 @@ def run(
             that is damaged, or was begun with other data or settings.
     """
     check_trackers(track)
+    config = settled(config)
     free = partial(may_change, out)
     with Store(out, config.as_dict(), resume=resume, complete=up_to_date, free=free) as store:
         started = time.perf_counter()
@@ -182,7 +184,7 @@ def prepare(
         most=most,
     )
     specs = resolve(config, task)
-    task = _with_note(task, specs[1])
+    task = _with_notes(task, specs[1], hint(config))
     if on_task is not None:
         on_task(task)
     check_counts(config, task)
@@ -194,19 +196,19 @@ def prepare(
     return task, specs, image_model, language_model
 
 
-def _with_note(task: Task, images: str) -> Task:
-    """The task with a note on what the image model knows of its classes, where there is one.
+def _with_notes(task: Task, images: str, more: str | None) -> Task:
+    """The task with a note on what the image model knows of its classes, where there is one, and with one `more`.
 
     Raises:
         UserError: it knows what it must not.
     """
     classes = TaskClasses.of(task)
-    note = None if classes is None else require_ignorant(images, classes)
-    if note is None:
+    told = [None if classes is None else require_ignorant(images, classes), more]
+    if told == [None, None]:
         return task
     notes = task.details.get("notes", ())
     kept = notes if isinstance(notes, list | tuple) else ()
-    return dataclasses.replace(task, details={**task.details, "notes": [*kept, note]})
+    return dataclasses.replace(task, details={**task.details, "notes": [*kept, *filter(None, told)]})
 
 
 def summarise(

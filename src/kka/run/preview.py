@@ -23,6 +23,7 @@ from kka.common.store import Store
 from kka.config import RunConfig
 from kka.deploy.anomalies import Anomalies
 from kka.protocols import Detector, LanguageModel, TellsMore, WritesLists
+from kka.run.automatic import settled
 from kka.run.estimate import MOST, Estimate, Part, detector_cost, folder_size, read_of, whole_of
 from kka.run.execute import prepare
 from kka.run.foresee import Listen, Seen, foresee
@@ -77,6 +78,7 @@ def preview_run(
     Raises:
         UserError: as a run that cannot begin.
     """
+    config = settled(config)
     process, listen = psutil.Process(), Listen()
 
     def told(stage: str, done: int, total: int) -> None:
