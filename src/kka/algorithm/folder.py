@@ -36,14 +36,15 @@ SCORES, PAIRS, TUNING, ADAPTER = "scores.jsonl", "pairs.jsonl", "dpo.json", "ada
 """In the folders of a round's stages."""
 ARM_SCORES, METRICS, LOSSES, LATENT, DETECTOR = "scores.npy", "metrics.json", "losses.json", "latent.npy", "detector"
 """In the folder of one detector of an arm; the losses also beside the card of a detector for use."""
-WORTH = "worth.json"
-"""Beside the detector for use: what the imagined anomalies were worth to it, by pictures that it has not seen."""
+WORTH, TRACED = "worth.json", "traced.json"
+"""Beside the detector for use: what the imagined anomalies were worth to it, by pictures that it has not seen; and what
+it makes of traces of the image model."""
 SHARED = ".detectors.part"
 """The folder with what the processes that train detectors share, while they do."""
 TASK, TASK_ARRAYS = "task", "task.npz"
 """The stage, and the file in it, with what the report needs of the task."""
 TRACES = "traces"
-"""The stage with the pictures of the normals' own captions, of an experiment's pool."""
+"""The stage with pictures that an image model drew without an anomaly; see `kka.algorithm.traces`."""
 STAGES = ("evaluator", "dpo", "captions", "images", "scores", "pool")
 """Of a round from 1 on, in their order. Round 0 has representatives, captions and images."""
 

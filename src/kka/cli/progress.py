@@ -16,6 +16,7 @@ from kka.common.inspection import FIGURES, TITLES, Row
 from kka.common.labels import STAGES, arm_label, percent, stage_kind
 from kka.common.metrics import Estimate, read_estimates
 from kka.common.terminal import terminal
+from kka.deploy.traced import Traced
 from kka.deploy.worth import Worth
 from kka.protocols import DPOReport
 from kka.task import Task
@@ -144,6 +145,8 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
         print_inspection([Row.from_dict(row) for row in found["rows"]])
     if found := summary.get("worth"):
         console.print(f"{Worth(**found).sentence()}.", soft_wrap=True)
+    if found := summary.get("traced"):
+        console.print(f"{Traced(**found).sentence()}.", soft_wrap=True)
     if found := summary.get("defects"):
         for item in found["set_aside"]:
             console.print(f"Defects: set aside: {item['path']}: {item['reason']}", style="yellow", soft_wrap=True)

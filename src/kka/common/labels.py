@@ -26,6 +26,8 @@ STAGES = {
 ARM_LABELS = {
     "none": "no anomalies", "noise": "noise", "other": "something else altogether", "real": "random real images",
 }  # fmt: skip
+"""Of arms that need no pool."""
+OF_A_RUN = ARM_LABELS | {"traces": "the image model's traces"}
 
 
 def stage_kind(stage: str) -> str:
@@ -35,7 +37,7 @@ def stage_kind(stage: str) -> str:
 
 def arm_label(arm: str) -> str:
     """An arm's name as people read it: "KKA (2)"."""
-    return ARM_LABELS.get(arm) or f"KKA ({arm.removeprefix('kka-')})"
+    return OF_A_RUN.get(arm) or f"KKA ({arm.removeprefix('kka-')})"
 
 
 def percent(figure: Estimate | None) -> str:

@@ -26,9 +26,9 @@ VARIABLES = {
     INK: "--ink", SOFT: "--soft", GRID: "--rule", GROUND: "--ground", NORMAL: "--normal", ANOMALY: "--anomaly",
     KKA: "--kka", KKA_FIRST: "--kka-first", CONTROL: "--control",
 }  # fmt: skip
-NAMES = {"none": "no anomalies", "noise": "noise", "other": "something else", "real": "real images"}
+NAMES = {"none": "no anomalies", "noise": "noise", "other": "something else", "traces": "traces", "real": "real images"}
 """Short, to stand beside a line."""
-STYLES = {"none": "-", "noise": ":", "other": "-.", "real": "--"}
+STYLES = {"none": "-", "noise": ":", "other": "-.", "traces": (0, (1, 4)), "real": "--"}
 """Controls are grey, and told apart by their dashes."""
 
 SETTINGS: dict[Any, Any] = {

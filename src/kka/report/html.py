@@ -18,6 +18,7 @@ from kka.common.ledger import NOTHING, Entry, Ledger
 from kka.common.metrics import Estimate, mean_ci95
 from kka.common.options import as_words
 from kka.config import RunConfig
+from kka.deploy.traced import Traced
 from kka.deploy.worth import Worth
 from kka.report import analysis, figures
 from kka.report.embedded import TINY, data_uri, whole
@@ -69,6 +70,7 @@ def render(run: Run) -> str:
         arms=_arm_rows(run),
         inspection=inspection(run),
         defects=run.summary.get("defects"),
+        traced=None if not (found := run.summary.get("traced")) else Traced(**found).sentence(),
         worth=None if not (found := run.summary.get("worth")) else Worth(**found).sentence(),
         shown_tests=shown_tests(run),
         charts=_round_charts(run),

@@ -1,9 +1,10 @@
 """Algorithm 1, line 11 and after: detectors trained with each round's pool, beside their controls.
 
 Arms: "none" (normals alone), "noise" (random pixels), "other" (something else altogether: what any anomalies do, with
-no word of the domain), "kka-<r>" (the pool after round r), "real" (random training images of other classes, where the
-data has them: an upper mark). Each is trained to the last epoch with every seed, several side by side where there are
-cores; test labels reach `kka.common.metrics` and nothing else.
+no word of the domain), "traces" (what the image model draws without an anomaly, where a network draws), "kka-<r>" (the
+pool after round r), "real" (random training images of other classes, where the data has them: an upper mark). Each is
+trained to the last epoch with every seed, several side by side where there are cores; test labels reach
+`kka.common.metrics` and nothing else.
 """
 
 import dataclasses
@@ -57,11 +58,12 @@ FIGURES = ("auroc", "aupr", "fpr95", "seen", "unseen")
 
 
 def arms(
-    task: Task, pools: Sequence[Anomalies], *, seed: int, other: str | None = None
+    task: Task, pools: Sequence[Anomalies], *, seed: int, other: str | None = None, made: RunFolder | None = None
 ) -> dict[str, Callable[[], Anomalies | None]]:
     """Name -> how to get the anomalies that an arm trains with, controls first: one arm is in memory at a time.
 
     Controls are as many as the first pool. `other`: the folder of the pictures of something else; None: textures.
+    `made`: the run, whose traces are a control where it has any.
     """
     count, knowledge = len(pools[0].images), task.knowledge
     chosen: dict[str, Callable[[], Anomalies | None]] = {
@@ -69,6 +71,8 @@ def arms(
         "noise": lambda: Anomalies(images=noise_images(task, count, seed=seed)),
         "other": lambda: Anomalies(images=other_images(other, task, count, seed=seed)),
     }
+    if made is not None and made.has_traces:
+        chosen["traces"] = lambda: Anomalies.of_pool(made.traces(), None)
     chosen |= {arm_name(number): partial(pools.__getitem__, number) for number in range(len(pools))}
     if knowledge is not None and len(knowledge.images):
         chosen["real"] = lambda: Anomalies(images=real_images(knowledge, count, seed=seed))
@@ -118,7 +122,7 @@ def compare(
     the last pool's detectors are trained, and there are no figures.
     `cluster`: trains the detectors, with as many threads each as they have here.
     """
-    trained = arms(task, pools, seed=seed, other=other)
+    trained = arms(task, pools, seed=seed, other=other, made=RunFolder(store.root))
     last = arm_name(len(pools) - 1)
     if task.test is None:
         trained = {last: trained[last]}

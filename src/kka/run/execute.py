@@ -20,6 +20,7 @@ from kka.algorithm.folder import (
     SUMMARY,
     TASK,
     TASK_ARRAYS,
+    TRACED,
     WORTH,
     RunFolder,
     arm_name,
@@ -58,6 +59,7 @@ from kka.run.models import (
     undescribed,
     working_size,
 )
+from kka.run.traced import trace
 from kka.task import Task
 from kka.tracking import check_trackers
 from kka.tracking.follow import Follower
@@ -113,6 +115,7 @@ def run(
                     follower.round(done.number)
                 with replacing(out / POOL) as part:
                     done.pool.save(part)
+                trace(task, image_model, store=store, cache=ImageCache(), seed=config.seed)
             with store.guarded():
                 arms = compare(
                     task,
@@ -134,7 +137,8 @@ def run(
             summary = summarise(task, config, made, arms, ledger, specs)
             kept = made.kept(arm_name(config.rounds))
             summary["inspection"] = _inspection(kept)
-            summary["worth"] = read_json(worth) if (worth := kept.parent / WORTH).is_file() else None
+            for name, file in (("worth", WORTH), ("traced", TRACED)):
+                summary[name] = read_json(kept.parent / file) if (kept.parent / file).is_file() else None
             if defects is not None:
                 summary["defects"] = {
                     "set_aside": [dataclasses.asdict(item) for item in defects.set_aside],

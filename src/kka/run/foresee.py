@@ -24,6 +24,7 @@ from kka.common.progress import Progress
 from kka.config import RunConfig
 from kka.deploy.anomalies import Anomalies
 from kka.errors import UserError
+from kka.imaging.diffusers import DiffusersModel
 from kka.protocols import (
     Alters,
     Detector,
@@ -36,6 +37,7 @@ from kka.protocols import (
 )
 from kka.run.estimate import DetectorCost, Estimate, Part, detector_cost, read_of, stored_size, whole_of
 from kka.run.models import run_detector
+from kka.run.traced import traced_by
 from kka.run.training import Division
 from kka.settings.threshold import HELD_OUT
 from kka.task import Task
@@ -88,7 +90,7 @@ def foresee(config: RunConfig, seen: Seen, memory: PeakMemory, listen: "Listen")
         ),
         _representatives(config, seen, normals / len(task.normals)),
         _captions(config, seen),
-        _pictures(seen, wanted),
+        _pictures(seen, wanted + (config.initial if isinstance(seen.images, DiffusersModel) else 0)),
     ]
     disk = seen.stored / max(1, len(seen.pool)) * (wanted + (rounds + 1) * config.initial)
     if rounds:
@@ -277,6 +279,7 @@ def _detectors(config: RunConfig, seen: Seen, normals: int, tested: int) -> tupl
     """All arms with all seeds and the one that is kept; the bytes of one, and processes beside this one."""
     task, rounds = seen.task, config.rounds
     with_anomalies = rounds + 1 + (2 if task.test is not None else 0)
+    with_anomalies += traced_by(seen.images)
     with_anomalies += task.test is not None and task.knowledge is not None and len(task.knowledge.images) > 0
     if task.test is None:
         with_anomalies = 1

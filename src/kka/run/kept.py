@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kka.algorithm.folder import DETECTOR, WORTH, RunFolder, kept_stage
+from kka.algorithm.folder import DETECTOR, TRACED, WORTH, RunFolder, kept_stage
+from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.reviews import REVIEWS, read_reviews
 from kka.common.ledger import Counts
 from kka.common.mapped import taken
@@ -22,10 +23,12 @@ from kka.deploy.anomalies import Anomalies
 from kka.deploy.calibrate import TOO_FEW
 from kka.deploy.defects import Defects
 from kka.deploy.stored import open_detector
+from kka.deploy.traced import judge_traces
 from kka.deploy.train import hold_out, train_detector
 from kka.deploy.worth import LEAST, weigh
 from kka.errors import UserError
 from kka.protocols import Detector, Images
+from kka.run.traced import untrained
 from kka.settings.threshold import FPR, HELD_OUT
 from kka.task import Task
 
@@ -76,7 +79,10 @@ def keep_detector(
 
     def compute(folder: Path) -> Counts:
         number = trained(anomalies(), folder / DETECTOR)
-        unseen = unseen_anomalies(RunFolder(store.root), held)
+        made = RunFolder(store.root)
+        if made.has_traces and len(held):
+            _judge_traces(untrained(made.traces(), held), folder)
+        unseen = unseen_anomalies(made, held)
         if min(len(held), len(unseen)) < LEAST:
             return {"anomalies": number}
         alone = trained(None, folder / WITHOUT)
@@ -87,6 +93,7 @@ def keep_detector(
         if worth.harm:
             shutil.rmtree(folder / DETECTOR)
             (folder / WITHOUT).rename(folder / DETECTOR)
+            (folder / TRACED).unlink(missing_ok=True)  # it was of the other
             number = alone
         else:
             shutil.rmtree(folder / WITHOUT)
@@ -94,6 +101,14 @@ def keep_detector(
         return {"anomalies": number}
 
     store.stage(kept_stage(arm), compute, after=[source])
+
+
+def _judge_traces(traces: AnomalyPool, folder: Path) -> None:
+    """What the detector in the folder makes of them, beside it; nothing where it has no threshold."""
+    kept = open_detector(folder / DETECTOR)
+    if kept.calibration is not None and len(traces):
+        found = judge_traces(kept.detector.score(traces.images), kept.calibration)
+        (folder / TRACED).write_text(json.dumps(dataclasses.asdict(found), indent=1))
 
 
 def unseen_anomalies(made: RunFolder, held: np.ndarray) -> Images:
