@@ -256,6 +256,7 @@ class SlowPainter(Painter):
         return super().draw(captions, seeds=seeds)
 
 
+@pytest.mark.slow
 def test_pictures_by_copies(nodes: Any, tmp_path: Path) -> None:
     """A picture that depended on which copy draws it, or that was lost with its node, would make another run; what was
     drawn once is not drawn again."""
