@@ -54,6 +54,7 @@ def test_ties_count_half() -> None:
         ({"low": 0.01}, "taught it something"),
         ({"trained": 0.7, "low": -0.2, "high": -0.01}, "did harm, and the detector that is kept was trained without"),
         ({"trained": 0.55, "without": 0.5}, "hardly tells them from normals"),
+        ({"trained": 0.5, "without": 0.55, "high": -0.01}, "hardly tells them from normals"),
     ],
 )
 def test_it_is_said_in_words(changed: dict[str, float], words: str) -> None:

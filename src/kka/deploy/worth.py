@@ -2,8 +2,9 @@
 that it has not trained on. No label of a test set is asked.
 
 How well held-out imagined anomalies are told from held-out normals, by a detector that trained with such ones and by
-one that did not. In experiments with labels this went with what they were worth against real defects
-(docs/results.md), but it is no measure of that: what was imagined may lie elsewhere.
+one that did not. That is no measure of what they were worth against real defects: in experiments with labels it went
+with that for some detectors and kinds of pictures and not for others (docs/LOG.md). Pictures that are told by something
+that no defect has look well here and may do harm.
 """
 
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ class Worth:
 
     @property
     def harm(self) -> bool:
-        """Whether the training with them was the worse one, beyond chance draws of pictures."""
-        return self.high < 0
+        """Whether the training with them was the worse one, beyond chance draws of pictures, of a detector that sees
+        them at all: near chance the trainings' own differences are larger."""
+        return self.high < 0 and self.without >= TOLD
 
     @property
     def look_normal(self) -> bool:
