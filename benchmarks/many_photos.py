@@ -139,6 +139,22 @@ def plot(rows: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
+def show(rows: dict[str, Any]) -> list[str]:
+    """The table of docs/scale.md."""
+    names = {
+        "open": "opening", "open again": "opening again", "rate": "Deep SAD, in Python", "run": "`kka run`, one round",
+        "pool": "`kka run` on 1,000, so many anomalies",
+    }  # fmt: skip
+    lines = ["| command | 1,000 photos | 10,000 | 100,000 |", "|---|---:|---:|---:|"]
+    for name in ROWS:
+        found = [rows.get(f"{name} {number}") for number in SIZES]
+        cells = ["–" if row is None else f"{row['held_mb']:,.0f}" for row in found]
+        if any(found):
+            title = names.get(name, f"`kka {name.replace(' ', ' --detector ')}`")
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
 ROWS = ("open", "open again", "rate", "train dfm", "train sad", "run", "pool", "train simplenet", "train patchcore")
 
 
@@ -150,10 +166,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/many_photos"), help="where the photos are made")
     parser.add_argument("--redo", action="store_true")
     parser.add_argument("--plot", action="store_true")
+    parser.add_argument("--show", action="store_true")
     asked = parser.parse_args()
     stored: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": {}}
     if asked.plot:
         return plot(stored["rows"], Path("docs/figures/memory.png"))
+    if asked.show:
+        return print("\n".join(show(stored["rows"])))
     stored["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1}
     for number in asked.sizes:
         for name in asked.rows:
