@@ -229,7 +229,7 @@ def pretrain(normals: Images, *, settings: DeepSADSettings, seed: int) -> dict[s
 
 def _spread(network: LeNet, pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
     """The mean squared length of the embeddings."""
-    return _embed(network, pixels).square().sum(dim=1).mean()
+    return torch.cat([z.square().sum(dim=1) for z in _embed(network, pixels).split(SCORE_BATCH)]).mean()
 
 
 def embed_with(start: dict[str, Tensor], images: Images, *, device: str = "auto") -> Float[np.ndarray, "n d"]:

@@ -87,7 +87,7 @@ class Making:
         AnomalyPool(tuple(entries), taken(made.images, kept), taken(made.masks, kept)).save(folder / IMAGES)
         used = sorted({chosen[i] for i in kept})
         with (folder / NORMALS).open("wb") as file:
-            np.savez_compressed(file, index=np.array(used, np.int64), images=normals[used])
+            np.savez_compressed(file, index=np.array(used, np.int64), images=taken(normals, used))
         _write_set_aside(folder, captions, reasons)
         return {
             "images": len(entries), "drawn": made.made, "from_cache": len(captions) - made.made,

@@ -230,7 +230,7 @@ def _png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-GROUP = 1000
+GROUP = 250
 """Pictures that are read or written at a time."""
 LATER_SHARE = 0.5
 """Where an order says what enters: at most this share of the pool is of later rounds, and the rest generic."""
