@@ -21,7 +21,7 @@ from kka.errors import UserError
 from kka.imaging.diffusers import SAMPLES, DiffusersModel
 from kka.imaging.published import RECOMMENDED
 from kka.run.drawing import Allowed, TaskClasses, require_ignorant, trained_model
-from kka.run.execute import _save_samples, _with_note
+from kka.run.execute import _save_samples, _with_notes
 from kka.run.models import build_images, check_classes, check_config, check_counts, resolve
 from kka.settings.image_training import ImageTrainingSettings
 from kka.task import Task
@@ -114,11 +114,11 @@ def test_the_run_refuses_before_it_reads_a_picture(data: Path, task: Task, tmp_p
     with pytest.raises(UserError, match=f"learned from {withheld[0]}"):
         build_images(spec, config, task)
     fewer = model(tmp_path / "fewer", sides(task)["known"][:1])
-    noted = _with_note(task, fewer)
+    noted = _with_notes(task, fewer, None)
     notes = noted.details["notes"]
     assert isinstance(notes, list) and "knows 1 of the 2 classes" in notes[-1]
     assert check_classes(fewer, data, ["red"], 0.5, 0) == notes[-1]
-    assert _with_note(task, "bank:train") is task
+    assert _with_notes(task, "bank:train", None) is task
 
 
 def test_photos_and_the_garden_have_no_such_classes() -> None:

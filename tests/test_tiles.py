@@ -238,7 +238,7 @@ def test_the_folds_of_the_evaluator_are_of_photos(monkeypatch: pytest.MonkeyPatc
 
     def train(normals: Images, *_: Any, **__: Any) -> None:
         trained.append(normals)
-        raise StopIteration
+        raise InterruptedError
 
     monkeypatch.setattr("kka.algorithm.evaluator.pretrain", lambda *_, **__: None)
     monkeypatch.setattr("kka.algorithm.evaluator.train_deep_sad", train)
@@ -247,7 +247,7 @@ def test_the_folds_of_the_evaluator_are_of_photos(monkeypatch: pytest.MonkeyPatc
     normals[:] = photo_of[:, None, None, None]
     sad = DeepSADSettings()
     for seed in range(3):
-        with pytest.raises(StopIteration):
+        with pytest.raises(InterruptedError):
             train_evaluator(
                 normals, normals[:4], settings=sad, quantile=0.8, seed=0, fold_seed=seed, photo_of=photo_of
             )
