@@ -1,6 +1,7 @@
 """What imagined anomalies were worth, by pictures that no training has seen: the interval, the words, what is kept."""
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes import FAST, run_fake
-from kka.algorithm.folder import RunFolder
+from fakes import FAST, run_fake, small_task
+from kka.algorithm.folder import RunFolder, pool_stage
+from kka.algorithm.pool import AnomalyPool, Lineage
+from kka.common.store import Store
+from kka.deploy.anomalies import Anomalies
 from kka.deploy.worth import LEAST, Worth, weigh
+from kka.protocols import Images
 from kka.run import kept
-from kka.run.kept import unseen_anomalies
+from kka.run.kept import keep_detector, unseen_anomalies
 
 WORTH = Worth(normals=40, anomalies=30, without=0.8, trained=0.85, low=-0.01, high=0.1)
 
@@ -110,6 +115,51 @@ def test_unseen_are_those_that_did_not_stay(finished: Path) -> None:
     pooled = {entry.key for entry in pool.entries}
     expected = [image for entry, image in zip(everything.entries, everything.images, strict=True)
                 if entry.key not in pooled]  # fmt: skip
-    found = unseen_anomalies(made, held)
+    found = unseen_anomalies(made, held, small_task().normals[held])
     assert len(found) == len(expected) > 0
     assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+
+
+class Brightness:
+    """Scores by brightness; what it writes cannot be read again, as it has no `load`."""
+
+    def fit(self, normals: Images, anomalies: Images | None = None) -> "Brightness":
+        self.mean = float(normals.mean()) if anomalies is None else -float(anomalies.mean())
+        return self
+
+    def score(self, images: Images) -> np.ndarray:
+        return (np.sign(self.mean) * images.mean(axis=(1, 2, 3))).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def test_a_detector_that_cannot_be_read_again(finished: Path, tmp_path: Path, more: None) -> None:
+    """It is weighed as it was trained: a comparison must not end in an error after all its work."""
+    shutil.copytree(finished, tmp_path / "run")
+    made = RunFolder(tmp_path / "run")
+    config = made.config().as_dict()
+    with Store(made.root, config, resume=True) as store:
+        keep_detector(
+            small_task(), lambda: Anomalies.of_pool(made.pool(2), None), arm="own", source=pool_stage(2),
+            build=Brightness, store=store,
+        )  # fmt: skip
+    found = json.loads((made.root / "kept/own/worth.json").read_text())
+    assert found["without"] == pytest.approx(1 - found["trained"])  # one's scores are the other's, turned round
+
+
+def test_of_a_pool_only_what_training_leaves_out_is_unseen(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image model of a person's own may change what its mask does not mark: then the detector trains with it."""
+    made, normals = RunFolder(finished), small_task().normals
+    images, masks = normals[:4].copy(), np.zeros(normals.shape[:3], np.uint8)[:4]
+    images[:, :5, :5], masks[:, :5, :5] = 255, 255
+    images[1, 10, 10] ^= 255  # beyond the mask
+    entries = tuple(
+        Lineage(id=f"r0-{i}", round=0, prompt="p", caption="c", seed=i, language_model="l", image_model="m",
+                key=f"k{i}", normal=i)
+        for i in range(4)
+    )  # fmt: skip
+    monkeypatch.setattr(RunFolder, "everything", lambda self: AnomalyPool(entries, images, masks))
+    monkeypatch.setattr(RunFolder, "lineage", lambda self, number: entries[:2])
+    found = unseen_anomalies(made, np.arange(3), normals[:3])
+    assert np.array_equal(found, images[[0, 2]])

@@ -129,6 +129,7 @@ def require_free(out: Path) -> None:
 class TrainingFacts:
     """What a training was done with, and what came of it."""
 
+    detector: Detector
     normals: int
     held_out: int
     """Normals that set the threshold."""
@@ -236,9 +237,8 @@ def train_detector(
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
     return TrainingFacts(
-        **counts, seconds=seconds, calibration=calibration, figures=figures, inspection=tuple(inspection),
-        reviewed=reviewed,
-        caught=caught,
+        detector=detector, **counts, seconds=seconds, calibration=calibration, figures=figures,
+        inspection=tuple(inspection), reviewed=reviewed, caught=caught,
     )  # fmt: skip
 
 

@@ -29,9 +29,9 @@ class Worth:
     normals: int
     anomalies: int
     without: float
-    """Trained on normals alone."""
+    """Trained without imagined anomalies."""
     trained: float
-    """Trained with such anomalies too."""
+    """Trained with such ones too."""
     low: float
     high: float
     """95 % interval of `trained` - `without` over draws of pictures (bootstrap); that trainings differ is not in it."""
@@ -52,7 +52,7 @@ class Worth:
         one, other, low, high = (100 * x for x in (self.without, self.trained, self.low, self.high))
         found = (
             f"{self.anomalies:,} imagined anomalies against {self.normals:,} normals, none of them trained on: AUROC "
-            f"{one:.1f} after normals alone, {other:.1f} after imagined anomalies too ({other - one:+.1f}, 95 % "
+            f"{one:.1f} after a training without such ones, {other:.1f} with them ({other - one:+.1f}, 95 % "
             f"interval over pictures {low:+.1f} to {high:+.1f})"
         )
         if self.harm:

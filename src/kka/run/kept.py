@@ -19,12 +19,11 @@ from kka.algorithm.reviews import REVIEWS, read_reviews
 from kka.common.ledger import Counts
 from kka.common.mapped import taken
 from kka.common.store import Store
-from kka.deploy.anomalies import Anomalies
+from kka.deploy.anomalies import Anomalies, altered_copies
 from kka.deploy.calibrate import TOO_FEW
 from kka.deploy.defects import Defects
-from kka.deploy.stored import open_detector
 from kka.deploy.traced import judge_traces
-from kka.deploy.train import hold_out, train_detector
+from kka.deploy.train import TrainingFacts, hold_out, train_detector
 from kka.deploy.worth import LEAST, weigh
 from kka.errors import UserError
 from kka.protocols import Detector, Images
@@ -63,38 +62,37 @@ def keep_detector(
         except UserError:  # too few would be left, or too few different ones
             return
 
-    def trained(given: Anomalies | None, folder: Path) -> int:
-        """How many anomalies the detector in `folder` trained with."""
+    def trained(given: Anomalies | None, folder: Path) -> TrainingFacts:
+        """Of the detector that then lies in `folder`."""
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", TOO_FEW)  # what so few normals can promise stands in the card
                 return train_detector(
                     build(), task, given, folder, held_out=HELD_OUT, fpr=FPR, seed=0, defects=defects,
                     train_on_defects=train_on_defects,
-                ).anomalies  # fmt: skip
+                )  # fmt: skip
         except UserError as error:
             if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on
                 raise error.__cause__ from None
             raise
 
     def compute(folder: Path) -> Counts:
-        number = trained(anomalies(), folder / DETECTOR)
-        made = RunFolder(store.root)
+        facts = trained(anomalies(), folder / DETECTOR)
+        number, made, normals = facts.anomalies, RunFolder(store.root), taken(task.normals, held)
         if made.has_traces and len(held):
-            _judge_traces(untrained(made.traces(), held), folder)
-        unseen = unseen_anomalies(made, held)
+            _judge_traces(untrained(made.traces(), held), facts, folder)
+        unseen = unseen_anomalies(made, held, normals)
         if min(len(held), len(unseen)) < LEAST:
             return {"anomalies": number}
-        alone = trained(None, folder / WITHOUT)
-        worth = weigh(*(
-            (detector.score(taken(task.normals, held)), detector.score(unseen))
-            for detector in (open_detector(folder / name).detector for name in (WITHOUT, DETECTOR))
-        ))  # fmt: skip
+        # As they were trained, and not as they lie there: one of a person's own need not be there to be read.
+        with_them = facts.detector.score(normals), facts.detector.score(unseen)
+        facts = trained(None, folder / WITHOUT)
+        worth = weigh((facts.detector.score(normals), facts.detector.score(unseen)), with_them)
         if worth.harm:
             shutil.rmtree(folder / DETECTOR)
             (folder / WITHOUT).rename(folder / DETECTOR)
             (folder / TRACED).unlink(missing_ok=True)  # it was of the other
-            number = alone
+            number = facts.anomalies
         else:
             shutil.rmtree(folder / WITHOUT)
         (folder / WORTH).write_text(json.dumps(dataclasses.asdict(worth), indent=1))
@@ -103,23 +101,28 @@ def keep_detector(
     store.stage(kept_stage(arm), compute, after=[source])
 
 
-def _judge_traces(traces: AnomalyPool, folder: Path) -> None:
-    """What the detector in the folder makes of them, beside it; nothing where it has no threshold."""
-    kept = open_detector(folder / DETECTOR)
-    if kept.calibration is not None and len(traces):
-        found = judge_traces(kept.detector.score(traces.images), kept.calibration)
+def _judge_traces(traces: AnomalyPool, facts: TrainingFacts, folder: Path) -> None:
+    """What the detector makes of them, beside it; nothing where it has no threshold."""
+    if facts.calibration is not None and len(traces):
+        found = judge_traces(facts.detector.score(traces.images), facts.calibration)
         (folder / TRACED).write_text(json.dumps(dataclasses.asdict(found), indent=1))
 
 
-def unseen_anomalies(made: RunFolder, held: np.ndarray) -> Images:
+def unseen_anomalies(made: RunFolder, held: np.ndarray, normals: Images) -> Images:
     """What the run made that the kept detector does not train with: of altered photos those of the held-out normals,
-    of others those that are not in the last pool; without what a person vetoed."""
+    of others those that are not in the last pool; without what a person vetoed.
+
+    Of the pool itself only what `train_detector` knows by its pixels to be one of these `normals`: an image model of a
+    person's own may change more than its mask says.
+    """
     everything = read_reviews(made.root / REVIEWS).without_vetoed(made.everything())
     pooled = {entry.key for entry in made.lineage(made.last_round)}
-    normals = {*held.tolist()}
+    numbers = {*held.tolist()}
 
     def is_unseen(at: int) -> bool:
         entry = everything.entries[at]
-        return entry.normal in normals if entry.normal is not None else entry.key not in pooled
+        return entry.normal in numbers if entry.normal is not None else entry.key not in pooled
 
-    return everything.take([i for i in range(len(everything)) if is_unseen(i)]).images
+    found = everything.take([i for i in range(len(everything)) if is_unseen(i)])
+    left_out = altered_copies(Anomalies.of_pool(found, None), normals)
+    return found.take([i for i, e in enumerate(found.entries) if e.key not in pooled or left_out[i]]).images
