@@ -13,6 +13,8 @@ from kka.deploy.calibrate import Calibration
 
 MANY = 2.0
 """Times the share of normals that may be called anomalous, from which on the detector is said to go by traces."""
+LEAST = 20
+"""Pictures below which neither is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Traced:
             f"{100 * self.share:.0f} % of {self.pictures:,} pictures that went through the image model without an "
             f"anomaly are called anomalous (of normals at most {100 * self.promised:.0f} %)"
         )
+        if self.pictures < LEAST:
+            return found + ": too few to say what it goes by"
         if self.share > MANY * self.promised:
             return found + ": the detector goes by how the model draws as well, and not by the anomaly alone"
         return found + ": it goes by what they show"
