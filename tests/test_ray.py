@@ -27,7 +27,7 @@ from kka.algorithm.folder import RunFolder
 from kka.algorithm.pictures import draw_pictures
 from kka.common import cluster as module
 from kka.common.cache import ImageCache
-from kka.common.cluster import STARTED_HERE, Cluster
+from kka.common.cluster import STARTED_HERE, Cluster, Copies
 from kka.common.files import image_files
 from kka.common.workers import EndedError
 from kka.deploy.score import score_files
@@ -284,6 +284,13 @@ def test_pictures_by_copies(nodes: Any, tmp_path: Path) -> None:
                 list(cluster.copies(fails, "no such model").each(pow, [(2,)]))
     assert np.array_equal(drawn.images, alone.images) and np.array_equal(again.images, alone.images)
     assert (drawn.drawn, again.drawn, again.from_cache) == (16, 0, 16) and told == list(range(1, 17))
+
+
+def test_of_nothing_no_copy_is_made() -> None:
+    """Where the cache holds every picture, or every shard is there, no model is loaded on the machines."""
+    nowhere: Any = Cluster.__new__(Cluster)
+    nowhere._ray = None  # asked for anything, it fails
+    assert not list(Copies(nowhere, fails, ("no such model",)).each(pow, [], most=0))
 
 
 @pytest.mark.slow

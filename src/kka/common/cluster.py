@@ -302,12 +302,14 @@ class Copies:
         A piece whose copy is lost goes to another.
 
         Args:
-            most: So many items there are at most: more copies are not made.
+            most: So many items there are at most: more copies are not made. Of none, no copy is.
 
         Raises:
             LostError: a piece was tried again and again.
             Exception: what the building of a copy, or the work, raised.
         """
+        if most == 0:
+            return
         left = ((number, item, 0) for number, item in enumerate(items))
         again: deque[tuple[int, tuple[Any, ...], int]] = deque()
         starting: dict[Any, Any] = {}  # whether it has begun -> the copy
