@@ -247,6 +247,17 @@ def test_smoke_cuts_the_answers_of_models_that_it_trains_alone(place: Place) -> 
     assert tokens("language.max_new_tokens=50") == tokens("language.max_new_tokens=50,lm=hf:/x") == 50
 
 
+def test_small_models_write_as_stored_pools_say(place: Place) -> None:
+    """A default that has become a rule of the model's size must not refuse the pools of before, which are the same."""
+
+    def asked(variant: str) -> tuple[float | None, int | None]:
+        language = pool_config(cell(arm="rep-1", variant=variant), place.data, place.work).language
+        return language.temperature, language.batch_size
+
+    assert asked("") == asked("folds=1") == (1.0, 256)
+    assert asked("lm=hf:/x") == (None, None)
+
+
 def test_a_pool_of_other_settings_is_refused(place: Place) -> None:
     """A default that changes must not leave its old pools under the new figures."""
     task = open_cell_task(cell(), place.data)

@@ -90,7 +90,8 @@ def pool_config(cell: Cell, data: Path, work: Path) -> RunConfig:
         language = dataclasses.replace(config.language, **short)
         config = dataclasses.replace(config, **SMOKE, sad=dataclasses.replace(config.sad, epochs=1), language=language)
     if not any(text.startswith("lm=") for text in variant):  # as stored figures say it of our own small models
-        config = dataclasses.replace(config, language=dataclasses.replace(config.language, temperature=1.0))
+        language = dataclasses.replace(config.language, temperature=1.0, batch_size=256)
+        config = dataclasses.replace(config, language=language)
     return _with_settings(config, variant)
 
 
