@@ -122,17 +122,22 @@ def overhead(folder: Path, how: Sequence[str]) -> float:
         return time.perf_counter() - started
 
 
-def tiny(folder: Path) -> None:
-    """A data set of 21 kinds of small pictures, under names that the experiments know."""
+def tiny(folder: Path, *, side: int = 32, train: int = 40, test: int = 10) -> None:
+    """A data set of 21 kinds of small pictures, under names that the experiments know.
+
+    Args:
+        side: Pixels of a picture.
+        train, test: Pictures of each kind.
+    """
     rng = np.random.default_rng(0)
     for data in ("ucm_caption", "cifar100"):
         (folder / data).mkdir(parents=True)
-        for name, number in (("train", 40), ("test", 10)):
+        for name, number in (("train", train), ("test", test)):
             rows = []
             for label in range(1, 22):
                 for k in range(number):
-                    pixels = rng.integers(0, 90, (32, 32, 3)).astype(np.uint8)
-                    pixels[8:24, 8:24, label % 3] = 100 + 7 * label
+                    pixels = rng.integers(0, 90, (side, side, 3)).astype(np.uint8)
+                    pixels[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4, label % 3] = 100 + 7 * label
                     buffer = io.BytesIO()
                     Image.fromarray(pixels).save(buffer, format="PNG")
                     words = [f"a {size} place of kind {chr(96 + label)} with {n} houses" for size in ("small", "large")

@@ -99,16 +99,20 @@ def painted_photos() -> list[str]:
     rows = json.loads(painted.OUT.read_text())["rows"]
     lines = [
         "## Painted on a person's own photos", "",
-        "`python benchmarks/painted.py`: magnetic tiles, 200 anomalies each, MobileNetV2, preset `cpu`, the last "
-        "epoch. AUROC and AUPRO of break, crack and uneven against the test set's good photos, which no choice has "
-        "seen; over none: paired by seed, ± its 95 % interval over seeds where there are several. painted: random "
-        "captions of the grammar, no loop. kka-0: captions of the language model `defects`; rep-2, add-2: after two "
-        "rounds, with no limit on the share of hard ones (`--max-hard-share 1`).", "",
+        "`python benchmarks/painted.py`: 200 anomalies each, MobileNetV2, preset `cpu`, the last epoch. AUROC and "
+        "AUPRO, of magnetic tiles of break, crack and uneven against the test set's good photos, which no choice has "
+        "seen; of the others of other classes. over none: paired by seed, ± its 95 % interval where there are several. "
+        "painted: random captions of the grammar, no loop. kka-0: captions of the language model `defects`; rep-2, "
+        "add-2: after two rounds of `painted_runs.py`; share-0 to share-100: as many of what its mode rep generated, "
+        "with so many % hard ones. The loop has no limit on the share of hard ones (`--max-hard-share 1`).", "",
     ]  # fmt: skip
-    for normals in (600, 50):
-        found = painted.table(rows, "tiles", normals, "reported")
+    titles = {"tiles": "magnetic tiles", "flowers 77": "Oxford-102, 77", "aerial 19+20": "UCM-Caption, 19+20"}
+    for task, normals, group in painted.TABLES:
+        found = painted.table(rows, task, normals, group)
         if len(found) > HEAD:
-            lines += [f"### {normals} photos", "", *found, ""]
+            number = f", {normals} photos" if task == "tiles" else ""
+            lines += [f"### {titles[task][:1].upper()}{titles[task][1:]}{number}", "", *found, ""]
+            lines += ["Over detectors:", "", *painted.by_arm(rows, task, normals, group), ""]
     chosen = painted.table(rows, "tuning", 600, "all")
     if len(chosen) > HEAD:
         lines += [

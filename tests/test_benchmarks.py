@@ -182,3 +182,22 @@ def test_a_part_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> Non
     import gpu
 
     assert "images" in gpu.run_part("dfm", "cpu", {}, 100)["reason"]
+
+
+def test_gains_over_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each detector the mean over the seeds that have both sides, then over detectors; the least is named."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import painted
+
+    auroc = {("dfm", "none"): (0.9, 0.8), ("dfm", "painted"): (0.92,), ("dfm", "add-2"): (0.93, 0.84),
+             ("sad", "none"): (0.5,), ("sad", "painted"): (0.6,), ("sad", "add-2"): (0.48,)}  # fmt: skip
+    rows = [
+        {"task": "tiles", "normals": 50, "detector": detector, "arm": arm, "seed": seed, "sets": [],
+         "auroc": {"all": one}}
+        for (detector, arm), found in auroc.items() for seed, one in enumerate(found)
+    ]  # fmt: skip
+    other = {**rows[0], "normals": 600, "auroc": {"all": 0.1}}
+    _, _, first, second = painted.by_arm([*rows, other], "tiles", 50, "all")
+    assert first.startswith("| painted | +6.0 ± ") and "| +2.0 (dfm) |" in first  # (2 + 10) / 2
+    assert second.startswith("| add-2 | +0.8 ± ") and "| -2.0 (sad) |" in second  # ((3 + 4) / 2 - 2) / 2
+    assert "| -5.5 ± " in second  # ((93 - 92) + (48 - 60)) / 2

@@ -148,6 +148,10 @@ def test_traces_are_planned_where_the_model_draws() -> None:
     """A bank has no picture of a normal."""
     assert draws("garden", ()) and not draws("oxford102", ())
     assert draws("oxford102", ("images=diffusers:x",)) and not draws("garden", ("images=bank:x",))
+    assert not draws("garden", ("lm=defects", "images=paint")) and draws("oxford102", ("images=inpaint:x",))
+    own = {kind: draws("garden", (f"images={kind}",)) for kind in ("fakes:Painter", "test_altering:Squares")}
+    assert own == {"fakes:Painter": True, "test_altering:Squares": False}
+    assert draws("garden", ("images=test_altering:Dim",))
     plan = Plan(datasets=("garden",), seeds=[0], scale="cpu", protocol="withheld", backbone="")
     assert arms("garden", plan)[-1] == "traces" and "traces" not in arms("oxford102", plan)
     assert plan.cell("garden", "daisy", "sad", "traces", 0).needs_pool

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from kka.algorithm.folder import RunFolder
-from kka.deploy.anomalies import Anomalies
+from kka.deploy.anomalies import Anomalies, altered_copies
+from kka.detectors import fit_detector
 from kka.errors import UserError
 from kka.experiments import EXPERIMENTS, experiment, table2
 from kka.experiments.engine import language_models, pools, runner
@@ -432,6 +433,29 @@ def test_controls_of_adding_have_as_many_images(place: Place) -> None:
     assert all(image.tobytes() in hashes for image in images["any-1"][first:])
     assert cell(arm="any-1").trained_with.mode == cell(arm="real-1").trained_with.mode == "add"
     assert Arm.named("any-1").title == "KKA (1), random ones added"
+
+
+def test_masks_of_altered_normals_reach_the_detector(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the arm takes of what was made, each with its own mask; controls that are drawn whole have none."""
+    ensure_language_model(cell(arm="rep-1"), place.data, place.work)
+    variant = f"lm=hf:{place.work}/lm/tiny-smoke,images=test_altering:Squares,steer=none"
+    task = open_cell_task(cell(), place.data)
+    for arm in ("rep-0", "rep-1", "first-8", "any-1", "share-0", "few-10-any"):
+        found = anomalies_of(cell(arm=arm, variant=variant), task, place)
+        assert found.images is not None and found.masks is not None and len(found.images) == len(found.masks) > 0
+        of_normals = altered_copies(Anomalies(images=found.images, masks=found.masks), task.normals)
+        assert of_normals.all() and (found.masks > 0).sum(axis=(1, 2)).max() == 16
+    assert anomalies_of(cell(arm="noise", variant=variant), task, place).masks is None
+    given: list[Any] = []
+
+    def fit(detector: Any, normals: Any, anomalies: Any, **known: Any) -> Any:
+        given.append((anomalies, known["masks"]))
+        return fit_detector(detector, normals, anomalies, **known)
+
+    monkeypatch.setattr("kka.experiments.engine.compute.fit_detector", fit)
+    compute(cell(arm="rep-1", variant=variant), place)
+    pool = anomalies_of(cell(arm="rep-1", variant=variant), task, place)
+    assert np.array_equal(given[0][0], pool.images) and np.array_equal(given[0][1], pool.masks)
 
 
 def test_own_models_make_the_anomalies(place: Place, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Experiments on a Ray cluster: the rows of one machine, whatever node dies; clusters that are not to be had."""
 
 import dataclasses
-import io
+import importlib
 import json
 import os
 import shutil
@@ -13,22 +13,24 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from fakes import Painter, outcome, small_task
 from kka.algorithm.folder import RunFolder
 from kka.algorithm.pictures import draw_pictures
 from kka.common import cluster as module
+from kka.common import pieces
 from kka.common.cache import ImageCache
-from kka.common.cluster import STARTED_HERE, Cluster, Copies
+from kka.common.cluster import STARTED_HERE, Cluster
+from kka.common.copies import Copies
 from kka.common.files import image_files
+from kka.common.pieces import LostError
 from kka.common.workers import EndedError
 from kka.deploy.score import score_files
 from kka.deploy.shards import open_there, require_paths, score_shards, sent
@@ -47,6 +49,7 @@ from test_painted_run import SMALL, plate, save
 pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # Ray's own
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 STORE = 80 * 2**20
 """Bytes of a node's object store: the least that Ray takes."""
 
@@ -70,22 +73,9 @@ def nodes() -> Iterator[Any]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A tiny data set under the name of a known one, so that every process knows it."""
     root = tmp_path_factory.mktemp("ray")
-    (root / "data/ucm_caption").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, number in (("train", 12), ("test", 4)):
-        rows = []
-        for label in range(1, 22):
-            for k in range(number):
-                pixels = rng.integers(0, 90, (16, 16, 3)).astype(np.uint8)
-                pixels[4:12, 4:12, label % 3] = 100 + 7 * label
-                buffer = io.BytesIO()
-                Image.fromarray(pixels).save(buffer, format="PNG")
-                words = [f"a {size} place of kind {chr(96 + label)} with {n} houses" for size in ("small", "large")
-                         for n in ("four", "five", "six")]  # fmt: skip
-                rows.append({"image": {"bytes": buffer.getvalue(), "path": f"{label}-{k}.png"}, "label": label,
-                             "label_name": f"kind {chr(96 + label)}", "captions": words})  # fmt: skip
-        pq.write_table(pa.Table.from_pylist(rows), root / f"data/ucm_caption/{name}.parquet")
-    shutil.copytree(root / "data/ucm_caption", root / "data/cifar100")  # the other data of table3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        importlib.import_module("ray_scaling").tiny(root / "data", side=16, train=12, test=4)
     backbone = BackboneSettings(name="mobilenetv2_035", weights="random")
     return Place(data=root / "data", work=root / "work", backbone=backbone)
 
@@ -167,7 +157,7 @@ def test_pieces_of_work(nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: P
             cluster.everywhere(require_data, data)
     with pytest.raises(UserError, match=r"--needs: expected a machine .* with 900 cores and 0 GPUs; got the machine"):
         Cluster(nodes.address, Needs(cpus=900)).__enter__()
-    monkeypatch.setattr(module, "__version__", "9")
+    monkeypatch.setattr(pieces, "__version__", "9")
     with pytest.raises(UserError, match=r"the machine .*: expected kka 9 on Python \S+, as here; got kka 0"):
         Cluster(nodes.address).__enter__()
 
@@ -291,6 +281,59 @@ def test_of_nothing_no_copy_is_made() -> None:
     nowhere: Any = Cluster.__new__(Cluster)
     nowhere._ray = None  # asked for anything, it fails
     assert not list(Copies(nowhere, fails, ("no such model",)).each(pow, [], most=0))
+
+
+class Handle(SimpleNamespace):
+    """Of an actor."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+class Lossy:
+    """A cluster of one core, whose copies compute at once; the first answer to a piece is lost on its way."""
+
+    needs, lost = Needs(cpus=1), False
+
+    def __init__(self) -> None:
+        self.alive: list[Any] = []
+        self._ray = self
+
+    def slots(self) -> int:
+        return 1
+
+    def _here(self, threads: int) -> None:
+        return None
+
+    def remote(self, kind: type) -> Any:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self.start))
+
+    def start(self, *_: Any) -> Any:
+        assert not self.alive, "there is no room for it"
+        copy = Handle()
+        copy.begun = SimpleNamespace(remote=lambda: ("begun", None, object()))
+        copy.do = SimpleNamespace(remote=lambda work, *item: ("done", work(*item), object()))
+        self.alive.append(copy)
+        return copy
+
+    def kill(self, copy: Any) -> None:
+        self.alive.remove(copy)
+
+    def _wait(self, pieces: list[Any]) -> list[Any]:
+        return pieces[:1]
+
+    def result(self, piece: Any) -> Any:
+        if piece[0] == "done" and not self.lost:
+            self.lost = True
+            raise LostError("the machine that held the answer is gone")
+        return piece[1]
+
+
+def test_a_copy_whose_answer_is_lost_gives_up_its_room() -> None:
+    """It lives on: the one in its place would wait for ever."""
+    cluster = Lossy()
+    found = dict(Copies(cluster, fails, ()).each(pow, [(2, n) for n in range(5)]))
+    assert found == {n: 2**n for n in range(5)} and cluster.lost and not cluster.alive
 
 
 @pytest.mark.slow

@@ -10,10 +10,16 @@ import pytest
 
 from fakes import FAST, Painter, outcome, run_fake, small_task
 from kka.algorithm.folder import RunFolder
+from kka.algorithm.pool import AnomalyPool, Lineage
+from kka.cli import main
+from kka.deploy.anomalies import Anomalies, read_traces
 from kka.deploy.calibrate import Calibration
 from kka.deploy.traced import Traced, judge_traces
+from kka.deploy.train import hold_out, train_detector
+from kka.errors import UserError
+from kka.protocols import Images
 from kka.run import traced
-from kka.run.traced import untrained
+from kka.run.traced import parted, untrained
 from kka.task import Task
 from test_altering import Dim, Squares
 
@@ -72,3 +78,82 @@ def test_share_and_words() -> None:
     many = replace(found, pictures=20)
     assert "goes by how the model draws as well" in many.sentence()
     assert "it goes by what they show" in replace(many, share=0.1).sentence()
+
+
+def test_matched_traces_are_trained_with_as_normals(tmp_path: Path) -> None:
+    """Those of normals that are trained with, and no others; they are told, and the rest judge."""
+    run_fake(QUICK, tmp_path / "plain", images=Dim)
+    run_fake(replace(QUICK, match_traces=True), tmp_path / "matched", images=Dim)
+    plain, matched = (of_summary(tmp_path / name, "traced") for name in ("plain", "matched"))
+    card = json.loads((tmp_path / "matched/kept/kka-1/detector/detector.json").read_text())
+    made = RunFolder(tmp_path / "matched")
+    assert plain["matched"] == 0 and matched["matched"] == card["trained_with"]["traces"] > 0
+    assert matched["pictures"] == plain["pictures"] == len(made.traces()) - matched["matched"]
+    one, other = (outcome(tmp_path / name) for name in ("plain", "matched"))
+    assert any(one[file] != other[file] for file in one if file.startswith("kept/"))
+    assert all(one[file] == other[file] for file in one if file.startswith(("arms/", "traces/", "rounds/")))
+
+
+def test_which_traces_train_and_which_judge(tmp_path: Path) -> None:
+    run_fake(QUICK, tmp_path / "run", images=Dim)
+    traces = RunFolder(tmp_path / "run").traces()
+    held = np.array([0, 3])
+    learned, judged = parted(traces, held)
+    assert {e.normal for e in judged.entries} <= {0, 3} and not {e.normal for e in learned.entries} & {0, 3}
+    assert len(learned) + len(judged) == len(traces)
+    drawn = replace(traces, entries=tuple(replace(e, normal=None) for e in traces.entries))
+    learned, judged = parted(drawn, held)
+    assert len(learned) - len(judged) in (0, 1) and len(untrained(drawn, held)) == len(traces)
+
+
+def test_a_training_learns_that_traces_are_normal(tmp_path: Path) -> None:
+    """A detector that took bright rows for the anomaly no longer does; it is not shown those of held-out normals."""
+    task = small_task(test=False)
+    images = task.normals.copy()
+    images[:, :2] = 255
+    masks = np.full(images.shape[:3], 255, np.uint8)
+    masks[:, 2:] = 0
+    entries = tuple(
+        Lineage(id=f"t-{i}", round=0, prompt="", caption=task.captions[i], seed=i, language_model="", image_model="m",
+                key=f"k{i}", normal=i)
+        for i in range(len(images))
+    )  # fmt: skip
+    traces = AnomalyPool(entries, images, masks)
+    anomalies = images.copy()
+    anomalies[:, 8:12, 8:12] = 0
+    facts = {}
+    for name, given in (("plain", None), ("matched", traces)):
+        facts[name] = train_detector(
+            Frames(), task, Anomalies(images=anomalies), tmp_path / name, held_out=0.25, fpr=0.3, seed=0, traces=given
+        )
+    kept, held = hold_out(task.normals, 0.25, seed=0)
+    assert facts["plain"].traces == 0 and facts["matched"].traces == len(kept) == facts["matched"].normals
+    assert facts["matched"].held_out == len(held)
+    shares = {name: (f.detector.score(images[held]) > f.calibration.threshold).mean() for name, f in facts.items()
+              if f.calibration is not None}  # fmt: skip
+    assert shares == {"plain": 1, "matched": 0}
+
+
+class Frames:
+    """Goes by the brightness of the first row, unless normals have bright ones too."""
+
+    def fit(self, normals: Images, anomalies: Images | None = None) -> "Frames":
+        self.blind = (normals[:, 0] == 255).all((1, 2)).any()
+        return self
+
+    def score(self, images: Images) -> np.ndarray:
+        bright = (images[:, 0] == 255).all((1, 2))
+        return np.where(bright & ~self.blind, 2, images.mean(axis=(1, 2, 3)) / 1e6).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def test_who_has_no_traces_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="match_traces: expected an image model that leaves traces"):
+        run_fake(replace(QUICK, match_traces=True), tmp_path / "run", images=Squares)
+    run_fake(QUICK, tmp_path / "painted", images=Squares)
+    with pytest.raises(UserError, match="match-traces: expected the directory of a run whose"):
+        read_traces(tmp_path / "painted", 32)
+    assert main(["train", "--match-traces"]) == 2
+    assert "expected --anomalies beside it" in " ".join(capsys.readouterr().err.split())

@@ -45,6 +45,42 @@ def test_the_figures_are_the_literal_ones() -> None:
     assert (same.low, same.high) == (0, 0) and not same.harm
 
 
+def test_the_tiles_of_a_photo_are_drawn_together() -> None:
+    """Copies of a picture add nothing that is known: the interval stays that of the photos."""
+    rng = np.random.default_rng(0)
+    without = rng.normal(0, 1, 12), rng.normal(0.5, 1, 15)
+    trained = without[0] + rng.normal(0, 0.5, 12), without[1] + rng.normal(0.3, 0.5, 15)
+    alone = weigh(without, trained)
+    nine = [tuple(np.repeat(of, 9) for of in scores) for scores in (without, trained)]
+    photos = np.repeat(np.arange(12), 9), np.repeat(np.arange(15) + 5, 9)
+    tiles = weigh(*nine, photos=photos)
+    assert (tiles.normals, tiles.anomalies) == (108, 135)
+    assert (tiles.low, tiles.high) == pytest.approx((alone.low, alone.high), abs=1e-6)
+    as_if_apart = weigh(*nine)
+    assert as_if_apart.high - as_if_apart.low < 0.6 * (tiles.high - tiles.low)
+
+
+def test_photos_of_several_sizes_weigh_by_their_tiles() -> None:
+    """A literal bootstrap of photos with 1 to 5 tiles each."""
+    rng = np.random.default_rng(1)
+    of = tuple(np.repeat(np.arange(k), rng.integers(1, 6, k)) for k in (14, 11))
+    without = tuple(rng.normal(shift, 1, len(photos)) for shift, photos in zip((0, 0.5), of, strict=True))
+    trained = tuple(
+        scores + rng.normal(shift, 0.4, len(scores)) for shift, scores in zip((0, 0.3), without, strict=True)
+    )
+    found = weigh(without, trained, photos=of)  # type: ignore[arg-type]
+    drawn = []
+    for _ in range(2000):
+        some = []
+        for photos in of:
+            chosen = rng.integers(0, photos.max() + 1, photos.max() + 1)
+            some.append(np.concatenate([np.flatnonzero(photos == photo) for photo in chosen]))
+        pairs = [scores[1][some[1]][:, None] > scores[0][some[0]] for scores in (without, trained)]
+        one, other = (float(wins.mean()) for wins in pairs)
+        drawn.append(other - one)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.02)
+
+
 def test_ties_count_half() -> None:
     zeros = np.zeros(20), np.zeros(20)
     assert weigh(zeros, zeros).without == 0.5
@@ -87,7 +123,7 @@ def test_a_run_says_it_and_keeps_the_better(
     assert found["normals"] >= 2 and found["anomalies"] >= 2
     asked: list[int] = []
 
-    def harmful(without: Any, trained: Any) -> Worth:
+    def harmful(without: Any, trained: Any, **_: Any) -> Worth:
         asked.append(len(without[0]))
         assert len(without[0]) == len(trained[0]) and len(without[1]) == len(trained[1])
         return replace(WORTH, low=-0.2, high=-0.1)
@@ -115,7 +151,7 @@ def test_unseen_are_those_that_did_not_stay(finished: Path) -> None:
     pooled = {entry.key for entry in pool.entries}
     expected = [image for entry, image in zip(everything.entries, everything.images, strict=True)
                 if entry.key not in pooled]  # fmt: skip
-    found = unseen_anomalies(made, held, small_task().normals[held])
+    found = unseen_anomalies(made, held, small_task().normals[held]).images
     assert len(found) == len(expected) > 0
     assert all((one == other).all() for one, other in zip(found, expected, strict=True))
 
@@ -162,4 +198,4 @@ def test_of_a_pool_only_what_training_leaves_out_is_unseen(finished: Path, monke
     monkeypatch.setattr(RunFolder, "everything", lambda self: AnomalyPool(entries, images, masks))
     monkeypatch.setattr(RunFolder, "lineage", lambda self, number: entries[:2])
     found = unseen_anomalies(made, np.arange(3), normals[:3])
-    assert np.array_equal(found, images[[0, 2]])
+    assert np.array_equal(found.images, images[[0, 2]])

@@ -135,6 +135,9 @@ them is set aside by name."""
     train_on_defects: bool = False
     """They join the anomalies of the kept detector, and set no threshold then. The arms that are compared are trained \
 with what was imagined alone."""
+    match_traces: bool = False
+    """The kept detector trains with pictures that the image model drew without an anomaly, as normals: for where \
+the report says that it goes by how the model draws."""
     other: Text | None = None
     """Folder of pictures of something else altogether, for the control of that name: what any anomalies do. Default: \
 generated textures."""

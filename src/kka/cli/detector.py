@@ -58,6 +58,9 @@ nothing: told is which of them the detector finds, and five and more set a secon
 is set aside by name."""
     train_on_defects: bool = False
     """They join the anomalies, and set no threshold then."""
+    match_traces: bool = False
+    """Train with pictures that the image model of the run in --anomalies drew without an anomaly, as normals: for \
+where its report says that the detector goes by how the model draws."""
     out: Path | None = None
     """The detector's folder. Default: detectors/<detector>-<data>-<date>-<time>."""
     size: Side | None = None
@@ -129,7 +132,7 @@ def run_train(command: Train) -> int:
     from kka.common.hold import held
     from kka.common.writable import require_writable
     from kka.data import open_task
-    from kka.deploy.anomalies import anomaly_size, has_masks, read_anomalies
+    from kka.deploy.anomalies import anomaly_size, has_masks, read_anomalies, read_traces
     from kka.deploy.defects import read_defects
     from kka.deploy.marks import ANOMALOUS
     from kka.deploy.reviewed import read_verdicts, with_reviews
@@ -144,6 +147,9 @@ def run_train(command: Train) -> int:
     check_trackers(command.track)
     if command.train_on_defects and command.defects is None:
         raise UserError("--train-on-defects: expected --defects beside it, a folder of photos of defects; got none")
+    if command.match_traces and (command.anomalies is None or not command.anomalies.is_dir()):
+        raise UserError("--match-traces: expected --anomalies beside it, the directory of a kka run; got "
+                        f"{command.anomalies or 'none'}")  # fmt: skip
     if command.preview:
         from kka.run.preview import preview_training
     with plain_warnings():
@@ -208,6 +214,7 @@ def run_train(command: Train) -> int:
             facts = train_detector(
                 detector, task, anomalies, out, held_out=command.held_out, fpr=command.fpr, seed=command.seed,
                 reviewed=reviewed, defects=defects, train_on_defects=command.train_on_defects,
+                traces=read_traces(command.anomalies, side) if command.anomalies and command.match_traces else None,
             )  # fmt: skip
     show_detector(out, command.track, say=lambda text: _say(text, "yellow"))
     name_set_aside(aside)

@@ -7,43 +7,31 @@ machine is lost. What a piece gives comes back to the process that asked for it,
 import os
 import signal
 import socket
-import sys
 import threading
-import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NewType
 
 from kka import __version__
-from kka.common.memory import PeakMemory, spent_elsewhere
-from kka.common.workers import Answer, EndedError, done, sendable
+from kka.common.copies import Copies
+from kka.common.memory import spent_elsewhere
+from kka.common.pieces import RETRIES, Here, LostError, do, versions
+from kka.common.workers import Answer
 from kka.errors import UserError
 from kka.settings.needs import Needs
 
 LOCAL, AUTO = "local", "auto"
 STARTED_HERE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-RETRIES = 3
-"""So often is a piece begun anew whose process or machine ended."""
 REACH_SECONDS = 10.0
 """So long is an address tried."""
 LOOK_SECONDS = 5.0
 """From one look at which machines are there to the next."""
 GRACE_SECONDS = 180.0
 """So long has a machine to say which versions it has."""
-
-AHEAD = 2
-"""So many pieces wait at each copy, so that none is idle while an answer travels."""
-
-
-class LostError(EndedError, UserError):
-    """A piece of work whose process or machine ended each time that it was tried."""
-
 
 Piece = NewType("Piece", object)
 """Work that was asked for, or a value that was shared: an argument of later work, wherever either is done."""
@@ -68,7 +56,7 @@ class Cluster:
         self._joined = not self._ray.is_initialized()  # else the caller's own script did, and will leave it
         if self._joined:
             _join(self._ray, address)
-        self._begin = self._ray.remote(_do)
+        self._begin = self._ray.remote(do)
         self._alive: dict[str, str] = {}
         self._names: dict[Any, str] = {}
         self._waiting = ThreadPoolExecutor(1)
@@ -209,8 +197,8 @@ class Cluster:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _here(self, threads: int | None) -> "_Here":
-        return _Here(folder=str(Path.cwd()), threads=threads, gpu=bool(self.needs.gpus))
+    def _here(self, threads: int | None) -> "Here":
+        return Here(folder=str(Path.cwd()), threads=threads, gpu=bool(self.needs.gpus))
 
     def _wait(self, pieces: list[Any]) -> list[Any]:
         """Those that ended, at least one of them; none where that takes long. Warns of machines that are lost."""
@@ -253,8 +241,8 @@ class Cluster:
                           "work gets", stacklevel=3)  # fmt: skip
 
     def _require_versions(self) -> None:
-        here = _versions()
-        for name, there in self.everywhere(_versions).items():
+        here = versions()
+        for name, there in self.everywhere(versions).items():
             if there != here:
                 raise UserError(f"{name} of the Ray cluster: expected {here}, as here; got {there}")
 
@@ -276,105 +264,6 @@ class Hand:
         if self._piece is not None:
             with suppress(Exception):  # it is done, or the cluster is gone
                 self._cluster._ray.cancel(self._piece, force=True)
-
-
-class Copies:
-    """Copies of one thing on several machines, for as long as `each` runs: then others get the room."""
-
-    def __init__(self, cluster: Cluster, build: Callable[..., Any], arguments: Sequence[Any]) -> None:
-        self._cluster, self._ray = cluster, cluster._ray
-        self._build, self._arguments = build, arguments
-
-    @property
-    def number(self) -> int:
-        """As many as the cluster has room for now."""
-        return self._cluster.slots()
-
-    def share(self, value: Any) -> Any:
-        """As `Cluster.share`."""
-        return self._cluster.share(value)
-
-    def each(
-        self, work: Callable[..., Any], items: Iterable[tuple[Any, ...]], *, most: int | None = None
-    ) -> Iterator[tuple[int, Any]]:
-        """Number and `work(copy, *item)` of each item as it is done, whichever copy does it. Few are sent ahead.
-
-        A piece whose copy is lost goes to another.
-
-        Args:
-            most: So many items there are at most: more copies are not made. Of none, no copy is.
-
-        Raises:
-            LostError: a piece was tried again and again.
-            Exception: what the building of a copy, or the work, raised.
-        """
-        if most == 0:
-            return
-        left = ((number, item, 0) for number, item in enumerate(items))
-        again: deque[tuple[int, tuple[Any, ...], int]] = deque()
-        starting: dict[Any, Any] = {}  # whether it has begun -> the copy
-        load: dict[Any, int] = {}  # copy that has begun -> pieces that are with it
-        away: dict[Any, tuple[int, tuple[Any, ...], int, Any]] = {}  # piece -> number, item, times lost, copy
-        lost = 0
-
-        def start() -> None:
-            copy = self._start()
-            starting[copy.begun.remote()] = copy
-
-        def send() -> bool:
-            """Give out the next piece; False where no copy takes more, or there is no piece."""
-            copy = min(load, key=load.__getitem__, default=None)
-            if copy is None or load[copy] >= AHEAD:
-                return False
-            found = again.popleft() if again else next(left, None)
-            if found is None:
-                return False
-            number, item, tries = found
-            away[copy.do.remote(work, *item)] = number, item, tries, copy
-            load[copy] += 1
-            return True
-
-        for _ in range(min(self.number, most or self.number)):
-            start()
-        try:
-            while not load or away or again or send():
-                while send():
-                    pass
-                for piece in self._cluster._wait([*starting, *away]):
-                    if piece in starting:
-                        copy = starting.pop(piece)
-                        try:
-                            self._cluster.result(piece)
-                            load[copy] = 0
-                        except LostError:
-                            lost += 1
-                            if lost > RETRIES * self.number:
-                                raise
-                            start()
-                        continue
-                    number, item, tries, copy = away.pop(piece)
-                    try:
-                        value = self._cluster.result(piece)
-                    except LostError:
-                        if tries == RETRIES:
-                            raise
-                        again.append((number, item, tries + 1))
-                        if load.pop(copy, None) is not None:
-                            start()  # which waits until there is room
-                        continue
-                    if copy in load:
-                        load[copy] -= 1
-                        send()
-                    yield number, value
-        finally:
-            for copy in [*starting.values(), *load]:
-                with suppress(Exception):
-                    self._ray.kill(copy)
-
-    def _start(self) -> Any:
-        needs = self._cluster.needs
-        kind = self._ray.remote(_Copy).options(num_cpus=needs.cpus, num_gpus=needs.gpus)
-        return kind.remote(self._cluster._here(needs.cpus), self._build, *self._arguments)
 
 
 def _library() -> Any:
@@ -440,60 +329,3 @@ def _first_line(error: BaseException) -> str:
 
 def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
-
-
-# --- on the machine that does it -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Here:
-    """How a piece of work finds its process."""
-
-    folder: str
-    """The working folder, where there is one of this path."""
-    threads: int | None
-    """None: it computes nothing that has any."""
-    gpu: bool
-
-
-def _do(here: _Here, work: Callable[..., Any], *arguments: Any) -> Answer:
-    """A piece of work; where an argument failed, its error is the answer."""
-    with suppress(OSError):
-        os.chdir(here.folder)
-    if not here.gpu:  # Ray itself shows all GPUs to those that were given none
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return _measured(here.threads, work, *arguments)
-
-
-def _measured(threads: int | None, work: Callable[..., Any], *arguments: Any) -> Answer:
-    started = time.perf_counter()
-    with PeakMemory() as memory:
-        answer = done(_with_threads, threads, work, *arguments)
-    return replace(sendable(answer), seconds=time.perf_counter() - started, peak_mb=memory.peak_mb)
-
-
-class _Copy:
-    """The actor behind one of `Copies`."""
-
-    def __init__(self, here: _Here, build: Callable[..., Any], *arguments: Any) -> None:
-        self._threads = here.threads
-        self._made = _do(here, build, *arguments)
-
-    def begun(self) -> Answer:
-        """What was warned of; an error of the building."""
-        return replace(self._made, value=None)
-
-    def do(self, work: Callable[..., Any], *arguments: Any) -> Answer:
-        return _measured(self._threads, work, self._made, *arguments)
-
-
-def _with_threads(threads: int | None, work: Callable[..., Any], *arguments: Any) -> Any:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    return work(*(given.given(warn=False) if isinstance(given, Answer) else given for given in arguments))
-
-
-def _versions() -> str:
-    return f"kka {__version__} on Python {'.'.join(map(str, sys.version_info[:3]))}"

@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import os
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,8 +34,13 @@ def unpack(packed: bytes, root: Path) -> None:
         archive.extractall(root, filter="data")
 
 
+KEPT_DAYS = 30
+"""What `unpack_once` wrote and nothing asked for since is removed."""
+
+
 def unpack_once(packed: bytes, root: Path) -> Path:
-    """The folder under `root` with what `pack` took, by its digest: written where it is not there yet.
+    """The folder under `root` with what `pack` took, by its digest: written where it is not there yet. What lies beside
+    it, and nothing has asked for of late, is removed.
 
     Raises:
         UserError: it cannot be written.
@@ -47,6 +54,12 @@ def unpack_once(packed: bytes, root: Path) -> Path:
                 unpack(packed, part)
     if not folder.is_dir():
         raise UserError(f"the cache {root} cannot be written. Set KKA_CACHE to a folder that can be.")
+    with suppress(OSError):  # of another person's cache, which serves as it is
+        os.utime(folder)
+        oldest = time.time() - KEPT_DAYS * 86_400
+        for other in root.iterdir():
+            if other.stat().st_mtime < oldest:
+                shutil.rmtree(other, ignore_errors=True)
     return folder
 
 

@@ -119,10 +119,7 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
         if source.is_dir():
             pool = read_reviews(source / REVIEWS).without_vetoed(pool)
         judged = all(entry.history for entry in pool.entries)
-        if len(pool) and pool.images.shape[1:3] != (size, size):
-            masks = None if pool.masks is None else _at(pool.masks, size)
-            pool = AnomalyPool(pool.entries, _at(pool.images, size), masks)
-        found = Anomalies.of_pool(pool, pool.hard if judged else None)
+        found = Anomalies.of_pool(_sized(pool, size), pool.hard if judged else None)
         _warn_of_another_scale(source, fit)
     elif fit == "tile":
         cut = tiles_of_defects(source, size, white)
@@ -138,6 +135,21 @@ def read_anomalies(source: Path, size: int, white: int = WHITE, fit: Fit = "crop
     if not len(found.images):
         raise UserError(f"anomalies: expected at least one image in {source}; got none. Leave it out to train without.")
     return found
+
+
+def read_traces(run: Path, size: int) -> AnomalyPool:
+    """The pictures that a run's image model drew without an anomaly (`kka.run.traced`), at `size` pixels a side.
+
+    Raises:
+        UserError: not the directory of a run, or of one whose model leaves no traces.
+    """
+    made = RunFolder(run)
+    if not made.has_traces:
+        raise UserError(
+            f"match-traces: expected the directory of a run whose image model leaves traces, as those of diffusers do; "
+            f"got {run}, which has none. Leave it out."
+        )
+    return _sized(made.traces(), size)
 
 
 def _warn_of_another_scale(source: Path, fit: Fit) -> None:
@@ -170,6 +182,13 @@ def altered_copies(anomalies: Anomalies, normals: Images) -> np.ndarray:
         kept = mask == 0
         found[i] = bool(len(rows)) and any(np.array_equal(normals[j][kept], image[kept]) for j in near)
     return found
+
+
+def _sized(pool: AnomalyPool, size: int) -> AnomalyPool:
+    if not len(pool) or pool.images.shape[1:3] == (size, size):
+        return pool
+    masks = None if pool.masks is None else _at(pool.masks, size)
+    return AnomalyPool(pool.entries, _at(pool.images, size), masks)
 
 
 def _at(pictures: np.ndarray, size: int) -> np.ndarray:

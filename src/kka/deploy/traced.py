@@ -26,21 +26,25 @@ class Traced:
     """Of them, called anomalous."""
     promised: float
     """The share of normals that is called anomalous, at most."""
+    matched: int = 0
+    """Other such pictures that it was trained with as normals."""
 
     def sentence(self) -> str:
         """For people, without a full stop."""
+        with_them = f" after training with {self.matched:,} others as normals" if self.matched else ""
         found = (
             f"{100 * self.share:.0f} % of {self.pictures:,} pictures that went through the image model without an "
-            f"anomaly are called anomalous (of normals at most {100 * self.promised:.0f} %)"
+            f"anomaly are called anomalous{with_them} (of normals at most {100 * self.promised:.0f} %)"
         )
         if self.pictures < LEAST:
             return found + ": too few to say what it goes by"
         if self.share > MANY * self.promised:
-            return found + ": the detector goes by how the model draws as well, and not by the anomaly alone"
+            told = found + ": the detector goes by how the model draws as well, and not by the anomaly alone"
+            return told if self.matched else told + ". --match-traces trains with such pictures as normals"
         return found + ": it goes by what they show"
 
 
-def judge_traces(scores: Float[np.ndarray, "n"], calibration: Calibration) -> Traced:
-    """By the scores of the kept detector."""
+def judge_traces(scores: Float[np.ndarray, "n"], calibration: Calibration, *, matched: int = 0) -> Traced:
+    """By the scores of the kept detector. `matched`: how many others it was trained with as normals."""
     share = float(anomalous(scores, calibration.threshold).mean())
-    return Traced(pictures=len(scores), share=share, promised=calibration.promised)
+    return Traced(pictures=len(scores), share=share, promised=calibration.promised, matched=matched)

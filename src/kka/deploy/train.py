@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from kka.algorithm.folder import LOSSES
+from kka.algorithm.pool import AnomalyPool
 from kka.common.cache import pixel_hash
 from kka.common.files import replacing
 from kka.common.inspection import Row, write_inspection
-from kka.common.mapped import taken
+from kka.common.mapped import joined, taken
 from kka.common.metrics import evaluate
 from kka.common.numbers import DIVERGED, require_finite
 from kka.common.own import class_path, is_own
@@ -98,7 +99,7 @@ def annotate(
     if "detector" not in card:
         return
     (folder / CHECK).mkdir(exist_ok=True)
-    for number, image in enumerate(_some(normals)):
+    for number, image in enumerate(normals[_some(np.arange(len(normals)))]):
         Image.fromarray(image).save(folder / CHECK / f"{number:02d}.png")
     card |= {"image_size": list(normals.shape[1:3]), **facts}
     if calibration is not None:
@@ -113,9 +114,9 @@ def write_losses(folder: Path, detector: Detector) -> None:
         (folder / LOSSES).write_text(json.dumps({"losses": [float(loss) for loss in detector.losses_]}))
 
 
-def _some(normals: Images) -> Images:
+def _some(positions: np.ndarray) -> np.ndarray:
     """A few of them, spread evenly."""
-    return normals[np.linspace(0, len(normals) - 1, min(CHECK_IMAGES, len(normals))).round().astype(int)]
+    return positions[np.linspace(0, len(positions) - 1, min(CHECK_IMAGES, len(positions))).round().astype(int)]
 
 
 def require_free(out: Path) -> None:
@@ -146,6 +147,8 @@ class TrainingFacts:
     """Of the defects at hand."""
     real_defects: int = 0
     """Of the anomalies so many are defects at hand."""
+    traces: int = 0
+    """Pictures that the image model drew without an anomaly, which were trained with as normals."""
 
 
 def train_detector(
@@ -160,6 +163,7 @@ def train_detector(
     reviewed: Reviewed | None = None,
     defects: Defects | None = None,
     train_on_defects: bool = False,
+    traces: AnomalyPool | None = None,
 ) -> TrainingFacts:
     """Fit on a share of the normals, set the threshold on the rest, and keep the detector in the folder `out`.
 
@@ -169,6 +173,8 @@ def train_detector(
         reviewed: What of these a person added and took away, which its card says.
         defects: What it finds of them is told and kept. They train nothing, unless `train_on_defects`: then they are
             anomalies as the others are.
+        traces: What the image model drew without an anomaly. They are trained with as normals, but for those of normals
+            that are held out: then how it draws tells the detector nothing.
 
     Raises:
         UserError: a folder that is not free, too few normals, losses, scores or weights that are no numbers.
@@ -177,32 +183,36 @@ def train_detector(
     check_rate(fpr)
     kept, held = hold_out(task.normals, held_out, seed=seed, photo_of=task.photo_of)
     given = None if anomalies is None else _apart(anomalies, task, held)
-    joined = 0
+    real = 0
     if defects is not None and given is not None:
         defects = defects.apart_from(given)
     if defects is not None and train_on_defects:
-        given, joined = defects.joined(given, by_masks=isinstance(detector, TakesMore) and "masks" in detector.takes)
+        given, real = defects.joined(given, by_masks=isinstance(detector, TakesMore) and "masks" in detector.takes)
     if given is not None and isinstance(detector, MayIgnoreAnomalies) and not detector.uses_anomalies:
         warnings.warn(f"this detector learns from normals alone: the {len(given.images)} anomalies are not used",
                       stacklevel=2)  # fmt: skip
-        given, joined = None, 0
+        given, real = None, 0
     started = time.perf_counter()
-    captions = [task.captions[i] for i in kept]
-    detector = fit_anomalies(detector, taken(task.normals, kept), given, captions=captions)
+    captions, normals = [task.captions[i] for i in kept], taken(task.normals, kept)
+    if traces is not None:
+        seen = altered_copies(Anomalies.of_pool(traces, None), taken(task.normals, held))
+        traces = traces.take(np.flatnonzero(~seen).tolist())
+        captions, normals = captions + [e.caption for e in traces.entries], joined(normals, traces.images)
+    detector = fit_anomalies(detector, normals, given, captions=captions)
     seconds = time.perf_counter() - started
-    shown = held if len(held) else kept
+    few = task.normals[_some(held if len(held) else kept)]
     setting = photos_at(task, held)
     of_held = scores_of(detector, setting) if len(held) else np.zeros(0, np.float32)
     calibration = calibrate(of_held, fpr) if len(held) else None
     caught = None
     if defects is not None and calibration is not None:
         of_defects = scores_of(detector, defects.pictures)
-        trained = min(joined, len(of_defects))  # of a large photo, several tiles
+        trained = min(real, len(of_defects))  # of a large photo, several tiles
         caught = catch(of_defects, defects.kinds, of_held, calibration, trained_with=trained)
     if calibration is not None and isinstance(detector, Localises):
         calibration = with_map_threshold(calibration, detector, setting)
     if calibration is None:
-        require_finite(detector.score(task.normals[shown[:CHECK_IMAGES]]), "the scores of normals", DIVERGED)
+        require_finite(detector.score(few), "the scores of normals", DIVERGED)
     figures: dict[str, float] = {}
     inspection: list[Row] = []
     scores = np.zeros(0, np.float32)
@@ -213,8 +223,10 @@ def train_detector(
         inspection = inspect_test(detector, task.test, scores, threshold)
     counts = {"normals": len(photos_at(task, kept)), "held_out": len(setting)}
     counts |= {"anomalies": 0 if given is None else len(given.images)}
-    if joined:
-        counts["real_defects"] = joined  # of the anomalies
+    if real:
+        counts["real_defects"] = real  # of the anomalies
+    if traces is not None:
+        counts["traces"] = len(traces)
     try:
         with replacing(out) as work:
             detector.save(work)
@@ -225,11 +237,11 @@ def train_detector(
             if task.test is not None and calibration is not None:
                 limits: tuple[float, float] | None = None
                 if isinstance(detector, Localises):
-                    normal = detector.score_map(_some(taken(task.normals, shown)))
+                    normal = detector.score_map(few)
                     limits = heat_limits(normal, calibration.map_threshold)
                 write_gallery(work / GALLERY, detector, task.test, scores, calibration.threshold, limits)
             annotate(
-                work, taken(task.normals, shown), calibration=calibration, of=detector, **way_of(task),
+                work, few, calibration=calibration, of=detector, **way_of(task),
                 data=task.source,
                 trained_with=counts if reviewed is None else counts | {"reviews": dataclasses.asdict(reviewed)},
                 **({} if caught is None else {DEFECTS: dataclasses.asdict(caught)}),

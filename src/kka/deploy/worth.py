@@ -10,7 +10,7 @@ that no defect has look well here and may do harm.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from kka.common.metrics import chance
 from kka.seeding import derive_seed
@@ -34,7 +34,8 @@ class Worth:
     """Trained with such ones too."""
     low: float
     high: float
-    """95 % interval of `trained` - `without` over draws of pictures (bootstrap); that trainings differ is not in it."""
+    """95 % interval of `trained` - `without` over draws of pictures (bootstrap), of photos where these are tiles; that
+    trainings differ is not in it."""
 
     @property
     def harm(self) -> bool:
@@ -68,19 +69,32 @@ def weigh(
     without: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]],
     trained: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]],
     *,
+    photos: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m"]] | None = None,
     seed: int = 0,
 ) -> Worth:
-    """From the scores of the same held-out normals (n,) and anomalies (m,) by the detectors of two trainings."""
+    """From the scores of the same held-out normals (n,) and anomalies (m,) by the detectors of two trainings.
+
+    Args:
+        photos: Where these are tiles: which photo each is of. The tiles of one are alike, so they are drawn together.
+    """
     (normals, anomalies), rng = without, np.random.default_rng(derive_seed(seed, "worth"))
     n, m = len(normals), len(anomalies)
     # wins[i, j]: that anomaly j outscores normal i after the one training, less that it does after the other.
     wins = _outscored(*trained) - _outscored(*without)
-    rows, columns = (rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float32) for k in (n, m))
-    drawn = ((rows @ wins) * columns).sum(axis=1) / (n * m)
+    rows, columns = (_drawn(of, rng) for of in photos or (np.arange(n), np.arange(m)))
+    drawn = ((rows @ wins) * columns).sum(axis=1) / (rows.sum(axis=1) * columns.sum(axis=1))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Worth(
         normals=n, anomalies=m, without=chance(*without), trained=chance(*trained), low=float(low), high=float(high)
     )
+
+
+def _drawn(photos: Int[np.ndarray, "n"], rng: np.random.Generator) -> Float[np.ndarray, "draws n"]:
+    """How often each draw, of as many photos as there are, has each of the pictures."""
+    different, at = np.unique(photos, return_inverse=True)
+    k = len(different)
+    found: np.ndarray = rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float32)[:, at]
+    return found
 
 
 def _outscored(normals: Float[np.ndarray, "n"], anomalies: Float[np.ndarray, "m"]) -> Float[np.ndarray, "n m"]:

@@ -114,12 +114,13 @@ def compare(
     other: str | None = None,
     defects: Defects | None = None,
     train_on_defects: bool = False,
+    match_traces: bool = False,
     cluster: Cluster | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """Train and score every arm with every seed. Name -> figures: mean, 95 % interval and each seed's.
 
-    `other`: as `arms` takes it; `defects`, `train_on_defects`: as `keep_detector` takes them. Without a test set only
-    the last pool's detectors are trained, and there are no figures.
+    `other`: as `arms` takes it; `defects`, `train_on_defects`, `match_traces`: as `keep_detector` takes them. Without
+    a test set only the last pool's detectors are trained, and there are no figures.
     `cluster`: trains the detectors, with as many threads each as they have here.
     """
     trained = arms(task, pools, seed=seed, other=other, made=RunFolder(store.root))
@@ -158,7 +159,7 @@ def compare(
     with threads(division.threads):
         keep_detector(
             task, trained[last], arm=last, source=pool_stage(len(pools) - 1), build=one, store=store,
-            defects=defects, train_on_defects=train_on_defects,
+            defects=defects, train_on_defects=train_on_defects, match_traces=match_traces,
         )  # fmt: skip
     tell(len(wanted))
     return {} if task.test is None else {name: _summarise(found) for name, found in runs.items()}

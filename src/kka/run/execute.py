@@ -59,7 +59,7 @@ from kka.run.models import (
     undescribed,
     working_size,
 )
-from kka.run.traced import trace
+from kka.run.traced import trace, traced_by
 from kka.task import Task
 from kka.tracking import check_trackers
 from kka.tracking.follow import Follower
@@ -128,6 +128,7 @@ def run(
                     other=config.other,
                     defects=defects,
                     train_on_defects=config.train_on_defects,
+                    match_traces=config.match_traces,
                     cluster=cluster,
                 )
                 _save_sources(task, store)
@@ -194,6 +195,11 @@ def prepare(
     check_counts(config, task)
     check_models(specs, config)
     image_model = build_images(specs[1], config, task, progress, say)
+    if config.match_traces and not traced_by(image_model):
+        raise UserError(
+            f"match_traces: expected an image model that leaves traces, as those of diffusers do; {specs[1]} leaves "
+            "none. Leave it out."
+        )
     language_model = build_language(specs[0], config, task, progress)
     if isinstance(language_model, TellsMore):
         language_model.say = say

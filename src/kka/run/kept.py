@@ -27,7 +27,7 @@ from kka.deploy.train import TrainingFacts, hold_out, train_detector
 from kka.deploy.worth import LEAST, weigh
 from kka.errors import UserError
 from kka.protocols import Detector, Images
-from kka.run.traced import untrained
+from kka.run.traced import parted, untrained
 from kka.settings.threshold import FPR, HELD_OUT
 from kka.task import Task
 
@@ -45,6 +45,7 @@ def keep_detector(
     store: Store,
     defects: Defects | None = None,
     train_on_defects: bool = False,
+    match_traces: bool = False,
 ) -> None:
     """Train once more with the last pool, on the normals but for those that set the threshold.
 
@@ -54,6 +55,7 @@ def keep_detector(
         anomalies: Of the arm `arm`, whose pool is of the stage `source`.
         defects: That the person has at hand. This detector alone may be trained with them: the arms compare what was
             imagined.
+        match_traces: It is trained with the image model's traces too, as normals.
     """
     held = np.zeros(0, int)
     if not store.done(kept_stage(arm)):
@@ -62,14 +64,14 @@ def keep_detector(
         except UserError:  # too few would be left, or too few different ones
             return
 
-    def trained(given: Anomalies | None, folder: Path) -> TrainingFacts:
+    def trained(given: Anomalies | None, folder: Path, traces: AnomalyPool | None = None) -> TrainingFacts:
         """Of the detector that then lies in `folder`."""
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", TOO_FEW)  # what so few normals can promise stands in the card
                 return train_detector(
                     build(), task, given, folder, held_out=HELD_OUT, fpr=FPR, seed=0, defects=defects,
-                    train_on_defects=train_on_defects,
+                    train_on_defects=train_on_defects, traces=traces,
                 )  # fmt: skip
         except UserError as error:
             if isinstance(error.__cause__, OSError):  # of a full disk a run says how to go on
@@ -77,17 +79,23 @@ def keep_detector(
             raise
 
     def compute(folder: Path) -> Counts:
-        facts = trained(anomalies(), folder / DETECTOR)
-        number, made, normals = facts.anomalies, RunFolder(store.root), taken(task.normals, held)
-        if made.has_traces and len(held):
-            _judge_traces(untrained(made.traces(), held), facts, folder)
+        made, normals = RunFolder(store.root), taken(task.normals, held)
+        traces = made.traces() if made.has_traces else None
+        learned, judged = None, None if traces is None else untrained(traces, held)
+        if match_traces and traces is not None:
+            learned, judged = parted(traces, held)
+        facts = trained(anomalies(), folder / DETECTOR, learned)
+        number = facts.anomalies
+        if judged is not None and len(held) and task.photo_of is None:  # its threshold is one of whole photos
+            _judge_traces(judged, facts, folder)
         unseen = unseen_anomalies(made, held, normals)
         if min(len(held), len(unseen)) < LEAST:
             return {"anomalies": number}
         # As they were trained, and not as they lie there: one of a person's own need not be there to be read.
-        with_them = facts.detector.score(normals), facts.detector.score(unseen)
+        with_them = facts.detector.score(normals), facts.detector.score(unseen.images)
         facts = trained(None, folder / WITHOUT)
-        worth = weigh((facts.detector.score(normals), facts.detector.score(unseen)), with_them)
+        without = facts.detector.score(normals), facts.detector.score(unseen.images)
+        worth = weigh(without, with_them, photos=_photos_of(task, held, unseen))
         if worth.harm:
             shutil.rmtree(folder / DETECTOR)
             (folder / WITHOUT).rename(folder / DETECTOR)
@@ -104,11 +112,21 @@ def keep_detector(
 def _judge_traces(traces: AnomalyPool, facts: TrainingFacts, folder: Path) -> None:
     """What the detector makes of them, beside it; nothing where it has no threshold."""
     if facts.calibration is not None and len(traces):
-        found = judge_traces(facts.detector.score(traces.images), facts.calibration)
+        found = judge_traces(facts.detector.score(traces.images), facts.calibration, matched=facts.traces)
         (folder / TRACED).write_text(json.dumps(dataclasses.asdict(found), indent=1))
 
 
-def unseen_anomalies(made: RunFolder, held: np.ndarray, normals: Images) -> Images:
+def _photos_of(task: Task, held: np.ndarray, unseen: AnomalyPool) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which photo each held-out normal and each anomaly is of, where normals are tiles; an anomaly that was drawn from
+    nothing is one of its own."""
+    if task.photo_of is None:
+        return None
+    own = -1 - np.arange(len(unseen))
+    of = [own[i] if e.normal is None else task.photo_of[e.normal] for i, e in enumerate(unseen.entries)]
+    return task.photo_of[held], np.array(of, int)
+
+
+def unseen_anomalies(made: RunFolder, held: np.ndarray, normals: Images) -> AnomalyPool:
     """What the run made that the kept detector does not train with: of altered photos those of the held-out normals,
     of others those that are not in the last pool; without what a person vetoed.
 
@@ -125,4 +143,4 @@ def unseen_anomalies(made: RunFolder, held: np.ndarray, normals: Images) -> Imag
 
     found = everything.take([i for i in range(len(everything)) if is_unseen(i)])
     left_out = altered_copies(Anomalies.of_pool(found, None), normals)
-    return found.take([i for i, e in enumerate(found.entries) if e.key not in pooled or left_out[i]]).images
+    return found.take([i for i, e in enumerate(found.entries) if e.key not in pooled or left_out[i]])

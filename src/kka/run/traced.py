@@ -31,7 +31,17 @@ def trace(task: Task, model: ImageModel | Alters, *, store: Store, cache: ImageC
         draw_traces(task, model, made.images_made(0), store=store, cache=cache, seed=seed)
 
 
+def parted(traces: AnomalyPool, held: Int[np.ndarray, "n"]) -> tuple[AnomalyPool, AnomalyPool]:
+    """Those to train with as normals, and those to judge the detector by: by whether their normal is held out; of
+    pictures of captions every second."""
+    of = traces.normal_of
+    learned = np.where(of < 0, np.arange(len(of)) % 2 == 0, ~np.isin(of, held))
+    one, other = (traces.take(np.flatnonzero(rows).tolist()) for rows in (learned, ~learned))
+    return one, other
+
+
 def untrained(traces: AnomalyPool, held: Int[np.ndarray, "n"]) -> AnomalyPool:
-    """Without those of normals that were trained with; `held`: the others."""
+    """Those to judge a detector by that trained with none: without those of normals that it trained with; `held`: the
+    others."""
     of = traces.normal_of
     return traces.take(np.flatnonzero((of < 0) | np.isin(of, held)).tolist())

@@ -1,6 +1,7 @@
 """The anomalies of a cell's arm: a pool, what was chosen of everything generated, or a control."""
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import ensure_pool
 from kka.experiments.engine.tasks import dataset
 from kka.experiments.engine.traces import ensure_traces
-from kka.protocols import Images
+from kka.protocols import Images, Masks
 from kka.seeding import derive_seed
 from kka.task import Task
 
@@ -26,6 +27,8 @@ class ArmImages:
     """What an arm trains with."""
 
     images: Images | None
+    masks: Masks | None = None
+    """Where each is anomalous; None: pictures that are drawn whole."""
     hard: np.ndarray | None = None
     """Which of them are hard, by the last judgement; None where nothing judged them."""
     relative: np.ndarray | None = None
@@ -51,7 +54,7 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
     if not arm.needs_pool:
         return ArmImages(images=_control(cell, task, count, place))
     if arm.kind == TRACES:
-        return ArmImages(images=ensure_traces(cell, task, place).images)
+        return _of(ensure_traces(cell, task, place))
     made = RunFolder(ensure_pool(cell, task, place.data, place.work))
     if arm.kind in CHOICES:
         return _choice(made, arm.kind, derive_seed(cell.seed, "controls"))
@@ -65,13 +68,17 @@ def anomalies_of(cell: Cell, task: Task, place: Place) -> ArmImages:
         return _any(made, arm.round, len(pool), rng)
     if arm.kind == "first":  # captions come in the order of the prompts, so shuffled
         order = rng.permutation(len(pool))[: arm.number]
-        return ArmImages(images=pool.images[order], hard=None if hard is None else hard[order], generated=len(order))
+        return _of(pool.take(order.tolist()), hard=None if hard is None else hard[order], generated=len(order))
     facts = made.facts(arm.round)
-    return ArmImages(
-        images=pool.images, hard=hard, relative=_relative(pool), generated=made.generated(arm.round),
+    return _of(
+        pool, hard=hard, relative=_relative(pool), generated=made.generated(arm.round),
         spent=made.spent(arm.round), fresh_hard=facts.hard_share_fresh,
         closed=facts.closed is not None if arm.round else None,
     )  # fmt: skip
+
+
+def _of(pool: AnomalyPool, **more: Any) -> ArmImages:
+    return ArmImages(images=pool.images, masks=pool.masks, **more)
 
 
 def _control(cell: Cell, task: Task, count: int, place: Place) -> Images | None:
@@ -95,8 +102,8 @@ def _choice(made: RunFolder, name: str, seed: int) -> ArmImages:
     relative = everything.relative
     rounds = np.array([entry.round for entry in everything.entries], dtype=np.int64)
     places = chosen(CHOICES[name], relative, rounds, seed=seed)
-    return ArmImages(
-        images=everything.images[places], hard=everything.hard[places], relative=relative[places],
+    return _of(
+        everything.take(places.tolist()), hard=everything.hard[places], relative=relative[places],
         generated=len(everything),
     )  # fmt: skip
 
@@ -108,6 +115,6 @@ def _any(made: RunFolder, last: int, count: int, rng: np.random.Generator) -> Ar
     later = first + rng.permutation(everything - first)[: count - first]
     chosen = np.concatenate([np.arange(first), np.sort(later)])
     judged = [np.zeros(len(pool), dtype=bool) if hard is None else hard for pool, hard in parts]
-    images = np.concatenate([pool.images for pool, _ in parts])
-    return ArmImages(images=images[chosen], hard=np.concatenate(judged)[chosen], generated=made.generated(last))
+    whole = reduce(AnomalyPool.joined, [pool for pool, _ in parts]).take(chosen.tolist())
+    return _of(whole, hard=np.concatenate(judged)[chosen], generated=made.generated(last))
 

@@ -104,7 +104,9 @@ def compute(cell: Cell, place: Place) -> Row:
     anomalies, detector = prepared(cell, task, place)
     traces = _traces(cell, task, place)
     started = time.perf_counter()
-    fit_detector(detector, task.normals, anomalies.images, captions=task.captions, hard=anomalies.hard)
+    fit_detector(
+        detector, task.normals, anomalies.images, captions=task.captions, hard=anomalies.hard, masks=anomalies.masks
+    )
     trained = time.perf_counter()
     scores = detector.score(task.test.images)
     scored = time.perf_counter()

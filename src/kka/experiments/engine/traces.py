@@ -10,26 +10,36 @@ from kka.algorithm.folder import RunFolder
 from kka.algorithm.pool import AnomalyPool
 from kka.algorithm.traces import draw_traces, leave_traces
 from kka.common.cache import ImageCache
+from kka.common.own import is_class_path, own_class
 from kka.errors import UserError
 from kka.experiments.engine.cells import Cell, claim
 from kka.experiments.engine.leaks import check_images
 from kka.experiments.engine.place import Place
 from kka.experiments.engine.pools import BusyError, ensure_pool, open_pool, pool_config
 from kka.experiments.engine.tasks import dataset
+from kka.imaging import IMAGE_MODELS, OWN
 from kka.protocols import ImageModel, LeavesTraces
 from kka.run.models import build_images, resolve
 from kka.task import Task
 
-LOOKS_UP = "bank"
-"""The image model that has no picture of a normal."""
+LEAVE_NONE = ("bank", "paint")
+"""Image models that have no picture of a normal, or change nothing but what a defect covers."""
 
 
 def draws(name: str, loop: Sequence[str]) -> bool:
-    """Whether the image model of a data set's pools, with these settings of the loop, draws what it is told."""
+    """Whether the image model of a data set's pools, with these settings of the loop, draws pictures with traces.
+
+    Raises:
+        UserError: a class of a person's own that cannot be had.
+    """
     given = [text.removeprefix("images=") for text in loop if text.startswith("images=") and text != "images=auto"]
     if not given:
         return dataset(name).embedded
-    return given[-1].partition(":")[0] != LOOKS_UP
+    spec = given[-1]
+    if is_class_path(spec, IMAGE_MODELS):
+        kind = own_class(spec, OWN)
+        return any(callable(getattr(kind, method, None)) for method in ("draw", "traces"))
+    return spec.partition(":")[0] not in LEAVE_NONE
 
 
 def with_traces(cell: Cell) -> bool:
@@ -42,10 +52,11 @@ def ensure_traces(cell: Cell, task: Task, place: Place) -> AnomalyPool:
 
     Raises:
         BusyError: another process is making the pool, or at it.
-        UserError: the image model looks pictures up; a leak.
+        UserError: the image model leaves none; a leak.
     """
     if not draws(cell.dataset, cell.variant.split(",")):
-        raise UserError(f"arm traces: expected an image model that draws (--loop images=…); {cell.dataset} has a bank")
+        raise UserError("arm traces: expected an image model that draws, which leaves traces (--loop images=…); got "
+                        f"{cell.variant or 'the bank of ' + cell.dataset}")  # fmt: skip
     out = ensure_pool(cell, task, place.data, place.work)
     made = RunFolder(out)
     if not made.has_traces:
@@ -57,12 +68,9 @@ def ensure_traces(cell: Cell, task: Task, place: Place) -> AnomalyPool:
                 model = build_images(resolve(config, task)[1], config, task)
                 if isinstance(model, LeavesTraces):
                     leave_traces(task, model, made.fresh(0), store=store)
-                elif isinstance(model, ImageModel):
-                    draw_traces(task, model, made.images_made(0), store=store, cache=ImageCache(), seed=config.seed)
                 else:
-                    raise UserError(
-                        f"arm traces: expected an image model that draws, which leaves traces; got {config.images}"
-                    )
+                    assert isinstance(model, ImageModel)
+                    draw_traces(task, model, made.images_made(0), store=store, cache=ImageCache(), seed=config.seed)
     traces = made.traces()
     check_images(task, {"the pictures of the normals' captions": traces.images})
     return traces
