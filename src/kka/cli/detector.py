@@ -377,8 +377,9 @@ def _print_training(name: str, side: int, facts: "TrainingFacts") -> None:
 
     table = Table(title=f"{name}, {side} pixels a side", show_header=False)
     real = f", {facts.real_defects} of them real defects" if facts.real_defects else ""
+    traces = f", and {facts.traces:,} traces of the image model" if facts.traces else ""
     rows = [
-        ("normals trained with", f"{facts.normals:,}"),
+        ("normals trained with", f"{facts.normals:,}{traces}"),
         ("anomalies trained with", f"{facts.anomalies:,}{real}"),
         ("normals held out", f"{facts.held_out:,}"),
         *_of_people(facts),
