@@ -264,7 +264,7 @@ def by_arm(rows: list[dict[str, Any]], task: str, normals: int, group: str) -> l
         if not found:
             return "–"
         mean, ci = mean_ci95([*found.values()])
-        return f"{mean:+.1f}" + ("" if ci is None else f" ± {ci:.1f}")
+        return f"{mean:+.1f}" + ("" if ci is None or len(found) < 3 else f" ± {ci:.1f}")  # of two it says nothing
 
     lines = ["| trained with | over none | the least of a detector | over painted | detectors |",
              "|---|---:|---:|---:|---:|"]  # fmt: skip
